@@ -1,0 +1,93 @@
+"""Ids, run ids that certify themselves, and secrets derived from the command that makes them.
+
+Ids are `prefix_` + 26 characters of Crockford base 32 over a UUIDv7 (RFC 9562, section 5.7): they
+sort by time and are opaque. A run id carries a truncated HMAC-SHA256 bound to the tenant, so that
+telemetry for a run that was never issued, or is another tenant's, is refused without a look-up.
+"""
+
+import hashlib
+import hmac
+import os
+import threading
+import time
+import uuid
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_lock = threading.Lock()
+_last = 0
+_NAMESPACE = uuid.UUID("6f1a4c52-3a57-5f0e-9c1d-77656972d0d0")
+_RUN_MAC_BYTES = 10
+
+
+def uuid7() -> uuid.UUID:
+    """A UUIDv7, strictly increasing within this process."""
+    global _last  # noqa: PLW0603  # one counter per process is the point
+    with _lock:
+        # 48 bits of milliseconds and 12 of sub-millisecond counter, monotonic.
+        stamp = max((time.time_ns() << 12) // 1_000_000, _last + 1)
+        _last = stamp
+    millis, counter = stamp >> 12, stamp & 0xFFF
+    random = int.from_bytes(os.urandom(8)) & 0x3FFF_FFFF_FFFF_FFFF
+    return uuid.UUID(int=millis << 80 | 7 << 76 | counter << 64 | 2 << 62 | random)
+
+
+def _base32(value: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        digits.append(_ALPHABET[value & 31])
+        value >>= 5
+    return "".join(reversed(digits))
+
+
+def new_id(prefix: str) -> str:
+    """A fresh, time-ordered id such as `ci_06f3…`."""
+    return f"{prefix}_{_base32(uuid7().int, 26)}"
+
+
+def command_id(tenant: str, idempotency_key: str, scope: str = "") -> str:
+    """The command id that belongs to a client's Idempotency-Key: the same key, the same id."""
+    return f"cmd_{_base32(uuid.uuid5(_NAMESPACE, f'{tenant}\0{scope}\0{idempotency_key}').int, 26)}"
+
+
+class Signer:
+    """Keyed derivations under the installation's master secret (WEIR_SECRET_KEY)."""
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < 32:
+            raise ValueError("the master secret needs at least 32 bytes")
+        self._run_key = hmac.digest(secret, b"weir/run-id/v1", "sha256")
+        self._secret_key = hmac.digest(secret, b"weir/derived-secret/v1", "sha256")
+        self.jwt_key = hmac.digest(secret, b"weir/jwt/v1", "sha256")
+
+    def run_id(self, tenant: str) -> str:
+        """A new run id for a tenant: `run_` + 26 characters of time order + 16 of MAC."""
+        return self._run_id(_base32(uuid7().int, 26), tenant)
+
+    def run_id_for(self, tenant: str, seed: str) -> str:
+        """The run id that belongs to a seed (an idempotency key, an external trace id)."""
+        body = _base32(uuid.uuid5(_NAMESPACE, f"run\0{tenant}\0{seed}").int, 26)
+        return self._run_id(body, tenant)
+
+    def _run_id(self, body: str, tenant: str) -> str:
+        mac = hmac.digest(self._run_key, f"{tenant}\0{body}".encode(), "sha256")
+        return f"run_{body}{_base32(int.from_bytes(mac[:_RUN_MAC_BYTES]), 16)}"
+
+    def owns_run(self, tenant: str, run_id: str) -> bool:
+        """Whether this installation issued the run id to this tenant (80-bit MAC)."""
+        if len(run_id) != 46 or not run_id.startswith("run_"):
+            return False
+        return hmac.compare_digest(self._run_id(run_id[4:30], tenant).encode(), run_id.encode())
+
+    def secret(self, prefix: str, command_id: str) -> str:
+        """The secret that a command creates: `prefix` + 43 characters (256 bits).
+
+        Derived from the command's id, so that the repeat of an idempotent request can show the same
+        key without anyone having stored it. A fresh command id has 122 random bits.
+        """
+        digest = hmac.digest(self._secret_key, f"{prefix}\0{command_id}".encode(), "sha256")
+        return prefix + _base32(int.from_bytes(digest), 52)
+
+
+def secret_hash(secret: str) -> str:
+    """SHA-256 in hex: what is stored of a high-entropy key."""
+    return hashlib.sha256(secret.encode()).hexdigest()
