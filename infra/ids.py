@@ -46,7 +46,8 @@ def new_id(prefix: str) -> str:
 
 def command_id(tenant: str, idempotency_key: str, scope: str = "") -> str:
     """The command id that belongs to a client's Idempotency-Key: the same key, the same id."""
-    return f"cmd_{_base32(uuid.uuid5(_NAMESPACE, f'{tenant}\0{scope}\0{idempotency_key}').int, 26)}"
+    name = "\0".join((tenant, scope, idempotency_key))
+    return f"cmd_{_base32(uuid.uuid5(_NAMESPACE, name).int, 26)}"
 
 
 class Signer:

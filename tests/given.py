@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from commands import DECIDERS
 from commands.decider import Context, Decider, Emit, Ref
 from commands.refusals import Refusal
 from schemas.envelope import Actor
@@ -55,8 +56,8 @@ class Given:
         assert self._command is not None, "call when() first"
         named = self.decider.loads(self._command, self.id)
         for ref in named:
-            if isinstance(ref, Ref):
-                self.states.setdefault(ref, None)
+            if isinstance(ref, Ref) and ref not in self.states:
+                self.states[ref] = next(d.initial for d in DECIDERS if d.stream == ref.stream)
         context = Context(
             "ten_1", self.id, self.actor, self.now, "cmd_1", self.states, self.found, self.version
         )
