@@ -6,6 +6,7 @@ the next version (`<tag>.r2.avsc`) under a new id, and must be backward compatib
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +78,16 @@ def check_backward(old: dict[str, Any], new: dict[str, Any]) -> None:
 def _check_type(old: Any, new: Any, path: str) -> None:
     if old == new or (old == "long" and new == "double"):
         return
-    if isinstance(new, list) and not isinstance(old, list):
-        return _check_type(old, new[1], path)
-    if isinstance(new, list) and isinstance(old, list):
-        return _check_type(old[1], new[1], path)
+    if isinstance(new, list):
+        _check_type(old[1] if isinstance(old, list) else old, new[1], path)
+        return
     if isinstance(old, dict) and isinstance(new, dict) and old.get("type") == new.get("type"):
         if new["type"] == "record":
-            return check_backward(old, new)
-        inner = "items" if new["type"] == "array" else "values"
-        return _check_type(old[inner], new[inner], path)
+            check_backward(old, new)
+        else:
+            inner = "items" if new["type"] == "array" else "values"
+            _check_type(old[inner], new[inner], path)
+        return
     raise Incompatible(f"{path} changed from {old} to {new}")
 
 
@@ -108,3 +110,20 @@ def drifted(files: dict[Path, str]) -> list[Path]:
 
 def _read(path: Path) -> str | None:
     return path.read_text() if path.exists() else None
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m infra.gen [--check]`: 0 when all is (or now is) as it should be, else 1."""
+    files = avro_files()
+    if "--check" in arguments:
+        stale = drifted(files)
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} has drifted: run `make gen`")
+        return 1 if stale else 0
+    for path in write(files):
+        print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
