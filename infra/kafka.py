@@ -271,7 +271,7 @@ class Transactions:
             raise
 
     async def discard(self) -> None:
-        """Throw the producer away; an open transaction is left to the broker's time-out or fence."""
+        """Throw the producer away; the broker times an open transaction out."""
         producer, self._producer = self._producer, None
         if producer is None:
             return

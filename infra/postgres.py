@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
@@ -64,11 +64,11 @@ class Reads:
     async def all(self, sql: str, *params: Any) -> list[Row]:
         """Every row, as dicts. `%s` parameters only. Raises DatabaseUnavailable."""
         async with self._connection() as connection:
-            cursor = await connection.execute(cast(LiteralString, sql), params)
+            cursor = await connection.execute(sql.encode(), params)
             return await cursor.fetchall()
 
     async def one(self, sql: str, *params: Any) -> Row | None:
         """The first row, or None. Raises DatabaseUnavailable."""
         async with self._connection() as connection:
-            cursor = await connection.execute(cast(LiteralString, sql), params)
+            cursor = await connection.execute(sql.encode(), params)
             return await cursor.fetchone()
