@@ -1,0 +1,7 @@
+"""Events of the platform domain: the audit trail and its exports."""
+
+from msgspec import Struct
+
+from schemas.platform.audit import AuditRecorded
+
+EVENTS: list[type[Struct]] = [AuditRecorded]
