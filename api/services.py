@@ -1,0 +1,68 @@
+"""What handlers may use. Composed in `api/__main__.py` (or by a test), handed to every call."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from api.credentials import CredentialStore
+from infra.clock import SYSTEM_CLOCK, Clock
+from infra.config import Settings
+from infra.ids import Signer
+from schemas.envelope import Position
+from streams.requests import CommandRequest, Reply
+
+
+class Bus(Protocol):
+    """The way to the deciders."""
+
+    async def send(self, request: CommandRequest, timeout: float = 5.0) -> Reply:
+        """Wait for the outcome. Raises OutcomeUnknown after `timeout` seconds, LogUnavailable."""
+        ...
+
+    async def post(self, request: CommandRequest) -> None:
+        """Return when the log has acknowledged the command. Raises LogUnavailable."""
+        ...
+
+
+class Reads(Protocol):
+    """The Postgres read models, read only."""
+
+    async def all(self, sql: str, *params: Any) -> list[dict[str, Any]]:
+        """Every row. Raises ReadsUnavailable when the database can't be reached in time."""
+        ...
+
+    async def one(self, sql: str, *params: Any) -> dict[str, Any] | None:
+        """The first row, if any. Raises as `all`."""
+        ...
+
+
+class Analytics(Protocol):
+    """The ClickHouse read models, read only."""
+
+    async def query(
+        self, sql: str, params: Mapping[str, Any] | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        """The rows of a query with `{name:Type}` parameters."""
+        ...
+
+    async def reached(self, position: Position, timeout: float) -> bool:
+        """Wait until the views hold everything up to `position`; False when `timeout` passed."""
+        ...
+
+
+@dataclass(kw_only=True, slots=True)
+class Services:
+    """One per API process. `log` is the producer, `objects` the object store, `live` the hub that
+    tails the log for event streams, `caches` what other parts keep per process, by name."""
+
+    settings: Settings
+    signer: Signer
+    bus: Bus
+    reads: Reads
+    credentials: CredentialStore
+    analytics: Analytics
+    clock: Clock = SYSTEM_CLOCK
+    log: Any = None
+    objects: Any = None
+    live: Any = None
+    caches: dict[str, Any] = field(default_factory=dict)
