@@ -1,0 +1,140 @@
+"""ClickHouse read models: one `ClickHouseView` per table, filled by `streams/analytics.py`.
+
+A view names the topic it reads and turns an event into rows; the loop decodes, batches and inserts.
+
+    def rows(event: AuditRecorded, envelope: Envelope) -> list[Row]:
+        return [(envelope.tenant, event.seq, event.action, event.at)]
+
+    AUDIT_RECORDS = ClickHouseView(
+        name="audit_records",
+        version=1,
+        topic="audit",
+        events=(AuditRecorded,),
+        columns={
+            "tenant": TENANT,
+            "seq": "UInt64",
+            "action": "LowCardinality(String)",
+            "at": INSTANT,
+        },
+        order_by=("tenant", "seq"),
+        rows=rows,
+    )
+
+List it in `projections.CLICKHOUSE_VIEWS` and read it with `analytics.query(f"SELECT … FROM
+{AUDIT_RECORDS.table} WHERE tenant = {{tenant:String}}", {"tenant": …})`. Reads see every table
+deduplicated (`FINAL` is always on), so counts and sums are exact before any merge.
+
+Why nothing is lost or counted twice, three belts deep:
+1. A flush is one block per table, which ClickHouse commits whole or not at all. Each row carries
+   `_partition` and `_offset`, so a restarted loop reads from the table how far it had come.
+2. A repeated insert carries the same `insert_deduplication_token` and is dropped.
+3. `order_by` identifies the event (or the item of it), and the table replaces by it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from schemas.envelope import Envelope
+
+Row = tuple[Any, ...]
+Rows = Callable[[Any, Envelope], Sequence[Row]]
+
+# Column types with their Python values.
+TENANT = "LowCardinality(String)"  # str
+INSTANT = "DateTime64(6, 'UTC')"  # int, microseconds since 1970 UTC
+JSON_TEXT = "String CODEC(ZSTD(3))"  # str that is a JSON document
+
+DEDUPLICATION_WINDOW = 1000
+"""Insert tokens that a table remembers: minutes of flushes, and a retry comes within seconds."""
+
+
+class ClickHouseView(Struct, frozen=True, kw_only=True):
+    """A ClickHouse read model, one table.
+
+    name: plural; the table is `<name>_v<version>`, and a new version fills a new table from the
+    start of the log. topic: the one topic it reads. events: the structs it wants of that topic.
+    columns: name -> ClickHouse type, in order; the first is always `tenant`. Values are str, int,
+    float, bool, list, or None where the type is Nullable; an INSTANT takes microseconds.
+    order_by: identifies a row: two rows that agree on it are one, and `keep` says whether the first
+    or the last on the log stands. Name columns here that never change for the same thing (a time
+    of arrival does). indexes: skip indexes, `name expression TYPE …`.
+    rows(event, envelope): pure; tuples in the order of `columns`, distinct in `order_by`.
+    """
+
+    name: str
+    version: int
+    topic: str
+    events: tuple[type[Struct], ...]
+    columns: Mapping[str, str]
+    order_by: tuple[str, ...]
+    rows: Rows
+    keep: Literal["first", "last"] = "last"
+    indexes: tuple[str, ...] = ()
+    settings: Mapping[str, str | int] = {}
+
+    @property
+    def table(self) -> str:
+        """The live table of this version."""
+        return f"{self.name}_v{self.version}"
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Every column that an insert names: the view's own, then the place in the log."""
+        return (*self.columns, "_partition", "_offset", "_index")
+
+    def ddl(self) -> str:
+        """The statement that creates the table if it isn't there."""
+        lines = [f"`{name}` {kind}" for name, kind in self.columns.items()]
+        lines += [
+            "_partition UInt32 CODEC(Delta, ZSTD(1))",
+            "_offset UInt64 CODEC(Delta, ZSTD(1))",
+            "_index UInt32 CODEC(Delta, ZSTD(1))",
+        ]
+        version = "_offset"
+        if self.keep == "first":
+            # The engine keeps the greatest version: the complement makes the first the greatest.
+            lines.append("_precedence UInt64 MATERIALIZED bitNot(_offset) CODEC(Delta, ZSTD(1))")
+            version = "_precedence"
+        lines += [f"INDEX {index}" for index in self.indexes]
+        settings = {"non_replicated_deduplication_window": DEDUPLICATION_WINDOW, **self.settings}
+        return (
+            f"CREATE TABLE IF NOT EXISTS {self.table} (\n  "
+            + ",\n  ".join(lines)
+            + f"\n) ENGINE = ReplacingMergeTree({version})\nORDER BY ({', '.join(self.order_by)})"
+            + "\nSETTINGS "
+            + ", ".join(f"{name} = {value!r}" for name, value in settings.items())
+        )
+
+
+class Batch:
+    """Rows of one view on their way to one insert, with the range of each partition they cover."""
+
+    def __init__(self, view: ClickHouseView) -> None:
+        self.view = view
+        self.rows: list[Row] = []
+        self.ranges: dict[int, tuple[int, int]] = {}
+
+    def add(self, event: Any, envelope: Envelope, partition: int, offset: int) -> int:
+        """Reduce one event that stands at this place of the log. Returns the rows it gave."""
+        made = self.view.rows(event, envelope)
+        for index, row in enumerate(made):
+            self.rows.append((*row, partition, offset, index))
+        if made:
+            first = self.ranges[partition][0] if partition in self.ranges else offset
+            self.ranges[partition] = (first, offset)
+        return len(made)
+
+    def columns(self) -> list[tuple[Any, ...]]:
+        """The rows turned, in the order of `view.stored`. Raises ValueError on a ragged row."""
+        turned = list(zip(*self.rows, strict=True))
+        if self.rows and len(turned) != len(self.view.stored):
+            raise ValueError(f"{self.view.name}: rows do not match the columns")
+        return turned
+
+    @property
+    def token(self) -> str:
+        """`topic:partition:first-last` of every partition: the same rows, the same token."""
+        spans = ",".join(f"{p}:{a}-{b}" for p, (a, b) in sorted(self.ranges.items()))
+        return f"{self.view.topic}:{spans}"
