@@ -3,5 +3,6 @@
 from msgspec import Struct
 
 from schemas.platform.audit import AuditRecorded
+from schemas.platform.outcome import CommandHandled
 
-EVENTS: list[type[Struct]] = [AuditRecorded]
+EVENTS: list[type[Struct]] = [AuditRecorded, CommandHandled]
