@@ -1,0 +1,74 @@
+"""What a worker and its children say to each other; free of the engine, so that the parent is too.
+
+The bytes (operands, key parts, the result) follow each message as raw blobs, see frames.py.
+"""
+
+from msgspec import Struct
+
+ADD = "add"
+MULTIPLY = "multiply"
+
+# What an operand is: a ciphertext, or values in the clear (little-endian doubles).
+CIPHER = "cipher"
+PLAIN = "plain"
+
+
+class ChildLimits(Struct, frozen=True):
+    """What a child may use; bytes. `niceness` keeps the API responsive under encrypted load."""
+
+    address_space_bytes: int = 4 * 1024**3
+    cache_bytes: int = 512 * 1024**2
+    niceness: int = 10
+
+
+class Work(Struct, frozen=True, tag="work"):
+    """Compute `operation` over the blobs that follow: ciphertexts, or a ciphertext and values.
+
+    `key_name` names the key material in the child's cache; it changes when the material does.
+    """
+
+    job_id: str
+    operation: str
+    params_id: str
+    key_name: str
+    operand_kinds: tuple[str, ...]
+    cpu_seconds_max: int
+
+
+class KeyMaterial(Struct, frozen=True, tag="key_material"):
+    """The key that the child asked for; the blobs are its parts."""
+
+
+class KeyWanted(Struct, frozen=True, tag="key_wanted"):
+    """The child has no such key in its cache: send KeyMaterial, then wait for the answer."""
+
+    key_name: str
+
+
+class Computed(Struct, frozen=True, tag="computed"):
+    """The job is done; the one blob is the resulting ciphertext."""
+
+    job_id: str
+    level: int
+    scale: float
+    cpu_us: int
+    key_was_loaded: bool
+    resident_bytes: int
+
+
+class Refused(Struct, frozen=True, tag="refused"):
+    """The job cannot succeed. See JobRefused for the reasons."""
+
+    job_id: str
+    reason: str
+    message: str
+    resident_bytes: int
+
+
+Request = Work | KeyMaterial
+Answer = KeyWanted | Computed | Refused
+
+
+def needs_key(work: Work) -> bool:
+    """Whether the job needs the client's evaluation key; additions and plain operands do not."""
+    return work.operation == MULTIPLY and PLAIN not in work.operand_kinds

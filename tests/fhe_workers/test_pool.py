@@ -1,0 +1,253 @@
+"""Children may die; the parent, the other jobs and the answer do not."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fhe_workers.messages import CIPHER, PLAIN, ChildLimits, Work
+from fhe_workers.pool import EngineFailed, Pool, PoolLimits
+from fhe_workers.refusals import JobRefused
+from tests.fhe_workers.clients import Client
+from tests.fhe_workers.mutations import MUTATIONS
+
+_BOTH = (CIPHER, CIPHER)
+
+
+def _work(operation: str = "multiply", kinds: tuple[str, ...] = _BOTH, name: str = "key-1") -> Work:
+    return Work("job-1", operation, "ckks-n13", name, kinds, cpu_seconds_max=20)
+
+
+class KeyStore:
+    """Hands out the key and counts how often it was asked."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.asked = 0
+
+    async def __call__(self) -> list[bytes]:
+        self.asked += 1
+        return [self._client.relin]
+
+
+def _is_right(alice: Client, data: bytes) -> bool:
+    return bool(np.abs(alice.decrypt(data)[:8] - 0.25).max() < 1e-6)
+
+
+@pytest.fixture
+def half(alice: Client) -> bytes:
+    return alice.encrypt(np.full(8, 0.5))
+
+
+async def test_a_key_is_fetched_once_and_then_hot(alice: Client, half: bytes) -> None:
+    source = KeyStore(alice)
+    async with Pool(PoolLimits(children=1)) as pool:
+        first = await pool.run(_work(), [half, half], source)
+        second = await pool.run(_work(), [half, half], source)
+    assert _is_right(alice, first.data) and _is_right(alice, second.data)
+    assert (first.computed.key_was_loaded, second.computed.key_was_loaded) == (False, True)
+    assert source.asked == 1
+    assert (first.computed.level, first.tries) == (1, 1)
+
+
+async def test_jobs_go_to_the_child_that_has_their_key(alice: Client, half: bytes) -> None:
+    source = KeyStore(alice)
+    async with Pool(PoolLimits(children=2)) as pool:
+        for _ in range(3):
+            for name in ("key-1", "key-2"):
+                await pool.run(_work(name=name), [half, half], source)
+    assert source.asked == 2
+
+
+async def test_what_needs_no_key_asks_for_none(alice: Client, half: bytes) -> None:
+    source = KeyStore(alice)
+    quarter = np.array([0.25] * 8, dtype="<f8").tobytes()
+    async with Pool(PoolLimits(children=1)) as pool:
+        result = await pool.run(_work("add", (CIPHER, PLAIN)), [half, quarter], source)
+    assert np.abs(alice.decrypt(result.data)[:8] - 0.75).max() < 1e-6
+    assert source.asked == 0
+
+
+async def test_a_job_whose_child_is_killed_is_done_by_the_next(alice: Client, half: bytes) -> None:
+    async with Pool(PoolLimits(children=1)) as pool:
+        killed: list[int] = []
+
+        async def kill_then_answer() -> list[bytes]:
+            if not killed:
+                killed.extend(pool.pids)
+                os.kill(killed[0], signal.SIGKILL)
+            return [alice.relin]
+
+        result = await pool.run(_work(), [half, half], kill_then_answer)
+        assert _is_right(alice, result.data)
+        assert result.tries == 2
+        assert killed and killed != pool.pids
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSEGV])
+async def test_a_job_that_kills_two_children_fails_and_the_pool_lives_on(
+    alice: Client, half: bytes, sent: signal.Signals
+) -> None:
+    async with Pool(PoolLimits(children=1)) as pool:
+
+        async def kill_again() -> list[bytes]:
+            os.kill(pool.pids[0], sent)
+            return [alice.relin]
+
+        with pytest.raises(EngineFailed, match=sent.name):
+            await pool.run(_work(), [half, half], kill_again)
+        result = await pool.run(_work(), [half, half], KeyStore(alice))
+        assert _is_right(alice, result.data)
+
+
+async def test_a_child_killed_while_it_computes(alice: Client, half: bytes) -> None:
+    source = KeyStore(alice)
+    async with Pool(PoolLimits(children=1)) as pool:
+        await pool.run(_work(), [half, half], source)
+        # Stopped, it has the job and cannot answer: the kill is certain to be in the middle.
+        [pid] = pool.pids
+        os.kill(pid, signal.SIGSTOP)
+        running = asyncio.create_task(pool.run(_work(), [half, half], source))
+        await asyncio.sleep(0)
+        os.kill(pid, signal.SIGKILL)
+        result = await running
+        assert _is_right(alice, result.data) and result.tries == 2
+
+
+async def test_jobs_beside_a_dying_one_are_undisturbed(alice: Client, half: bytes) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    source = KeyStore(alice)
+    async with Pool(PoolLimits(children=2)) as pool:
+
+        async def one(number: int) -> str:
+            async def perhaps_kill() -> list[bytes]:
+                if rng.random() < 0.4:
+                    os.kill(rng.choice(pool.pids), signal.SIGKILL)
+                return await source()
+
+            try:
+                work = _work(name=f"key-{number}")
+                result = await pool.run(work, [half, half], perhaps_kill)
+            except EngineFailed:
+                return "failed"
+            return "right" if _is_right(alice, result.data) else "wrong"
+
+        outcomes = await asyncio.gather(*(one(number) for number in range(12)))
+        assert set(outcomes) <= {"right", "failed"} and "right" in outcomes
+        assert _is_right(alice, (await pool.run(_work(), [half, half], source)).data)
+
+
+async def test_a_job_over_its_memory_fails_and_the_parent_lives(alice: Client, half: bytes) -> None:
+    # Enough to start and to load the engine, too little for a key and its context.
+    for megabytes in (100, 150, 200, 250, 300):
+        limits = PoolLimits(children=1, child=ChildLimits(address_space_bytes=megabytes * 1024**2))
+        async with Pool(limits) as pool:
+            try:
+                result = await pool.run(_work(), [half, half], KeyStore(alice))
+            except EngineFailed:
+                continue
+            assert _is_right(alice, result.data)
+
+
+async def test_a_job_over_its_wall_time_is_killed_not_waited_for(
+    alice: Client, half: bytes
+) -> None:
+    async with Pool(PoolLimits(children=1, wall_seconds_max=0.001)) as pool:
+        with pytest.raises(EngineFailed, match="took too long"):
+            await pool.run(_work(), [half, half], KeyStore(alice))
+
+
+def test_the_kernel_ends_a_job_over_its_processor_time() -> None:
+    spin = "from fhe_workers.child import _limit_cpu\n_limit_cpu(0)\nwhile True: pass\n"
+    ended = subprocess.run([sys.executable, "-c", spin], check=False, timeout=60)
+    assert ended.returncode == -signal.SIGXCPU
+
+
+async def test_a_cancelled_job_frees_its_child(alice: Client, half: bytes) -> None:
+    async with Pool(PoolLimits(children=1)) as pool:
+        asked = asyncio.Event()
+
+        async def never() -> list[bytes]:
+            asked.set()
+            await asyncio.Event().wait()
+            return []
+
+        running = asyncio.create_task(pool.run(_work(), [half, half], never))
+        await asked.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        result = await pool.run(_work(), [half, half], KeyStore(alice))
+        assert _is_right(alice, result.data)
+
+
+async def test_a_key_that_cannot_be_fetched_is_no_death(alice: Client, half: bytes) -> None:
+    async with Pool(PoolLimits(children=1)) as pool:
+
+        async def unreachable() -> list[bytes]:
+            raise ConnectionError("the object store is gone")
+
+        with pytest.raises(ConnectionError):
+            await pool.run(_work(), [half, half], unreachable)
+        result = await pool.run(_work(), [half, half], KeyStore(alice))
+        assert result.tries == 1
+
+
+async def test_a_worn_out_child_is_replaced(alice: Client, half: bytes) -> None:
+    source = KeyStore(alice)
+    async with Pool(PoolLimits(children=1, jobs_per_child_max=2)) as pool:
+        used = set()
+        for _ in range(5):
+            used.update(pool.pids)
+            await pool.run(_work(), [half, half], source)
+        used.update(pool.pids)
+    assert len(used) >= 2 and source.asked == 3
+
+
+async def test_hostile_bytes_never_cost_a_child(alice: Client, half: bytes) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    async with Pool(PoolLimits(children=1)) as pool:
+        before = pool.pids
+        for number in range(200):
+            mutate = MUTATIONS[number % len(MUTATIONS)]
+            key, operand = alice.relin, half
+            if number % 3:
+                operand = mutate(half, rng)
+            else:
+                key = mutate(alice.relin, rng)
+
+            async def source(parts: bytes = key) -> list[bytes]:
+                return [parts]
+
+            try:
+                await pool.run(_work(name=f"key-{number % 3 or number}"), [half, operand], source)
+            except JobRefused as error:
+                assert error.reason in {"ciphertext_invalid", "key_invalid"}
+        assert pool.pids == before
+
+
+async def test_a_child_has_no_credentials(
+    alice: Client, half: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://secret")
+    async with Pool(PoolLimits(children=1)) as pool:
+        [pid] = pool.pids
+        with open(f"/proc/{pid}/environ", "rb") as environ:  # noqa: ASYNC230, PTH123
+            assert b"DATABASE_URL" not in environ.read()
+
+
+async def test_no_child_outlives_its_pool() -> None:
+    async with Pool(PoolLimits(children=2)) as pool:
+        pids = pool.pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
