@@ -5,8 +5,13 @@ from typing import Any
 from msgspec import Struct
 
 from commands.decider import Decider
+from commands.identity import DECIDERS as IDENTITY
+from commands.tenancy import DECIDERS as TENANCY
 
-DECIDERS: list[Decider[Any, Any, Any]] = []
+DECIDERS: list[Decider[Any, Any, Any]] = [
+    *IDENTITY,
+    *TENANCY,
+]
 
 
 def commands() -> list[type[Struct]]:

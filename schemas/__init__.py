@@ -2,9 +2,13 @@
 
 from msgspec import Struct
 
+from schemas.identity import EVENTS as IDENTITY_EVENTS
 from schemas.platform import EVENTS as PLATFORM_EVENTS
+from schemas.tenancy import EVENTS as TENANCY_EVENTS
 
 EVENTS: list[type[Struct]] = [
+    *IDENTITY_EVENTS,
     *PLATFORM_EVENTS,
+    *TENANCY_EVENTS,
 ]
 """Every event struct; `schemas/<domain>/__init__.py` lists a domain's in its own EVENTS."""

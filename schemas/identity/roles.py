@@ -1,0 +1,14 @@
+"""The roles that a user or an API key may have, and the scopes that narrow a key.
+
+One matrix for every surface; `commands/identity/README.md` says what each role may do.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+Role = Literal["admin", "developer", "compute", "billing", "viewer"]
+ROLES: tuple[Role, ...] = ("admin", "developer", "compute", "billing", "viewer")
+
+# `area:verb`, such as `observe:write`. A key without scopes has all that its roles allow.
+Scope = Annotated[str, Meta(pattern=r"^[a-z_]+:[a-z_*]+$", max_length=64)]
