@@ -118,6 +118,7 @@ class Decider(Struct, Generic[C, S, E], frozen=True, kw_only=True):
     the state's shape or `evolve` changes, so that stored states are folded anew from the log.
     decide(command, state, context) -> events (or `Emit`s), or raises a Refusal. An empty list is
     an accepted repeat. evolve(state, event) -> state, total over `events`.
+    shape: the type to read stored states as, when it isn't `type(initial)` (a tagged union).
     loads(command, stream_id): states and look-ups the command needs besides its own stream.
     claims(event, stream_id) -> Claim | Release. timers(event, stream_id) -> SetTimer | ClearTimer.
     answer(command, state_after, context): what the caller is told, a struct or plain JSON values;
@@ -133,6 +134,7 @@ class Decider(Struct, Generic[C, S, E], frozen=True, kw_only=True):
     decide: Callable[[C, S, Context], Sequence[E | Emit]]
     evolve: Callable[[S, E], S]
     version: int = 1
+    shape: Any = None
     loads: Callable[[C, str], Sequence[Ref | Lookup]] = _no_loads
     claims: Callable[[E, str], Sequence[Claim | Release]] = _no_effects
     timers: Callable[[E, str], Sequence[SetTimer | ClearTimer]] = _no_effects

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import aiokafka
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from aiokafka.partitioner import murmur2
@@ -321,3 +321,28 @@ def header(headers: Sequence[tuple[str, bytes]], name: str) -> str:
 def as_mapping(headers: Sequence[tuple[str, bytes]]) -> Mapping[str, str]:
     """Headers as a mapping of text."""
     return {key: value.decode(errors="replace") for key, value in headers}
+
+
+async def read_range(
+    reader: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int, batch: int = 2000
+) -> AsyncIterator[list[Any]]:
+    """Batches of the committed records of a partition in [start, end), in order.
+
+    The consumer must be assigned the partition. Offsets are sparse in transactional topics, and a
+    range may hold nothing but markers: the end is reached by position, never by count.
+    """
+    if start >= end:
+        return
+    reader.seek(partition, start)
+    while await reader.position(partition) < end:
+        found = await reader.getmany(partition, timeout_ms=200, max_records=batch)
+        records = [record for record in found.get(partition, []) if record.offset < end]
+        if records:
+            yield records
+
+
+async def bounds(reader: AIOKafkaConsumer, partition: TopicPartition) -> tuple[int, int]:
+    """The first offset that is still there and the next one to be written."""
+    first = await reader.beginning_offsets([partition])
+    last = await reader.end_offsets([partition])
+    return first[partition], last[partition]

@@ -160,6 +160,7 @@ class Workspace:
         incident = ""
         staged: list[Staged] = []
         described: Mapping[str, Any] = {}
+        related: set[str] = set()
         answer, version = "null", 0
         status: AuditOutcome = "accepted"
         code, kind, message, details = "", "", "", "{}"
@@ -167,6 +168,7 @@ class Workspace:
             if incoming.command is None:
                 raise ValueError(incoming.error)
             described = self._registry.by_command[type(incoming.command)].describe(incoming.command)
+            related = self._related(incoming, incoming.command)
             staged, answer, version = self._decide(incoming, incoming.command, now)
         except Refusal as refusal:
             status, code, kind = "refused", refusal.code, refusal.kind
@@ -198,7 +200,8 @@ class Workspace:
         )
         for item in staged:
             self._stage(item)
-        self._audit(incoming, outcome, described, [item.recorded for item in staged])
+        related |= {item.recorded.envelope.stream for item in staged}
+        self._audit(incoming, outcome, described, sorted(related - {envelope.stream}))
         self._finish(envelope.tenant, outcome)
         return outcome
 
@@ -327,10 +330,9 @@ class Workspace:
         incoming: Incoming,
         outcome: CommandHandled,
         described: Mapping[str, Any],
-        staged: Sequence[Recorded],
+        related: list[str],
     ) -> None:
         envelope = incoming.envelope
-        related = self._related(incoming, staged)
         head = self._heads.get(envelope.tenant, START)
         stream, _, id = envelope.stream.partition("/")
         record = seal(
@@ -350,7 +352,9 @@ class Workspace:
                 command_id=outcome.command_id,
                 correlation_id=envelope.correlation_id,
                 details=msgspec.json.encode(described).decode(),
-                events=[item.envelope.type for item in staged],
+                events=[item.envelope.type for item in self.effects.events[-outcome.events :]]
+                if outcome.events
+                else [],
                 related=related,
             ),
             head.hash,
@@ -359,25 +363,32 @@ class Workspace:
         head = Link(record.seq, record.hash)
         self._heads[envelope.tenant] = self.effects.heads[envelope.tenant] = head
 
-    def _related(self, incoming: Incoming, staged: Sequence[Recorded]) -> list[str]:
-        """The streams that the decision read or wrote besides its own, in a stable order."""
-        tenant, own = incoming.envelope.tenant, incoming.envelope.stream
-        streams = {item.envelope.stream for item in staged}
-        if incoming.command is not None:
-            decider = self._registry.by_command[type(incoming.command)]
-            for need in decider.loads(incoming.command, incoming.envelope.stream_id):
-                if isinstance(need, Ref):
-                    streams.add(f"{need.stream}/{need.id}")
-                elif need.stream and (tenant, need.index, need.key) in self._lookups:
-                    holder = self._lookups[tenant, need.index, need.key]
-                    if holder is not None:
-                        streams.add(f"{need.stream}/{holder}")
-        return sorted(streams - {own})
+    def _related(self, incoming: Incoming, command: Struct) -> set[str]:
+        """The streams that the decision reads besides its own."""
+        tenant, streams = incoming.envelope.tenant, set()
+        for need in self._registry.by_command[type(command)].loads(
+            command, incoming.envelope.stream_id
+        ):
+            if isinstance(need, Ref):
+                streams.add(f"{need.stream}/{need.id}")
+            elif need.stream:
+                holder = self._lookups.get((tenant, need.index, need.key))
+                if holder is not None:
+                    streams.add(f"{need.stream}/{holder}")
+        return streams
 
     def _finish(self, tenant: str, outcome: CommandHandled) -> None:
         if not outcome.replay:
             self._outcomes[tenant, outcome.command_id] = outcome
         self.effects.outcomes.append((tenant, outcome))
+
+
+def _loads(decider: Decider[Any, Any, Any], command: Struct, id: str) -> Sequence[Ref | Lookup]:
+    """What a command needs; one that raises here is spoiled alone, when it is handled."""
+    try:
+        return decider.loads(command, id)
+    except Exception:
+        return ()
 
 
 def needs_of(registry: Registry, batch: Iterable[Incoming]) -> Needs:
@@ -393,7 +404,7 @@ def needs_of(registry: Registry, batch: Iterable[Incoming]) -> Needs:
         decider = registry.by_command[type(incoming.command)]
         id = incoming.envelope.stream_id
         needs.states.add((tenant, decider.stream, id))
-        for need in decider.loads(incoming.command, id):
+        for need in _loads(decider, incoming.command, id):
             if isinstance(need, Ref):
                 needs.states.add((tenant, need.stream, need.id))
             else:
@@ -411,7 +422,7 @@ def looked_up(
             continue
         decider = registry.by_command[type(incoming.command)]
         tenant = incoming.envelope.tenant
-        for need in decider.loads(incoming.command, incoming.envelope.stream_id):
+        for need in _loads(decider, incoming.command, incoming.envelope.stream_id):
             if isinstance(need, Lookup) and need.stream:
                 holder = lookups.get((tenant, need.index, need.key))
                 if holder is not None:

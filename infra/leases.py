@@ -1,0 +1,137 @@
+"""Leases: which process runs which partition of a loop.
+
+A row per partition in Postgres, renewed every second, free when it has not been renewed for
+`TTL_SECONDS` by Postgres' clock. A lease keeps work apart; it is not what makes the loops exact:
+that is the fence of the transactional id and the compare-and-set of the checkpoint, since a paused
+process may believe in a lease that it has lost.
+"""
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+
+import psycopg
+
+from infra.postgres import DatabaseUnavailable, connect
+
+logger = logging.getLogger(__name__)
+
+TTL_SECONDS = 6.0
+RENEW_SECONDS = 1.0
+
+_DDL = """
+CREATE TABLE IF NOT EXISTS leases (
+  loop text, partition int, owner text NOT NULL, expires_at timestamptz NOT NULL,
+  PRIMARY KEY (loop, partition));
+CREATE TABLE IF NOT EXISTS lease_members (
+  loop text, owner text, expires_at timestamptz NOT NULL, PRIMARY KEY (loop, owner));
+"""
+
+
+class Leases:
+    """One process's share of a loop's partitions.
+
+    `held` changes as leases come and go; await `changed` for that. Fair: with `n` live members
+    each holds at most `ceil(partitions / n)`.
+    """
+
+    def __init__(self, url: str, loop: str, partitions: int, owner: str) -> None:
+        self._url, self._loop, self._partitions, self._owner = url, loop, partitions, owner
+        self.held: set[int] = set()
+        self.changed = asyncio.Condition()
+        self._releasing: set[int] = set()
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to take and renew leases."""
+        self._task = asyncio.create_task(self._run(), name=f"leases-{self._loop}")
+
+    async def stop(self) -> None:
+        """Give everything back, so that the next process need not wait."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self.held = set()
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                for table in ("leases", "lease_members"):
+                    await self._connection.execute(
+                        f"DELETE FROM {table} WHERE loop = %s AND owner = %s".encode(),
+                        (self._loop, self._owner),
+                    )
+            await self._connection.close()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._renew()
+            except (psycopg.Error, DatabaseUnavailable) as error:
+                # Keep what is held: nobody else can take it while Postgres is away, and nothing
+                # can be written without Postgres either.
+                logger.warning("leases cannot be renewed: %s", error)
+                if self._connection is not None:
+                    with contextlib.suppress(Exception):
+                        await self._connection.close()
+                    self._connection = None
+            await asyncio.sleep(RENEW_SECONDS)
+
+    async def _renew(self) -> None:
+        if self._connection is None:
+            self._connection = await connect(self._url, autocommit=True)
+            # IF NOT EXISTS is not safe against two creators at once; the lock makes it so.
+            async with self._connection.transaction():
+                await self._connection.execute("SELECT pg_advisory_xact_lock(7300)")
+                await self._connection.execute(_DDL)
+        members = await self._beat(self._connection)
+        share = -(-self._partitions // max(1, members))
+        held = await self._take(self._connection, share)
+        if held != self.held:
+            async with self.changed:
+                self.held = held
+                self.changed.notify_all()
+
+    async def _beat(self, connection: psycopg.AsyncConnection[Any]) -> int:
+        await connection.execute(
+            "INSERT INTO lease_members VALUES (%s, %s, now() + make_interval(secs => %s)) "
+            "ON CONFLICT (loop, owner) DO UPDATE SET expires_at = EXCLUDED.expires_at",
+            (self._loop, self._owner, TTL_SECONDS),
+        )
+        await connection.execute(
+            "DELETE FROM lease_members WHERE loop = %s AND expires_at < now()", (self._loop,)
+        )
+        cursor = await connection.execute(
+            "SELECT count(*) AS n FROM lease_members WHERE loop = %s", (self._loop,)
+        )
+        row = await cursor.fetchone()
+        return int(row["n"]) if row else 1
+
+    async def _take(self, connection: psycopg.AsyncConnection[Any], share: int) -> set[int]:
+        cursor = await connection.execute(
+            "UPDATE leases SET expires_at = now() + make_interval(secs => %s) "
+            "WHERE loop = %s AND owner = %s RETURNING partition",
+            (TTL_SECONDS, self._loop, self._owner),
+        )
+        held = {int(row["partition"]) for row in await cursor.fetchall()}
+        for partition in sorted(held, reverse=True)[: max(0, len(held) - share)]:
+            # More than the share: hand one back, a step at a time.
+            await connection.execute(
+                "DELETE FROM leases WHERE loop = %s AND partition = %s AND owner = %s",
+                (self._loop, partition, self._owner),
+            )
+            held.discard(partition)
+        for partition in range(self._partitions):
+            if len(held) >= share or partition in held:
+                continue
+            cursor = await connection.execute(
+                "INSERT INTO leases VALUES (%s, %s, %s, now() + make_interval(secs => %s)) "
+                "ON CONFLICT (loop, partition) DO UPDATE SET owner = EXCLUDED.owner, "
+                "expires_at = EXCLUDED.expires_at WHERE leases.expires_at < now() "
+                "RETURNING partition",
+                (self._loop, partition, self._owner, TTL_SECONDS),
+            )
+            if await cursor.fetchone():
+                held.add(partition)
+        return held

@@ -1,0 +1,290 @@
+"""The decider's tables in Postgres: states, look-ups, outcomes, audit heads, timers, checkpoints.
+
+They are a cache of the log like every read model: drop them and the deciders fold them anew. All
+that one batch changes is written in one transaction, whose compare-and-set on the checkpoint fails
+for a process that no longer owns the partition.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+import psycopg
+from msgspec import Struct
+
+from projections import VIEWS
+from projections.runner import VIEWS_LOCK, apply, create_table, reduce_all
+from schemas.codec import Codec
+from schemas.platform.audit_chain import Link
+from schemas.platform.outcome import CommandHandled
+from streams.deciding import Effects, LookupKey, Registry, StateKey
+
+Connection = psycopg.AsyncConnection[Any]
+
+OUTCOMES_KEPT_HOURS = 24
+
+_DDL = """
+CREATE TABLE IF NOT EXISTS decider_checkpoints (
+  partition int PRIMARY KEY, commands_next bigint NOT NULL, events_next bigint NOT NULL,
+  outcomes_next bigint NOT NULL, audit_next bigint NOT NULL, fold_version text NOT NULL);
+CREATE TABLE IF NOT EXISTS decider_states (
+  tenant text, stream text, id text, partition int NOT NULL, version bigint NOT NULL,
+  state bytea NOT NULL, PRIMARY KEY (tenant, stream, id));
+CREATE TABLE IF NOT EXISTS decider_lookups (
+  tenant text, index text, key text, partition int NOT NULL, stream_id text NOT NULL,
+  PRIMARY KEY (tenant, index, key));
+CREATE TABLE IF NOT EXISTS decider_outcomes (
+  tenant text, command_id text, partition int NOT NULL, at bigint NOT NULL, outcome bytea NOT NULL,
+  PRIMARY KEY (tenant, command_id));
+CREATE INDEX IF NOT EXISTS decider_outcomes_at ON decider_outcomes (partition, at);
+CREATE TABLE IF NOT EXISTS decider_audit_heads (
+  tenant text PRIMARY KEY, partition int NOT NULL, seq bigint NOT NULL, hash text NOT NULL);
+CREATE TABLE IF NOT EXISTS timers (
+  tenant text, stream text, name text, partition int NOT NULL, due_at bigint NOT NULL,
+  command bytea NOT NULL, PRIMARY KEY (tenant, stream, name));
+CREATE INDEX IF NOT EXISTS timers_due ON timers (due_at);
+CREATE TABLE IF NOT EXISTS view_fills (
+  view_table text, partition int, events_next bigint NOT NULL, PRIMARY KEY (view_table, partition));
+"""
+_TABLES = ("decider_states", "decider_lookups", "decider_outcomes", "decider_audit_heads", "timers")
+_DDL_LOCK = 7302
+
+
+class Superseded(Exception):
+    """Another process has moved this partition's checkpoint: this one must let go."""
+
+
+class Checkpoint(Struct, frozen=True):
+    """Where a partition's tables stand: the next offset of each topic that they don't hold yet."""
+
+    commands_next: int = 0
+    events_next: int = 0
+    outcomes_next: int = 0
+    audit_next: int = 0
+
+
+async def create_tables(connection: Connection) -> None:
+    """Make every table, the views' too; safe from many processes at once."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_DDL_LOCK,))
+        await connection.execute(_DDL.encode())
+        for view in VIEWS:
+            for statement in create_table(view):
+                await connection.execute(statement.encode())
+
+
+class Store:
+    """One partition's rows. All methods raise psycopg.Error when Postgres is away."""
+
+    def __init__(
+        self, connection: Connection, partition: int, registry: Registry, codec: Codec
+    ) -> None:
+        self._connection, self._partition = connection, partition
+        self._registry, self._codec = registry, codec
+
+    async def checkpoint(self) -> Checkpoint:
+        """Where the tables stand. Rows folded by another version of the deciders are dropped."""
+        async with self._connection.transaction():
+            row = await self._one(
+                "SELECT * FROM decider_checkpoints WHERE partition = %s", self._partition
+            )
+            version = self._registry.fold_version()
+            if row is not None and row["fold_version"] == version:
+                return Checkpoint(
+                    row["commands_next"],
+                    row["events_next"],
+                    row["outcomes_next"],
+                    row["audit_next"],
+                )
+            for table in _TABLES:
+                await self._execute(f"DELETE FROM {table} WHERE partition = %s", self._partition)
+            await self._execute(
+                "INSERT INTO decider_checkpoints VALUES (%s, 0, 0, 0, 0, %s) ON CONFLICT "
+                "(partition) DO UPDATE SET commands_next = 0, events_next = 0, outcomes_next = 0, "
+                "audit_next = 0, fold_version = EXCLUDED.fold_version",
+                self._partition,
+                version,
+            )
+        return Checkpoint()
+
+    async def states(self, keys: Iterable[StateKey]) -> dict[StateKey, tuple[int, Any]]:
+        """The stored states among the keys."""
+        keys = list(keys)
+        if not keys:
+            return {}
+        rows = await self._all(
+            "SELECT s.tenant, s.stream, s.id, version, state FROM decider_states s JOIN "
+            "unnest(%s::text[], %s::text[], %s::text[]) AS k(tenant, stream, id) "
+            "ON (s.tenant, s.stream, s.id) = (k.tenant, k.stream, k.id)",
+            *_columns(keys, 3),
+        )
+        return {
+            (row["tenant"], row["stream"], row["id"]): (
+                row["version"],
+                self._decode_state(row["stream"], row["state"]),
+            )
+            for row in rows
+        }
+
+    async def lookups(self, keys: Iterable[LookupKey]) -> dict[LookupKey, str | None]:
+        """Who holds each key; None for a free one."""
+        keys = list(keys)
+        if not keys:
+            return {}
+        rows = await self._all(
+            "SELECT l.tenant, l.index, l.key, stream_id FROM decider_lookups l JOIN "
+            "unnest(%s::text[], %s::text[], %s::text[]) AS k(tenant, index, key) "
+            "ON (l.tenant, l.index, l.key) = (k.tenant, k.index, k.key)",
+            *_columns(keys, 3),
+        )
+        found: dict[LookupKey, str | None] = dict.fromkeys(keys)
+        for row in rows:
+            found[row["tenant"], row["index"], row["key"]] = row["stream_id"]
+        return found
+
+    async def outcomes(
+        self, keys: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], CommandHandled]:
+        """The outcomes of commands that were handled in the last day."""
+        keys = list(keys)
+        if not keys:
+            return {}
+        rows = await self._all(
+            "SELECT o.tenant, o.command_id, outcome FROM decider_outcomes o JOIN "
+            "unnest(%s::text[], %s::text[]) AS k(tenant, command_id) "
+            "ON (o.tenant, o.command_id) = (k.tenant, k.command_id)",
+            *_columns(keys, 2),
+        )
+        return {
+            (row["tenant"], row["command_id"]): msgspec.msgpack.decode(
+                row["outcome"], type=CommandHandled
+            )
+            for row in rows
+        }
+
+    async def heads(self, tenants: Iterable[str]) -> dict[str, Link]:
+        """The ends of the tenants' audit chains."""
+        rows = await self._all(
+            "SELECT tenant, seq, hash FROM decider_audit_heads WHERE tenant = ANY(%s)",
+            list(tenants),
+        )
+        return {row["tenant"]: Link(row["seq"], row["hash"]) for row in rows}
+
+    async def apply(self, effects: Effects, before: Checkpoint, after: Checkpoint) -> None:
+        """Write all that a batch does, in one transaction. Raises Superseded."""
+        pairs = reduce_all(VIEWS, effects.events)
+        async with self._connection.transaction():
+            await self._execute("SELECT pg_advisory_xact_lock_shared(%s)", VIEWS_LOCK)
+            moved = await self._execute(
+                "UPDATE decider_checkpoints SET commands_next = %s, events_next = %s, "
+                "outcomes_next = %s, audit_next = %s WHERE partition = %s AND events_next = %s "
+                "AND outcomes_next = %s AND audit_next = %s",
+                *(after.commands_next, after.events_next, after.outcomes_next, after.audit_next),
+                self._partition,
+                *(before.events_next, before.outcomes_next, before.audit_next),
+            )
+            if moved != 1:
+                raise Superseded(f"partition {self._partition}")
+            await self._write_states(effects)
+            await self._write_lookups(effects)
+            await self._write_outcomes(effects)
+            await self._write_timers(effects)
+            await apply(self._connection, pairs)
+
+    async def prune(self, now: int) -> int:
+        """Drop outcomes older than a day; returns how many."""
+        return await self._execute(
+            "DELETE FROM decider_outcomes WHERE partition = %s AND at < %s",
+            self._partition,
+            now - OUTCOMES_KEPT_HOURS * 3_600_000_000,
+        )
+
+    async def _write_states(self, effects: Effects) -> None:
+        await self._many(
+            "INSERT INTO decider_states VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT "
+            "(tenant, stream, id) DO UPDATE SET version = EXCLUDED.version, state = EXCLUDED.state",
+            (
+                (*key, self._partition, version, msgspec.msgpack.encode(state))
+                for key, (version, state) in effects.states.items()
+            ),
+        )
+
+    async def _write_lookups(self, effects: Effects) -> None:
+        await self._many(
+            "INSERT INTO decider_lookups VALUES (%s, %s, %s, %s, %s) ON CONFLICT "
+            "(tenant, index, key) DO UPDATE SET stream_id = EXCLUDED.stream_id",
+            (
+                (*key, self._partition, holder)
+                for key, holder in effects.lookups.items()
+                if holder is not None
+            ),
+        )
+        await self._many(
+            "DELETE FROM decider_lookups WHERE tenant = %s AND index = %s AND key = %s",
+            (key for key, holder in effects.lookups.items() if holder is None),
+        )
+
+    async def _write_outcomes(self, effects: Effects) -> None:
+        await self._many(
+            "INSERT INTO decider_outcomes VALUES (%s, %s, %s, %s, %s) "
+            "ON CONFLICT (tenant, command_id) DO NOTHING",
+            (
+                (tenant, item.command_id, self._partition, item.at, msgspec.msgpack.encode(item))
+                for tenant, item in effects.outcomes
+                if not item.replay
+            ),
+        )
+        await self._many(
+            "INSERT INTO decider_audit_heads VALUES (%s, %s, %s, %s) ON CONFLICT (tenant) "
+            "DO UPDATE SET seq = EXCLUDED.seq, hash = EXCLUDED.hash",
+            ((t, self._partition, head.seq, head.hash) for t, head in effects.heads.items()),
+        )
+
+    async def _write_timers(self, effects: Effects) -> None:
+        last = {(item.tenant, item.stream, item.name): item for item in effects.timers}
+        for tenant, outcome in effects.outcomes:
+            if outcome.timer:
+                # The timer fired and was heard; unless its own events set it anew it is done.
+                name, _, due_at = outcome.timer.rpartition("@")
+                await self._execute(
+                    "DELETE FROM timers WHERE tenant = %s AND stream = %s AND name = %s "
+                    "AND due_at = %s",
+                    *(tenant, outcome.stream, name, int(due_at)),
+                )
+        await self._many(
+            "DELETE FROM timers WHERE tenant = %s AND stream = %s AND name = %s",
+            (key for key, item in last.items() if item.command is None),
+        )
+        await self._many(
+            "INSERT INTO timers VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT "
+            "(tenant, stream, name) DO UPDATE SET due_at = EXCLUDED.due_at, "
+            "command = EXCLUDED.command",
+            (
+                (*key, self._partition, item.due_at, self._codec.encode(item.command))
+                for key, item in last.items()
+                if item.command is not None
+            ),
+        )
+
+    def _decode_state(self, stream: str, data: bytes) -> Any:
+        decider = self._registry.by_stream[stream]
+        return msgspec.msgpack.decode(data, type=decider.shape or type(decider.initial))
+
+    async def _execute(self, sql: str, *params: Any) -> int:
+        return (await self._connection.execute(sql.encode(), params)).rowcount
+
+    async def _one(self, sql: str, *params: Any) -> Mapping[str, Any] | None:
+        return await (await self._connection.execute(sql.encode(), params)).fetchone()
+
+    async def _all(self, sql: str, *params: Any) -> list[Any]:
+        return await (await self._connection.execute(sql.encode(), params)).fetchall()
+
+    async def _many(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        rows = list(rows)
+        if rows:
+            async with self._connection.cursor() as cursor:
+                await cursor.executemany(sql.encode(), rows)
+
+
+def _columns(keys: list[Any], width: int) -> list[list[Any]]:
+    return [[key[index] for key in keys] for index in range(width)]
