@@ -46,11 +46,16 @@ class DataFolder:
         self.credentials = self.root / "credentials.json"
         self._lock: IO[str] | None = None
 
-    def open(self, wanted_ports: Mapping[str, int] | None = None) -> Identity:
+    def open(
+        self,
+        wanted_ports: Mapping[str, int] | None = None,
+        preferred_ports: Mapping[str, int] | None = None,
+    ) -> Identity:
         """Lock the folder and return its identity.
 
-        `wanted_ports` overrides remembered ports by name. Raises DataFolderError when another
-        process holds the folder, a wanted port is taken, or the folder cannot be written.
+        `wanted_ports` overrides remembered ports by name; `preferred_ports` are tried for what is
+        not remembered. Raises DataFolderError when another process holds the folder, a wanted
+        port is taken, or the folder cannot be written.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -59,7 +64,7 @@ class DataFolder:
                 folder.mkdir(mode=0o700, exist_ok=True)
             self._take_lock()
             try:
-                return self._identity(dict(wanted_ports or {}))
+                return self._identity(wanted_ports or {}, preferred_ports or {})
             except BaseException:
                 self.close()
                 raise
@@ -88,7 +93,7 @@ class DataFolder:
         handle.flush()
         self._lock = handle
 
-    def _identity(self, wanted: dict[str, int]) -> Identity:
+    def _identity(self, wanted: Mapping[str, int], preferred: Mapping[str, int]) -> Identity:
         path = self.root / "identity.json"
         known: Identity | None = None
         if path.exists():
@@ -99,7 +104,7 @@ class DataFolder:
         for name, port in wanted.items():
             if not is_free(port):
                 raise DataFolderError(f"port {port} (for {name}) is taken by another process")
-        ports = {**(known.ports if known else {}), **wanted}
+        ports = {**preferred, **(known.ports if known else {}), **wanted}
         chosen: dict[str, int] = {}
         for name in PORT_NAMES:
             port = ports.get(name, 0)

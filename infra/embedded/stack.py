@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from infra.config import Settings
+from infra.config import Settings, load_settings
 from infra.embedded.data_folder import DataFolder, Identity
 from infra.embedded.kafka import KafkaBroker
 from infra.embedded.part import Launch, Part, PartFailed, ProcessPart
@@ -40,7 +40,8 @@ class Stack:
 
     `roles` are groups as in DEFAULT_ROLES, none for the servers alone. `after_servers` is called
     with the settings when the servers are up and before any role starts (topics, migrations).
-    `extra` are settings that replace the default ones, by field name.
+    Optional settings come from this process's environment, as for any role; `extra` (environment
+    variables by name) wins over it. `report` hears of each step, `warn` of each restart.
     """
 
     def __init__(
@@ -49,16 +50,20 @@ class Stack:
         roles: Sequence[Sequence[str]] = (),
         *,
         port: int | None = None,
-        extra: Mapping[str, object] | None = None,
+        preferred_port: int | None = None,
+        extra: Mapping[str, str] | None = None,
         after_servers: Callable[[Settings], None] = lambda _: None,
         report: Callable[[str], None] = lambda _: None,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.folder = DataFolder(data)
         self._roles = [tuple(group) for group in roles]
         self._wanted_ports = {} if port is None else {"api": port}
+        self._preferred_ports = {} if preferred_port is None else {"api": preferred_port}
         self._extra = dict(extra or {})
         self._after_servers = after_servers
         self._report = report
+        self._warn = warn
         self._settings: Settings | None = None
         self._parts: dict[str, Supervised] = {}
 
@@ -85,7 +90,7 @@ class Stack:
         Raises DataFolderError when the folder cannot be used and PartFailed when a part does not
         come up; nothing is left running then.
         """
-        identity = self.folder.open(self._wanted_ports)
+        identity = self.folder.open(self._wanted_ports, self._preferred_ports)
         try:
             self._settings = self._settings_for(identity)
             servers: list[Part] = [self._postgres(identity), self._kafka(identity)]
@@ -185,7 +190,7 @@ class Stack:
         plain = {key: value for key, value in os.environ.items() if not key.startswith("WEIR_")}
         for part in parts:
             log = self.folder.logs / f"{part.name}.log"
-            supervised = Supervised(part, log, environment or plain, self._report)
+            supervised = Supervised(part, log, environment or plain, self._warn)
             self._parts[part.name] = supervised
             self._report(f"starting {part.name}")
             supervised.start()
@@ -194,16 +199,18 @@ class Stack:
             self._report(f"{part.name} is ready")
 
     def _settings_for(self, identity: Identity) -> Settings:
-        values: dict[str, object] = {
-            "kafka_bootstrap_servers": f"{LOOPBACK}:{identity.ports['kafka']}",
-            "database_url": self._postgres(identity).url,
-            "clickhouse_url": f"chdb://{self.folder.clickhouse}",
-            "object_store_url": self.folder.objects.as_uri(),
-            "secret_key": bytes.fromhex(identity.secret_key),
-            "port": identity.ports["api"],
-            **self._extra,
-        }
-        return Settings(**values)  # type: ignore[arg-type]
+        return load_settings(
+            {
+                **os.environ,
+                "WEIR_PORT": str(identity.ports["api"]),
+                **self._extra,
+                "KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{identity.ports['kafka']}",
+                "DATABASE_URL": self._postgres(identity).url,
+                "CLICKHOUSE_URL": f"chdb://{self.folder.clickhouse}",
+                "OBJECT_STORE_URL": self.folder.objects.as_uri(),
+                "WEIR_SECRET_KEY": identity.secret_key,
+            }
+        )
 
     def _postgres(self, identity: Identity) -> PostgresServer:
         return PostgresServer(
