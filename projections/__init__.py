@@ -1,7 +1,12 @@
 """Read models: pure reducers and the queries on their tables. Views are listed here once."""
 
 from projections.clickhouse import ClickHouseView
+from projections.identity import VIEWS as IDENTITY
 from projections.statements import View
+from projections.tenancy import VIEWS as TENANCY
 
-VIEWS: list[View] = []
+VIEWS: list[View] = [
+    *IDENTITY,
+    *TENANCY,
+]
 CLICKHOUSE_VIEWS: list[ClickHouseView] = []

@@ -21,7 +21,7 @@ from schemas.identity.session import (
     SessionRefreshed,
     SessionRevoked,
 )
-from schemas.types import Micros, Text
+from schemas.types import Micros, Sha256, Text
 
 STREAM = "identity.session"
 DAY_MICROS = 86_400 * 1_000_000
@@ -50,6 +50,7 @@ class OpenSession(Struct, frozen=True, tag="identity.open_session.v1"):
 
     user_id: Text
     epoch: int
+    cookie_hash: Sha256
     address: Text = ""
     user_agent: Text = ""
 
@@ -138,6 +139,7 @@ def _open(command: OpenSession, state: Session, context: Context) -> Sequence[Se
             epoch=command.epoch,
             opened_at=context.now,
             expires_at=context.now + IDLE_MICROS,
+            cookie_hash=command.cookie_hash,
             address=command.address,
             user_agent=command.user_agent,
         )

@@ -93,10 +93,12 @@ def decide(command: UserCommand, state: User, context: Context) -> Sequence[User
         case ChangePassword():
             if command.epoch != state.epoch:
                 raise SessionsEnded("the password was changed or all sessions ended meanwhile")
-            return [PasswordChanged(command.password_hash)]
+            return [PasswordChanged(command.password_hash, state.epoch + 1)]
         case RevokeAllSessions():
             # A repeat names the epoch that it has already ended.
-            return [AllSessionsRevoked()] if command.epoch >= state.epoch else []
+            if command.epoch < state.epoch:
+                return []
+            return [AllSessionsRevoked(state.epoch + 1)]
         case RecordFailedLogin():
             return [LoginFailed(command.address)]
     assert_never(command)
@@ -126,7 +128,7 @@ def evolve(state: User, event: UserEvent) -> User:
         case UserRegistered():
             return User(email_hash=event.email_hash)
         case PasswordChanged() | AllSessionsRevoked():
-            return msgspec.structs.replace(state, epoch=state.epoch + 1, failed_logins=0)
+            return msgspec.structs.replace(state, epoch=event.epoch, failed_logins=0)
         case LoginFailed():
             return msgspec.structs.replace(state, failed_logins=state.failed_logins + 1)
     assert_never(event)

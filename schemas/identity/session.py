@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from schemas.types import Micros, Text
+from schemas.types import Micros, Sha256, Text
 
 RevokeReason = Literal["logout", "revoked", "refresh_reused", "sessions_ended"]
 
@@ -12,13 +12,14 @@ RevokeReason = Literal["logout", "revoked", "refresh_reused", "sessions_ended"]
 class SessionOpened(Struct, frozen=True, tag="identity.session_opened.v1"):
     """A user logged in. `epoch` is the user's session epoch then; another epoch ends the session.
 
-    address and user_agent are what the request said of its sender.
+    cookie_hash: SHA-256 of the `sessionid` cookie. address and user_agent are the sender's.
     """
 
     user_id: Text
     epoch: int
     opened_at: Micros
     expires_at: Micros
+    cookie_hash: Sha256
     address: Text = ""
     user_agent: Text = ""
 

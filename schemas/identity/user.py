@@ -17,13 +17,16 @@ class UserRegistered(Struct, frozen=True, tag="identity.user_registered.v1"):
 
 
 class PasswordChanged(Struct, frozen=True, tag="identity.password_changed.v1"):
-    """Another password counts from now on; every session opened before has ended."""
+    """Another password counts; sessions of an epoch before `epoch` have ended."""
 
     password_hash: str
+    epoch: int
 
 
 class AllSessionsRevoked(Struct, frozen=True, tag="identity.all_sessions_revoked.v1"):
-    """Every session of the user opened before has ended."""
+    """Sessions of an epoch before `epoch` have ended."""
+
+    epoch: int
 
 
 class LoginFailed(Struct, frozen=True, tag="identity.login_failed.v1"):

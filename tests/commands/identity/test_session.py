@@ -28,8 +28,9 @@ from schemas.identity.session import (
 from tests.given import NOW, Given
 
 ADA = Ref("identity.user", "usr_1")
-OPEN = OpenSession("usr_1", epoch=2, address="192.0.2.1", user_agent="curl")
-OPENED = SessionOpened("usr_1", 2, NOW, NOW + IDLE_MICROS, "192.0.2.1", "curl")
+COOKIE = "ef" * 32
+OPEN = OpenSession("usr_1", 2, COOKIE, address="192.0.2.1", user_agent="curl")
+OPENED = SessionOpened("usr_1", 2, NOW, NOW + IDLE_MICROS, COOKIE, "192.0.2.1", "curl")
 REFRESHED = SessionRefreshed(1, NOW + IDLE_MICROS)
 
 
@@ -50,7 +51,7 @@ def test_a_session_with_a_password_that_was_changed_meanwhile_is_refused() -> No
 
 
 def test_another_users_session_id_is_refused() -> None:
-    Given(DECIDER, OPENED).when(OpenSession("usr_2", epoch=0)).then_refused(SessionExists)
+    Given(DECIDER, OPENED).when(OpenSession("usr_2", 0, COOKIE)).then_refused(SessionExists)
 
 
 def test_opening_again_stays_quiet() -> None:

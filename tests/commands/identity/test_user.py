@@ -52,11 +52,11 @@ def test_the_audit_record_of_a_registration_holds_no_hash() -> None:
 
 def test_a_password_is_changed() -> None:
     command = ChangePassword("$argon2id$2", epoch=0)
-    Given(DECIDER, REGISTERED).when(command).then(PasswordChanged("$argon2id$2"))
+    Given(DECIDER, REGISTERED).when(command).then(PasswordChanged("$argon2id$2", 1))
 
 
 def test_a_password_verified_before_the_last_change_is_refused() -> None:
-    changed = Given(DECIDER, REGISTERED, PasswordChanged("$argon2id$2"))
+    changed = Given(DECIDER, REGISTERED, PasswordChanged("$argon2id$2", 1))
     changed.when(ChangePassword("$argon2id$3", epoch=0)).then_refused(SessionsEnded)
 
 
@@ -65,7 +65,7 @@ def test_nobody_changes_the_password_of_a_user_who_does_not_exist() -> None:
 
 
 def test_all_sessions_are_revoked() -> None:
-    Given(DECIDER, REGISTERED).when(RevokeAllSessions(epoch=0)).then(AllSessionsRevoked())
+    Given(DECIDER, REGISTERED).when(RevokeAllSessions(epoch=0)).then(AllSessionsRevoked(1))
 
 
 def test_revoking_all_sessions_of_nobody_is_refused() -> None:
@@ -73,7 +73,7 @@ def test_revoking_all_sessions_of_nobody_is_refused() -> None:
 
 
 def test_revoking_all_sessions_of_an_epoch_again_stays_quiet() -> None:
-    Given(DECIDER, REGISTERED, AllSessionsRevoked()).when(RevokeAllSessions(epoch=0)).then_quiet()
+    Given(DECIDER, REGISTERED, AllSessionsRevoked(1)).when(RevokeAllSessions(epoch=0)).then_quiet()
 
 
 def test_a_failed_login_is_recorded_each_time() -> None:
