@@ -1,0 +1,124 @@
+"""The object store: where bytes go that are too large for the log (a folder, S3, or memory).
+
+An object is written once and never changed, so its name may hold the SHA-256 of its content, and a
+reader that knows the hash knows whether it got what was written. Every call is safe to repeat.
+A streamed write appears whole when it ends and not at all when its source fails.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from hashlib import sha256
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import ObjectStore, from_url
+
+_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._=-]*(/[A-Za-z0-9_][A-Za-z0-9._=-]*)*$")
+_CHUNK_BYTES = 5 * 1024 * 1024  # the least that S3 takes as a part
+
+
+class ObjectMissing(Exception):
+    """There is no object of that name."""
+
+
+class ObjectCorrupt(Exception):
+    """The object is not what was written: its length or its hash is another."""
+
+
+class ObjectsUnavailable(Exception):
+    """The store did not answer as it should; the call may be repeated."""
+
+    retry_after = 2
+
+
+class Objects:
+    """One store. Names are paths of letters, digits and `._=-`; anything else is a ValueError."""
+
+    def __init__(self, url: str) -> None:
+        """`url` is file:///folder, s3://bucket/prefix or memory:///; no connection is made yet."""
+        local = url.startswith("file:")
+        self._store: ObjectStore = from_url(url, mkdir=True) if local else from_url(url)
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Write an object; the same name again replaces it. Raises ObjectsUnavailable."""
+        _check(name)
+        try:
+            await obstore.put_async(self._store, name, data, use_multipart=False)
+        except (BaseError, OSError) as error:
+            raise ObjectsUnavailable(f"cannot write {name}: {error}") from error
+
+    async def put_stream(self, name: str, chunks: AsyncIterator[bytes]) -> None:
+        """Write an object as it arrives. What `chunks` raises passes through, nothing is left.
+
+        Raises ObjectsUnavailable.
+        """
+        _check(name)
+        try:
+            await obstore.put_async(self._store, name, chunks, chunk_size=_CHUNK_BYTES)
+        except BaseError as error:
+            raise ObjectsUnavailable(f"cannot write {name}: {error}") from error
+
+    async def get(self, name: str, *, size: int, digest: str) -> bytes:
+        """The `size` bytes of an object whose SHA-256 in hex is `digest`.
+
+        Raises ObjectMissing, ObjectCorrupt, ObjectsUnavailable.
+        """
+        _check(name)
+        try:
+            found = await obstore.get_range_async(self._store, name, start=0, end=size)
+        except FileNotFoundError as error:
+            raise ObjectMissing(name) from error
+        except (BaseError, OSError) as error:
+            raise ObjectsUnavailable(f"cannot read {name}: {error}") from error
+        data = found.to_bytes()
+        if len(data) != size or sha256(data).hexdigest() != digest:
+            raise ObjectCorrupt(f"{name} is not the object that was written")
+        return data
+
+    async def move(self, source: str, target: str) -> None:
+        """Give an object another name. Raises ObjectMissing, ObjectsUnavailable."""
+        _check(source)
+        _check(target)
+        try:
+            await obstore.rename_async(self._store, source, target)
+        except FileNotFoundError as error:
+            raise ObjectMissing(source) from error
+        except (BaseError, OSError) as error:
+            raise ObjectsUnavailable(f"cannot move {source}: {error}") from error
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is an object of that name. Raises ObjectsUnavailable."""
+        _check(name)
+        try:
+            await obstore.head_async(self._store, name)
+        except FileNotFoundError:
+            return False
+        except (BaseError, OSError) as error:
+            raise ObjectsUnavailable(f"cannot look for {name}: {error}") from error
+        return True
+
+    async def delete(self, name: str) -> None:
+        """Remove an object; nothing when it is gone already. Raises ObjectsUnavailable."""
+        _check(name)
+        try:
+            await obstore.delete_async(self._store, name)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise ObjectsUnavailable(f"cannot remove {name}: {error}") from error
+
+    async def names(self, prefix: str) -> list[str]:
+        """The names below a prefix, in no order. Raises ObjectsUnavailable."""
+        _check(prefix)
+        found: list[str] = []
+        try:
+            async for batch in obstore.list(self._store, prefix):
+                found.extend(str(item["path"]) for item in batch)
+        except (BaseError, OSError) as error:
+            raise ObjectsUnavailable(f"cannot list {prefix}: {error}") from error
+        return found
+
+
+def _check(name: str) -> None:
+    if not _NAME.match(name) or "/../" in f"/{name}/":
+        raise ValueError(f"{name!r} is no name for an object")

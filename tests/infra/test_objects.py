@@ -1,0 +1,79 @@
+"""One behaviour over a folder and memory: written whole, read exactly, removed twice."""
+
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from infra.objects import ObjectCorrupt, ObjectMissing, Objects
+
+DATA = b"ciphertext" * 100_000
+DIGEST = sha256(DATA).hexdigest()
+
+
+@pytest.fixture(params=["file", "memory"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
+    folder = tmp_path / "a folder" / "objects"
+    return Objects(folder.as_uri() if request.param == "file" else "memory:///")
+
+
+async def _chunks(data: bytes, fail: bool = False) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), 65_536):
+        yield data[at : at + 65_536]
+    if fail:
+        raise ValueError("the source went away")
+
+
+async def test_what_was_written_is_read(objects: Objects) -> None:
+    await objects.put("fhe/ten_1/a", DATA)
+    await objects.put("fhe/ten_1/a", DATA)
+    assert await objects.get("fhe/ten_1/a", size=len(DATA), digest=DIGEST) == DATA
+    assert await objects.exists("fhe/ten_1/a")
+    assert not await objects.exists("fhe/ten_1/b")
+
+
+async def test_a_stream_appears_whole_and_can_be_renamed(objects: Objects) -> None:
+    await objects.put_stream("uploads/1", _chunks(DATA))
+    await objects.move("uploads/1", "keys/1")
+    assert await objects.get("keys/1", size=len(DATA), digest=DIGEST) == DATA
+    assert await objects.names("uploads") == []
+    assert await objects.names("keys") == ["keys/1"]
+
+
+async def test_a_stream_that_fails_leaves_nothing(objects: Objects, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="went away"):
+        await objects.put_stream("uploads/2", _chunks(DATA, fail=True))
+    assert await objects.names("uploads") == []
+    # Nor does a half-written file stay behind under another name.
+    assert not _files(tmp_path)
+
+
+async def test_missing_and_altered_objects_are_told_apart(objects: Objects) -> None:
+    with pytest.raises(ObjectMissing):
+        await objects.get("nothing/here", size=1, digest=DIGEST)
+    with pytest.raises(ObjectMissing):
+        await objects.move("nothing/here", "nothing/there")
+    await objects.put("x", DATA[:-1] + b"!")
+    with pytest.raises(ObjectCorrupt):
+        await objects.get("x", size=len(DATA), digest=DIGEST)
+    await objects.put("x", DATA[:-1])
+    with pytest.raises(ObjectCorrupt):
+        await objects.get("x", size=len(DATA), digest=DIGEST)
+
+
+async def test_removing_twice_is_removing_once(objects: Objects) -> None:
+    await objects.put("x", b"1")
+    await objects.delete("x")
+    await objects.delete("x")
+    assert not await objects.exists("x")
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("name", ["", "/x", "a/../b", "a//b", "..", ".x", "a b", "a\x00", "é"])
+async def test_a_name_cannot_leave_the_store(objects: Objects, name: str) -> None:
+    with pytest.raises(ValueError, match="no name"):
+        await objects.put(name, b"1")
