@@ -40,7 +40,7 @@ class Leases:
         self._url, self._loop, self._partitions, self._owner = url, loop, partitions, owner
         self.held: set[int] = set()
         self.changed = asyncio.Condition()
-        self._releasing: set[int] = set()
+        self.settled = False  # true after the first round
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -88,6 +88,7 @@ class Leases:
         members = await self._beat(self._connection)
         share = -(-self._partitions // max(1, members))
         held = await self._take(self._connection, share)
+        self.settled = True
         if held != self.held:
             async with self.changed:
                 self.held = held

@@ -576,6 +576,13 @@ class DeciderRole:
         """The partitions run here."""
         return self._loops
 
+    async def serving(self) -> None:
+        """Return once every partition leased here is decided (and the leases are settled)."""
+        while not self._loops or not all(loop.ready for loop in self._loops.values()):
+            await asyncio.sleep(0.02)
+            if self._leases.settled and not self._leases.held:
+                return  # others hold them all: this process is the spare
+
     async def run(self) -> None:
         """Run until cancelled."""
         await self._prepare()

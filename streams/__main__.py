@@ -1,0 +1,77 @@
+"""The roles of this package: `weir run decider|scheduler|analytics|streams`.
+
+Each is `serve(settings, stop, ready)`: it calls `ready()` once it serves, runs until `stop` is set,
+and raises when it cannot go on.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable
+
+from infra.clock import SYSTEM_CLOCK
+from infra.config import Settings
+from infra.ids import new_id
+from streams.decider import DeciderRole
+from streams.runtime import codec, command_bus, registry
+from streams.scheduler import Scheduler
+
+Ready = Callable[[], None]
+
+
+async def decider(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:
+    """Decide the partitions that this process leases."""
+    role = DeciderRole(
+        bootstrap=settings.kafka_bootstrap_servers,
+        database=settings.database_url,
+        partitions=settings.partitions,
+        registry=registry(),
+        codec=codec(),
+        clock=SYSTEM_CLOCK,
+        owner=owner(),
+    )
+    await until_stopped(role.run(), stop, _announce(role.serving(), ready))
+
+
+async def scheduler(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:
+    """Fire due timers."""
+    bus = command_bus(settings)
+    await bus.start()
+    role = Scheduler(
+        database=settings.database_url,
+        bus=bus,
+        codec=codec(),
+        clock=SYSTEM_CLOCK,
+        owner=owner(),
+    )
+    ready()
+    try:
+        await until_stopped(role.run(), stop)
+    finally:
+        await bus.stop()
+
+
+def owner() -> str:
+    """A name for this process in leases: unique, and telling to a person."""
+    return new_id(socket.gethostname().replace("_", "-"))
+
+
+async def until_stopped(
+    work: Awaitable[None], stop: asyncio.Event, *beside: Awaitable[None]
+) -> None:
+    """Run `work` (and what goes beside it) until `stop` is set; an error of `work` is raised."""
+    main = asyncio.ensure_future(work)
+    others = [asyncio.ensure_future(item) for item in (stop.wait(), *beside)]
+    try:
+        await asyncio.wait({main, others[0]}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (main, *others):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await main
+        await asyncio.gather(*others, return_exceptions=True)
+
+
+async def _announce(serving: Awaitable[None], ready: Ready) -> None:
+    await serving
+    ready()

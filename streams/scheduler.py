@@ -1,0 +1,100 @@
+"""The scheduler: sends the command of every timer that is due.
+
+Timers are rows that the decider loop writes with the events that set or clear them, so they survive
+whatever the scheduler does not. A timer's command has an id made of the timer and its due time: sent
+twice it counts once, so the scheduler needs no memory; that it remembers what it sent only saves
+traffic. The row goes when the decider has handled the command. One scheduler at a time is enough
+(a lease); two would change nothing.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+import psycopg
+
+from infra.clock import Clock
+from infra.ids import command_id
+from infra.kafka import LogUnavailable
+from infra.leases import Leases
+from infra.postgres import DatabaseUnavailable, Reads
+from schemas.codec import Codec
+from schemas.envelope import SYSTEM
+from streams.bus import CommandRequest, KafkaCommandBus
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+BATCH_MAX = 1000
+RESEND_MICROS = 5_000_000
+
+_DUE = (
+    "SELECT tenant, stream, name, due_at, command FROM timers "
+    "WHERE due_at <= %s ORDER BY due_at LIMIT %s"
+)
+
+
+def timer_command_id(tenant: str, stream: str, name: str, due_at: int) -> str:
+    """The id of the command that a timer sends: the same timer and time, the same id."""
+    return command_id(tenant, f"{stream}\0{name}\0{due_at}", scope="timer")
+
+
+class Scheduler:
+    """Fires due timers while it holds the scheduler's lease."""
+
+    def __init__(
+        self, *, database: str, bus: KafkaCommandBus, codec: Codec, clock: Clock, owner: str
+    ) -> None:
+        self._reads = Reads(database, size=1)
+        self._bus, self._codec, self._clock = bus, codec, clock
+        self._leases = Leases(database, "scheduler", 1, owner)
+        self._sent: dict[tuple[str, str, str, int], int] = {}
+        self.fired = 0
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        await self._reads.start()
+        await self._leases.start()
+        try:
+            while True:
+                try:
+                    if self._leases.held and await self.fire() == BATCH_MAX:
+                        continue
+                except (DatabaseUnavailable, LogUnavailable, psycopg.Error) as error:
+                    logger.warning("timers cannot be fired, trying again: %s", error)
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            await self._leases.stop()
+            await self._reads.stop()
+
+    async def fire(self) -> int:
+        """Send what is due and was not sent lately; returns how many were sent."""
+        now = self._clock.now()
+        rows = await self._reads.all(_DUE, now, BATCH_MAX + len(self._sent))
+        keys = {(row["tenant"], row["stream"], row["name"], row["due_at"]) for row in rows}
+        # What is gone from the table was handled; what is still there after a while is sent again.
+        self._sent = {
+            key: at for key, at in self._sent.items() if key in keys and now - at < RESEND_MICROS
+        }
+        due = [row for row in rows if _key(row) not in self._sent][:BATCH_MAX]
+        if due:
+            await self._bus.post_many([self._request(row) for row in due])
+            self._sent |= {_key(row): now for row in due}
+            self.fired += len(due)
+        return len(due)
+
+    def _request(self, row: dict[str, Any]) -> CommandRequest:
+        tenant, stream, name, due_at = _key(row)
+        return CommandRequest(
+            tenant=tenant,
+            stream_id=stream.partition("/")[2],
+            command=self._codec.decode(row["command"]),
+            actor=SYSTEM,
+            command_id=timer_command_id(tenant, stream, name, due_at),
+            fingerprint="timer",
+            timer=f"{name}@{due_at}",
+        )
+
+
+def _key(row: dict[str, Any]) -> tuple[str, str, str, int]:
+    return row["tenant"], row["stream"], row["name"], row["due_at"]
