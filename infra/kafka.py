@@ -84,6 +84,22 @@ def consumer(bootstrap: str, client_id: str, **options: Any) -> AIOKafkaConsumer
     return AIOKafkaConsumer(**{**settings, **options})
 
 
+async def stop_consumer(reader: AIOKafkaConsumer) -> None:
+    """Close a consumer, broken or not.
+
+    One that was never assigned a partition raises CancelledError out of its own stop (aiokafka
+    0.14), which would look as if the caller were cancelled: only a real cancellation passes.
+    """
+    task = asyncio.current_task()
+    try:
+        await reader.stop()
+    except asyncio.CancelledError:
+        if task is not None and task.cancelling():
+            raise
+    except Exception:
+        logger.debug("a consumer did not stop cleanly", exc_info=True)
+
+
 class Log:
     """Appends records with `acks=all`, idempotently, and heals itself.
 
@@ -206,6 +222,8 @@ class Txn:
             headers=record.headers,
             partition=record.partition,
         )
+        # settle() raises the first failure; the others are the same one and need no report.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._sent.append(future)
         return future  # type: ignore[no-any-return]  # aiokafka is untyped
 
@@ -302,7 +320,8 @@ async def create_topics(bootstrap: str, partitions: int) -> list[str]:
             new = NewTopic(
                 topic.name,
                 topic.partition_count(partitions),
-                replication_factor=-1,
+                replication_factor=-1,  # the broker's default
+                replica_assignments={},
                 topic_configs=topic.config(),
             )
             with contextlib.suppress(TopicAlreadyExistsError):

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from infra.clock import Clock
 from infra.ids import new_id
-from infra.kafka import Log, LogUnavailable, Record, consumer, partition_for
+from infra.kafka import Log, LogUnavailable, Record, consumer, partition_for, stop_consumer
 from schemas.avro_derivation import tag_of
 from schemas.codec import Codec
 from schemas.envelope import Actor, Envelope, to_headers
@@ -144,7 +144,7 @@ class KafkaCommandBus:
             # Only answers to what is sent from now on matter.
             replies.seek(partition, (await replies.end_offsets([partition]))[partition])
         except KafkaError as error:
-            await replies.stop()
+            await stop_consumer(replies)
             raise LogUnavailable(repr(error)) from error
         self._consumer = replies
         self._listener = asyncio.create_task(self._listen(replies), name="replies")
@@ -156,7 +156,7 @@ class KafkaCommandBus:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listener
         if self._consumer is not None:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
         await self._log.stop()
 
     async def send(self, request: CommandRequest, timeout: float = 5.0) -> Reply:

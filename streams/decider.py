@@ -39,6 +39,7 @@ from infra.kafka import (
     consumer,
     header,
     read_range,
+    stop_consumer,
 )
 from infra.leases import Leases
 from infra.postgres import DatabaseUnavailable, connect
@@ -201,7 +202,7 @@ class PartitionDecider:
                 self._checkpoint = await store.checkpoint()
                 await self._recover(store, connection)
                 commands = consumer(self._bootstrap, f"decider-{self.partition}-commands")
-                stack.push_async_callback(commands.stop)
+                stack.push_async_callback(stop_consumer, commands)
                 await commands.start()
                 commands.assign([self._commands])
                 first, _ = await bounds(commands, self._commands)
@@ -410,8 +411,8 @@ class PartitionDecider:
 
     async def _recover(self, store: Store, connection: psycopg.AsyncConnection[Any]) -> None:
         reader = consumer(self._bootstrap, f"decider-{self.partition}-recovery")
-        await reader.start()
         try:
+            await reader.start()
             partitions = [
                 TopicPartition(topic, self.partition) for topic in ("events", "outcomes", "audit")
             ]
@@ -423,7 +424,7 @@ class PartitionDecider:
             await self._replay(reader, store, "audit", self._fold_audit)
             await self._replay(reader, store, "outcomes", self._fold_outcomes)
         finally:
-            await reader.stop()
+            await stop_consumer(reader)
 
     async def _replay(
         self,

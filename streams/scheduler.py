@@ -1,10 +1,10 @@
 """The scheduler: sends the command of every timer that is due.
 
 Timers are rows that the decider loop writes with the events that set or clear them, so they survive
-whatever the scheduler does not. A timer's command has an id made of the timer and its due time: sent
-twice it counts once, so the scheduler needs no memory; that it remembers what it sent only saves
-traffic. The row goes when the decider has handled the command. One scheduler at a time is enough
-(a lease); two would change nothing.
+whatever the scheduler does not. A timer's command has an id made of the timer and its due time, so
+that sent twice it counts once: the scheduler needs no memory, and what it remembers of what it sent
+only saves traffic. The row goes when the decider has handled the command. One scheduler at a time
+is enough (a lease); two would change nothing.
 """
 
 import asyncio
