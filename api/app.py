@@ -1,5 +1,37 @@
 """The application: every domain's routes, served by the dispatcher."""
 
+from collections.abc import Sequence
+
+from api.auth import Authenticator
+from api.cors import Cors
+from api.dispatch import Dispatcher, Observer
+from api.foreign_tokens import ForeignTokens
+from api.limits import RateLimiter
 from api.routing import Route
+from api.services import Services
 
 ROUTES: list[Route] = []
+"""Every route. A domain's are listed in `api/<domain>/__init__.py`, in its own ROUTES."""
+
+
+def build_app(
+    services: Services, routes: Sequence[Route] | None = None, observer: Observer | None = None
+) -> Dispatcher:
+    """The ASGI application over these services; `routes` are all of them unless given."""
+    settings = services.settings
+    authenticator = Authenticator(
+        store=services.credentials,
+        tokens=services.tokens,
+        foreign=ForeignTokens(settings, services.clock),
+        clock=services.clock,
+        lockout=services.lockout,
+        cache=services.credential_cache,
+    )
+    return Dispatcher(
+        ROUTES if routes is None else routes,
+        services=services,
+        authenticator=authenticator,
+        limiter=RateLimiter(settings.rate_limit_per_minute, settings.rate_limit_burst),
+        cors=Cors(settings.cors_origins, settings.public_url),
+        observer=observer,
+    )

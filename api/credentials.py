@@ -79,7 +79,7 @@ class User(Struct, frozen=True):
 
 class CredentialStore(Protocol):
     """Look-ups in the read models. Each returns None for what is unknown; revoked and expired ones
-    are returned as they are. Raises ReadsUnavailable when the database can't be reached."""
+    are returned as they are. Raises DatabaseUnavailable when the database can't be reached."""
 
     async def get_api_key(self, prefix: str) -> ApiKey | None: ...
 

@@ -11,13 +11,15 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Struct
 from starlette.requests import Request
+from starlette.types import Receive, Scope
 
 from api.credentials import Principal
 from api.problems import Dialect, Problem, from_refusal
 from api.services import Services
 from infra.ids import command_id as derived_command_id
+from infra.ids import new_id
 from schemas.envelope import Actor, Position
-from streams.requests import CommandRequest, OutcomeUnknown, Reply
+from streams.bus import CommandRequest, OutcomeUnknown, Reply
 
 B = TypeVar("B")
 Q = TypeVar("Q")
@@ -80,8 +82,9 @@ class Call(Generic[B, Q]):
         "path",
         "principal",
         "query",
-        "raw",
+        "receive",
         "request_id",
+        "scope",
         "services",
     )
 
@@ -91,7 +94,8 @@ class Call(Generic[B, Q]):
         services: Services,
         principal: Principal,
         dialect: Dialect,
-        raw: Request,
+        scope: Scope,
+        receive: Receive,
         path: dict[str, str],
         body: B,
         query: Q,
@@ -99,10 +103,11 @@ class Call(Generic[B, Q]):
         command_id: str = "",
         fingerprint: str = "",
     ) -> None:
-        self.services, self.principal, self.dialect, self.raw = services, principal, dialect, raw
+        self.services, self.principal, self.dialect = services, principal, dialect
+        self.scope, self.receive = scope, receive
         self.path, self.body, self.query = path, body, query
-        self.request_id, self.command_id = request_id, command_id
-        self.fingerprint = fingerprint
+        self.request_id, self.fingerprint = request_id, fingerprint
+        self.command_id = command_id or new_id("cmd")
         self.headers: dict[str, str] = {}  # response headers
 
     @property
@@ -114,6 +119,17 @@ class Call(Generic[B, Q]):
     def actor(self) -> Actor:
         """The caller, as events name it."""
         return self.principal.actor
+
+    @property
+    def raw(self) -> Request:
+        """Starlette's view of the request, for what a row can't declare."""
+        return Request(self.scope, self.receive)
+
+    @property
+    def address(self) -> str:
+        """The client's address."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
 
     def position(self, position: Position | str) -> None:
         """Tell the client where its write lies (`X-Log-Position`)."""
@@ -202,8 +218,9 @@ class Route:
     OpenAPI. refusals: statuses of the refusals that can occur, besides those that follow from the
     row. roles, scopes: one of the roles, and all of the scopes, are needed (403 without).
     max_body: bytes, after decompression. stream: the response is a stream of events. lenient: NaN
-    and Infinity in the body are read as null. raw_body: the body is not JSON; the handler reads
-    `call.body` as bytes.
+    and Infinity in the body are read as null. raw_body: `call.body` is the bytes as they came.
+    analytics: the answer comes from ClickHouse, so `min_position` may ask to wait for a write.
+    media_type: of the response.
     """
 
     def __init__(
@@ -227,8 +244,7 @@ class Route:
         stream: bool = False,
         lenient: bool = False,
         raw_body: bool = False,
-        body_optional: bool = False,
-        csrf: bool = True,
+        analytics: bool = False,
         media_type: str = "application/json",
         description: str = "",
     ) -> None:
@@ -237,8 +253,8 @@ class Route:
         self.body, self.query, self.response, self.status = body, query, response, status
         self.roles, self.scopes = frozenset(roles), frozenset(scopes)
         self.refusals, self.max_body, self.stream = refusals, max_body, stream
-        self.lenient, self.raw_body, self.body_optional = lenient, raw_body, body_optional
-        self.csrf, self.media_type, self.description = csrf, media_type, description
+        self.lenient, self.raw_body = lenient, raw_body
+        self.analytics, self.media_type, self.description = analytics, media_type, description
 
     def __repr__(self) -> str:
         return f"<{self.method} {self.path}>"

@@ -4,31 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from api.auth import CredentialCache
 from api.credentials import CredentialStore
+from api.limits import Lockout
+from api.tokens import TokenIssuer
 from infra.clock import SYSTEM_CLOCK, Clock
 from infra.config import Settings
 from infra.ids import Signer
 from schemas.envelope import Position
-from streams.requests import CommandRequest, Reply
-
-
-class Bus(Protocol):
-    """The way to the deciders."""
-
-    async def send(self, request: CommandRequest, timeout: float = 5.0) -> Reply:
-        """Wait for the outcome. Raises OutcomeUnknown after `timeout` seconds, LogUnavailable."""
-        ...
-
-    async def post(self, request: CommandRequest) -> None:
-        """Return when the log has acknowledged the command. Raises LogUnavailable."""
-        ...
+from streams.bus import CommandBus
 
 
 class Reads(Protocol):
     """The Postgres read models, read only."""
 
     async def all(self, sql: str, *params: Any) -> list[dict[str, Any]]:
-        """Every row. Raises ReadsUnavailable when the database can't be reached in time."""
+        """Every row. Raises DatabaseUnavailable when the database can't be reached in time."""
         ...
 
     async def one(self, sql: str, *params: Any) -> dict[str, Any] | None:
@@ -53,11 +44,15 @@ class Analytics(Protocol):
 @dataclass(kw_only=True, slots=True)
 class Services:
     """One per API process. `log` is the producer, `objects` the object store, `live` the hub that
-    tails the log for event streams, `caches` what other parts keep per process, by name."""
+    tails the log for event streams, `caches` what other parts keep per process, by name.
+
+    Made here: `tokens` issues and checks our JWTs; `lockout` makes whoever guesses passwords wait;
+    `credential_cache` is what the tail of `events` drops changed credentials from.
+    """
 
     settings: Settings
     signer: Signer
-    bus: Bus
+    bus: CommandBus
     reads: Reads
     credentials: CredentialStore
     analytics: Analytics
@@ -66,3 +61,9 @@ class Services:
     objects: Any = None
     live: Any = None
     caches: dict[str, Any] = field(default_factory=dict)
+    lockout: Lockout = field(default_factory=Lockout)
+    credential_cache: CredentialCache = field(default_factory=CredentialCache)
+    tokens: TokenIssuer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = TokenIssuer(self.signer, self.clock)

@@ -58,6 +58,12 @@ def _urls(value: str) -> tuple[str, ...]:
     return tuple(read(entry.strip()) for entry in value.split(",") if entry.strip())
 
 
+def _origins(value: str) -> tuple[str, ...]:
+    read = _url("http", "https")
+    entries = (entry.strip() for entry in value.split(",") if entry.strip())
+    return tuple(entry if entry == "*" else read(entry) for entry in entries)
+
+
 def _secret(value: str) -> bytes:
     """Hex, base64 or URL-safe base64 of at least 32 bytes.
 
@@ -210,6 +216,12 @@ class Settings:
         _whole(1, 100_000_000),
         "requests that may come at once before the limit per minute counts",
         default=1_000,
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        "WEIR_CORS_ORIGINS",
+        _origins,
+        "origins whose pages may call the API with a key or a token, * for any; never with cookies",
+        default=(),
     )
     stripe_api_key: str = _setting(
         "STRIPE_API_KEY",

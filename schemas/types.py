@@ -14,6 +14,8 @@ Text = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
 Json = Annotated[str, Meta(description="a JSON document as text")]
 # Microseconds since 1970-01-01T00:00:00Z.
 Micros = Annotated[int, Meta(ge=0, le=253_402_300_799_999_999)]
+# A whole number that fits a signed 64-bit integer.
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 # A count that fits a signed 64-bit integer.
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]

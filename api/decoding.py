@@ -1,0 +1,306 @@
+"""Bodies and query strings to structs, with the field at fault named.
+
+What msgspec lets through and a later stage would choke on is refused here: NUL (Postgres), lone
+surrogates and bad UTF-8 in text that is kept as JSON, integers beyond 64 bits, deep nesting.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from msgspec import Struct, inspect
+
+from api.problems import Problem, Where
+
+MAX_DEPTH = 64  # of nested arrays and objects in a body
+_INT64 = (-(2**63), 2**63 - 1)
+_MAX_QUERY = 16_384  # bytes of a query string
+_MAX_QUERY_FIELDS = 256
+
+# `\u0000` or half of a surrogate pair; whether it is one is settled by the careful reading.
+_SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_UNKEEPABLE = re.compile("[\x00\ud800-\udfff]")
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_NOT_BRACKETS = bytes(set(range(256)) - set(b'"\\[]{}'))
+_PLACE = re.compile(r"^(.*?)(?: - at `(key in )?\$?([^`]*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `([^`]*)`$")
+
+
+class DeclarationError(TypeError):
+    """A route's struct could take in what the log or the database can't hold."""
+
+
+def invalid(error: Exception, status: int, where: Where) -> Problem:
+    """The problem of a value that has the wrong shape, its field named."""
+    found = _PLACE.match(str(error))
+    assert found is not None, "the pattern matches any text"
+    message, field = found[1], (found[3] or "").lstrip(".")
+    missing = _MISSING.match(message)
+    if missing:
+        field = f"{field}.{missing[1]}" if field else missing[1]
+        message = "Field required"
+    return Problem(status, "validation_error", message, field=field, where=where)
+
+
+def malformed(message: str, status: int) -> Problem:
+    """The problem of a body that is not JSON."""
+    return Problem(status, "validation_error", message)
+
+
+BodyDecoder = Callable[[bytes], Any]
+
+
+def body_decoder(
+    type_: Any, *, malformed_status: int, invalid_status: int, lenient: bool = False
+) -> BodyDecoder:
+    """A function from a request's bytes to a value of `type_`; it raises Problem.
+
+    lenient: NaN and Infinity are read as null. An empty body stands for `{}` when every field has a
+    default. Raises DeclarationError for a type with unbounded integers.
+    """
+    bounded(type_)
+    decode = msgspec.json.Decoder(type_).decode
+    keeps_json = _keeps_json(type_)
+    optional = _all_optional(type_)
+
+    def strict(body: bytes) -> Any:
+        if not body.strip():
+            if optional:
+                return decode(b"{}")
+            raise malformed("The request needs a JSON body", malformed_status)
+        body = _checked(body, malformed_status)
+        if keeps_json:
+            check_depth(body, malformed_status)
+        try:
+            return decode(body)
+        except msgspec.ValidationError as error:
+            raise invalid(error, invalid_status, "body") from None
+        except msgspec.DecodeError as error:
+            if lenient and (b"NaN" in body or b"Infinity" in body):
+                return decode_lenient(body)
+            raise malformed(f"The body is not JSON: {error}", malformed_status) from None
+        except (RecursionError, UnicodeDecodeError):
+            raise malformed("The body is nested too deeply", malformed_status) from None
+
+    def decode_lenient(body: bytes) -> Any:
+        # Python's reader knows NaN; writing its values again makes them null.
+        try:
+            plain = msgspec.json.encode(json.loads(body))
+            return decode(plain)
+        except msgspec.ValidationError as error:
+            raise invalid(error, invalid_status, "body") from None
+        except (ValueError, RecursionError, OverflowError):
+            raise malformed("The body is not JSON", malformed_status) from None
+
+    return strict
+
+
+def _checked(body: bytes, status: int) -> bytes:
+    """The body itself, if its text can be kept. Raises Problem."""
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise malformed(f"The body is not UTF-8 (byte {error.start})", status) from None
+    if b"\\u" in body and _SUSPECT.search(body):
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            return body  # the decoder says what is wrong
+        place = _unkeepable(document)
+        if place is not None:
+            field = place.lstrip(".")
+            message = "NUL and lone surrogates are not allowed in text"
+            raise Problem(status, "validation_error", message, field=field)
+    return body
+
+
+def _unkeepable(value: Any) -> str | None:
+    """The path of the first text with a NUL or a lone surrogate."""
+    stack: list[tuple[str, Any]] = [("", value)]
+    while stack:
+        place, item = stack.pop()
+        if isinstance(item, str):
+            if _UNKEEPABLE.search(item):
+                return place
+        elif isinstance(item, dict):
+            for key, inner in item.items():
+                stack.append((f"{place}.{key.encode('ascii', 'replace').decode()}", inner))
+                stack.append((f"{place}.(key)", key))
+        elif isinstance(item, list):
+            stack.extend((f"{place}[{index}]", inner) for index, inner in enumerate(item))
+    return None
+
+
+def check_depth(body: bytes, status: int) -> None:
+    """Refuse a body nested deeper than MAX_DEPTH. Raises Problem.
+
+    Only bodies with more brackets than that are looked at, and of those only the brackets.
+    """
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
+    brackets = _STRINGS.sub(b"", body.translate(None, _NOT_BRACKETS))
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return
+        shorter = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(shorter) == len(brackets):
+            return  # unbalanced: the decoder says so
+        brackets = shorter
+    if brackets:
+        raise malformed(f"The body is nested more than {MAX_DEPTH} levels deep", status)
+
+
+QueryDecoder = Callable[[bytes], Any]
+
+
+def query_decoder(struct: type[Struct], *, status: int) -> QueryDecoder:
+    """A function from a raw query string to a `struct`; it raises Problem naming the parameter.
+
+    Unknown parameters are ignored; a repeated one fills a list, or the last one counts.
+    """
+    bounded(struct)
+    lists = {field.encode_name: _is_list(field.type) for field in _struct_info(struct).fields}
+    floats = [field.name for field in _struct_info(struct).fields if _holds_float(field.type)]
+
+    def decode(raw: bytes) -> Any:
+        values: dict[str, Any] = {}
+        if raw:
+            for name, value in parse_query(raw, status):
+                listed = lists.get(name)
+                if listed is None:
+                    continue
+                if listed:
+                    values.setdefault(name, []).append(value)
+                else:
+                    values[name] = value
+        try:
+            query = msgspec.convert(values, struct, strict=False)
+        except msgspec.ValidationError as error:
+            raise invalid(error, status, "query") from None
+        for name in floats:
+            number = getattr(query, name)
+            if isinstance(number, float) and not math.isfinite(number):
+                raise Problem(
+                    status,
+                    "validation_error",
+                    "Expected a finite number",
+                    field=name,
+                    where="query",
+                )
+        return query
+
+    return decode
+
+
+def parse_query(raw: bytes, status: int) -> list[tuple[str, str]]:
+    """Names and values of a query string, percent-decoded. Raises Problem for what is no text."""
+    if len(raw) > _MAX_QUERY:
+        raise Problem(status, "validation_error", "The query string is too long", where="query")
+    parts = raw.split(b"&")
+    if len(parts) > _MAX_QUERY_FIELDS:
+        raise Problem(status, "validation_error", "Too many query parameters", where="query")
+    pairs = []
+    for part in parts:
+        name, _, value = part.partition(b"=")
+        try:
+            key = unquote_to_bytes(name.replace(b"+", b" ")).decode()
+        except UnicodeDecodeError:
+            continue  # no parameter of ours has such a name
+        try:
+            text = unquote_to_bytes(value.replace(b"+", b" ")).decode()
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text:
+            raise Problem(
+                status,
+                "validation_error",
+                "Expected text in UTF-8 without NUL",
+                field=key,
+                where="query",
+            )
+        if key:
+            pairs.append((key, text))
+    return pairs
+
+
+def bounded(type_: Any) -> None:
+    """Raise DeclarationError when an integer in the type has no range within 64 bits."""
+    for place, found in _walk(inspect.type_info(type_), "", set()):
+        if isinstance(found, inspect.IntType):
+            low = found.ge if found.ge is not None else found.gt
+            high = found.le if found.le is not None else found.lt
+            if low is None or high is None or low < _INT64[0] or high > _INT64[1] + 1:
+                raise DeclarationError(
+                    f"{type_}{place}: give the integer a range (schemas.types.Count, Int64)"
+                )
+
+
+def _walk(found: inspect.Type, place: str, seen: set[type]) -> list[tuple[str, inspect.Type]]:
+    here = [(place, found)]
+    match found:
+        case inspect.Metadata():
+            return _walk(found.type, place, seen)
+        case inspect.StructType():
+            if found.cls in seen:
+                return here
+            seen = {*seen, found.cls}
+            for field in found.fields:
+                here += _walk(field.type, f"{place}.{field.encode_name}", seen)
+        case inspect.UnionType():
+            for option in found.types:
+                here += _walk(option, place, seen)
+        case (
+            inspect.ListType()
+            | inspect.SetType()
+            | inspect.FrozenSetType()
+            | inspect.VarTupleType()
+        ):
+            here += _walk(found.item_type, f"{place}[]", seen)
+        case inspect.TupleType():
+            for item in found.item_types:
+                here += _walk(item, f"{place}[]", seen)
+        case inspect.DictType():
+            here += _walk(found.key_type, f"{place}.key", seen)
+            here += _walk(found.value_type, f"{place}.*", seen)
+        case _:
+            pass
+    return here
+
+
+def _keeps_json(type_: Any) -> bool:
+    """Whether values of the type can be nested without end."""
+    return any(
+        isinstance(found, inspect.AnyType | inspect.RawType)
+        for _, found in _walk(inspect.type_info(type_), "", set())
+    )
+
+
+def _all_optional(type_: Any) -> bool:
+    found = inspect.type_info(type_)
+    return isinstance(found, inspect.StructType) and not any(
+        field.required for field in found.fields
+    )
+
+
+def _struct_info(struct: type[Struct]) -> inspect.StructType:
+    found = inspect.type_info(struct)
+    assert isinstance(found, inspect.StructType), "a query is declared as a struct"
+    return found
+
+
+def _is_list(found: inspect.Type) -> bool:
+    if isinstance(found, inspect.UnionType):
+        return any(_is_list(option) for option in found.types)
+    kinds = inspect.ListType | inspect.SetType | inspect.FrozenSetType | inspect.VarTupleType
+    return isinstance(found, kinds)
+
+
+def _holds_float(found: inspect.Type) -> bool:
+    if isinstance(found, inspect.UnionType):
+        return any(_holds_float(option) for option in found.types)
+    return isinstance(found, inspect.FloatType)
