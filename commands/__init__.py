@@ -5,10 +5,12 @@ from typing import Any
 from msgspec import Struct
 
 from commands.decider import Decider
+from commands.fhe import DECIDERS as FHE
 from commands.identity import DECIDERS as IDENTITY
 from commands.tenancy import DECIDERS as TENANCY
 
 DECIDERS: list[Decider[Any, Any, Any]] = [
+    *FHE,
     *IDENTITY,
     *TENANCY,
 ]

@@ -1,11 +1,13 @@
 """Read models: pure reducers and the queries on their tables. Views are listed here once."""
 
 from projections.clickhouse import ClickHouseView
+from projections.fhe import VIEWS as FHE
 from projections.identity import VIEWS as IDENTITY
 from projections.statements import View
 from projections.tenancy import VIEWS as TENANCY
 
 VIEWS: list[View] = [
+    *FHE,
     *IDENTITY,
     *TENANCY,
 ]

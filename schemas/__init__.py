@@ -2,11 +2,13 @@
 
 from msgspec import Struct
 
+from schemas.fhe import EVENTS as FHE_EVENTS
 from schemas.identity import EVENTS as IDENTITY_EVENTS
 from schemas.platform import EVENTS as PLATFORM_EVENTS
 from schemas.tenancy import EVENTS as TENANCY_EVENTS
 
 EVENTS: list[type[Struct]] = [
+    *FHE_EVENTS,
     *IDENTITY_EVENTS,
     *PLATFORM_EVENTS,
     *TENANCY_EVENTS,

@@ -1,0 +1,161 @@
+"""An evaluation key: registered, used by jobs, deleted. The same bytes are always the same key."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never
+
+from msgspec import Struct
+
+from commands.decider import Context, Decider
+from commands.refusals import InvalidCommand, NotFound
+from schemas.fhe.evaluation_key import (
+    EvaluationKeyDeleted,
+    EvaluationKeyEvent,
+    EvaluationKeyRegistered,
+    StoredPart,
+)
+from schemas.fhe.key_material import RELIN
+from schemas.fhe.parameters import PARAMETER_SETS
+from schemas.types import Sha256, Text
+
+STREAM = "fhe.evaluation_key"
+
+
+class KeyNotFound(NotFound):
+    """No such evaluation key, or it was deleted."""
+
+
+class RegisterEvaluationKey(Struct, frozen=True, tag="fhe.register_evaluation_key.v1"):
+    """Let jobs compute with these parts, which the gateway has checked and stored."""
+
+    params_id: str
+    fingerprint: Sha256
+    name: Text
+    parts: list[StoredPart]
+
+
+class DeleteEvaluationKey(Struct, frozen=True, tag="fhe.delete_evaluation_key.v1"):
+    """Compute nothing with this key any more, and erase it."""
+
+
+EvaluationKeyCommand = RegisterEvaluationKey | DeleteEvaluationKey
+
+
+class EvaluationKey(Struct, frozen=True):
+    """`is_live` is False before the first registration and after each deletion."""
+
+    is_live: bool = False
+    was_deleted: bool = False
+    params_id: str = ""
+    fingerprint: str = ""
+    name: str = ""
+    parts: list[StoredPart] = []
+    registered_at: int = 0
+
+    @property
+    def has_relin(self) -> bool:
+        """Whether ciphertexts can be multiplied with each other."""
+        return any(part.kind == RELIN for part in self.parts)
+
+
+class EvaluationKeyAnswer(Struct, frozen=True):
+    """The key as it stands. `is_new` is False when these bytes were registered already."""
+
+    key_id: str
+    params_id: str
+    fingerprint: str
+    name: str
+    parts: list[StoredPart]
+    registered_at: int
+    is_new: bool
+
+
+def decide(
+    command: EvaluationKeyCommand, state: EvaluationKey, context: Context
+) -> Sequence[EvaluationKeyEvent]:
+    """Raises InvalidCommand, KeyNotFound."""
+    match command:
+        case RegisterEvaluationKey():
+            return _register(command, state, context)
+        case DeleteEvaluationKey():
+            if not state.is_live and not state.was_deleted:
+                raise KeyNotFound("no such evaluation key")
+            if not state.is_live:
+                return []
+            objects = [part.object for part in state.parts]
+            return [EvaluationKeyDeleted(context.stream_id, objects, context.now)]
+    assert_never(command)
+
+
+def _register(
+    command: RegisterEvaluationKey, state: EvaluationKey, context: Context
+) -> Sequence[EvaluationKeyEvent]:
+    if command.params_id not in PARAMETER_SETS:
+        raise InvalidCommand("no such parameter set", params_id=command.params_id)
+    if not command.parts:
+        raise InvalidCommand("an evaluation key has at least one part")
+    if state.is_live:
+        # The key's id is made from its fingerprint, so a live key has this very fingerprint.
+        return []
+    return [
+        EvaluationKeyRegistered(
+            key_id=context.stream_id,
+            params_id=command.params_id,
+            fingerprint=command.fingerprint,
+            name=command.name,
+            parts=command.parts,
+            registered_at=context.now,
+        )
+    ]
+
+
+def evolve(state: EvaluationKey, event: EvaluationKeyEvent) -> EvaluationKey:
+    match event:
+        case EvaluationKeyRegistered():
+            return EvaluationKey(
+                is_live=True,
+                params_id=event.params_id,
+                fingerprint=event.fingerprint,
+                name=event.name,
+                parts=event.parts,
+                registered_at=event.registered_at,
+            )
+        case EvaluationKeyDeleted():
+            return EvaluationKey(was_deleted=True)
+    assert_never(event)
+
+
+def _answer(
+    command: EvaluationKeyCommand, state: EvaluationKey, context: Context
+) -> EvaluationKeyAnswer:
+    return EvaluationKeyAnswer(
+        key_id=context.stream_id,
+        params_id=state.params_id,
+        fingerprint=state.fingerprint,
+        name=state.name,
+        parts=state.parts,
+        registered_at=state.registered_at,
+        is_new=isinstance(command, RegisterEvaluationKey) and state.parts == command.parts,
+    )
+
+
+def _describe(command: EvaluationKeyCommand) -> Mapping[str, Any]:
+    if isinstance(command, DeleteEvaluationKey):
+        return {}
+    return {
+        "params_id": command.params_id,
+        "fingerprint": command.fingerprint,
+        "size_bytes": sum(part.size_bytes for part in command.parts),
+    }
+
+
+INITIAL = EvaluationKey()
+DECIDER: Decider[EvaluationKeyCommand, EvaluationKey, EvaluationKeyEvent] = Decider(
+    stream=STREAM,
+    commands=(RegisterEvaluationKey, DeleteEvaluationKey),
+    events=(EvaluationKeyRegistered, EvaluationKeyDeleted),
+    initial=INITIAL,
+    decide=decide,
+    evolve=evolve,
+    answer=_answer,
+    describe=_describe,
+)
