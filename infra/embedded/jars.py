@@ -8,6 +8,7 @@ torn download can put another file on the broker's class path.
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -177,5 +178,18 @@ def write_lock(path: Path = LOCK_FILE) -> None:
     shutil.move(temporary, path)
 
 
+def main(arguments: list[str]) -> None:
+    """`python -m infra.embedded.jars fetch` fills the cache, `... lock` writes the lock anew."""
+    try:
+        if arguments == ["lock"]:
+            write_lock()
+        elif arguments == ["fetch"]:
+            ensure_jars()
+        else:
+            raise JarError("say fetch or lock")
+    except JarError as error:
+        sys.exit(f"weir: {error}")
+
+
 if __name__ == "__main__":
-    write_lock()
+    main(sys.argv[1:])
