@@ -3,6 +3,7 @@
 from projections.clickhouse import ClickHouseView
 from projections.fhe import VIEWS as FHE
 from projections.identity import VIEWS as IDENTITY
+from projections.observability import CLICKHOUSE_VIEWS as OBSERVABILITY
 from projections.statements import View
 from projections.tenancy import VIEWS as TENANCY
 
@@ -11,4 +12,6 @@ VIEWS: list[View] = [
     *IDENTITY,
     *TENANCY,
 ]
-CLICKHOUSE_VIEWS: list[ClickHouseView] = []
+CLICKHOUSE_VIEWS: list[ClickHouseView] = [
+    *OBSERVABILITY,
+]

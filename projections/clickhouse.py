@@ -84,6 +84,12 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
         """Every column that an insert names: the view's own, then the place in the log."""
         return (*self.columns, "_partition", "_offset", "_index")
 
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of `stored`, without codecs."""
+        own = (kind.partition(" CODEC(")[0] for kind in self.columns.values())
+        return (*own, "UInt32", "UInt64", "UInt32")
+
     def ddl(self) -> str:
         """The statement that creates the table if it isn't there."""
         lines = [f"`{name}` {kind}" for name, kind in self.columns.items()]
@@ -133,8 +139,36 @@ class Batch:
             raise ValueError(f"{self.view.name}: rows do not match the columns")
         return turned
 
+    def split(self) -> list["Batch"]:
+        """Two batches with half of the records each, in order; none when there is one record."""
+        places = [row[-3:-1] for row in self.rows]
+        middle = len(places) // 2
+        cuts = [at for at in range(1, len(places)) if places[at] != places[at - 1]]
+        if not cuts:
+            return []
+        cut = min(cuts, key=lambda at: abs(at - middle))
+        return [_batch(self.view, self.rows[:cut]), _batch(self.view, self.rows[cut:])]
+
     @property
     def token(self) -> str:
         """`topic:partition:first-last` of every partition: the same rows, the same token."""
         spans = ",".join(f"{p}:{a}-{b}" for p, (a, b) in sorted(self.ranges.items()))
         return f"{self.view.topic}:{spans}"
+
+
+def _batch(view: ClickHouseView, rows: list[Row]) -> Batch:
+    batch = Batch(view)
+    batch.rows = rows
+    for row in rows:
+        partition, offset = row[-3:-1]
+        first, last = batch.ranges.get(partition, (offset, offset))
+        batch.ranges[partition] = (min(first, offset), max(last, offset))
+    return batch
+
+
+def tables_by_topic(views: Sequence[ClickHouseView]) -> dict[str, list[str]]:
+    """The live tables by the topic they are filled from."""
+    found: dict[str, list[str]] = {}
+    for view in views:
+        found.setdefault(view.topic, []).append(view.table)
+    return found

@@ -4,12 +4,14 @@ from msgspec import Struct
 
 from schemas.fhe import EVENTS as FHE_EVENTS
 from schemas.identity import EVENTS as IDENTITY_EVENTS
+from schemas.observability import EVENTS as OBSERVABILITY_EVENTS
 from schemas.platform import EVENTS as PLATFORM_EVENTS
 from schemas.tenancy import EVENTS as TENANCY_EVENTS
 
 EVENTS: list[type[Struct]] = [
     *FHE_EVENTS,
     *IDENTITY_EVENTS,
+    *OBSERVABILITY_EVENTS,
     *PLATFORM_EVENTS,
     *TENANCY_EVENTS,
 ]

@@ -1,0 +1,9 @@
+"""Events of the observability domain."""
+
+from typing import get_args
+
+from msgspec import Struct
+
+from schemas.observability.run import RunEvent
+
+EVENTS: list[type[Struct]] = [*get_args(RunEvent)]

@@ -1,0 +1,132 @@
+"""What agents report of a run. One record holds what one request reported.
+
+The run's tenant and id are the envelope's (`observability.run/<run_id>`); the envelope's `time` is
+when the report arrived, and stands for whatever has no instant of its own. Reports of one run may
+arrive in any order and more than once: each item has an id, unique within its run, and the first
+report of an id stands. JSON documents (`inputs`, `metadata` …) are objects as text.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from schemas.types import EMPTY_JSON, Json, Micros
+
+# Bounds that keep sums of a billion items within 64 bits, and a cost exact to the picodollar.
+Tokens = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
+Dollars = Annotated[float, Meta(ge=0, le=1_000_000)]
+
+
+class RunStarted(Struct, frozen=True, tag="observability.run_started.v1", kw_only=True):
+    """An agent began a run."""
+
+    agent_name: str
+    workflow_name: str
+    workflow_id: str
+    started_at: Micros
+    inputs: Json = EMPTY_JSON
+    metadata: Json = EMPTY_JSON
+    trace_id: str = ""
+    agent_id: str = ""
+    user_id: str = ""
+    user_group: str = ""
+    session_id: str = ""
+    parent_workflow_id: str = ""
+    root_workflow_id: str = ""
+
+
+class RunCompleted(Struct, frozen=True, tag="observability.run_completed.v1", kw_only=True):
+    """A run ended. `status` is the client's word: success, error, or one of its own."""
+
+    status: str
+    completed_at: Micros
+    result: Json = EMPTY_JSON
+    error: str = ""
+    metadata: Json = EMPTY_JSON
+
+
+class LlmCall(Struct, frozen=True, kw_only=True):
+    """One call of a language model. `cost` is US dollars as the client gave it, None if it didn't.
+
+    prompt_hash: SHA-256 of the managed prompt's content, when the call used one.
+    """
+
+    id: str
+    model: str
+    tokens_in: Tokens
+    tokens_out: Tokens
+    cost: Dollars | None = None
+    task: str = ""
+    prompt_preview: str = ""
+    response_preview: str = ""
+    prompt_hash: str = ""
+    metadata: Json = EMPTY_JSON
+
+
+class LlmCallsRecorded(
+    Struct, frozen=True, tag="observability.llm_calls_recorded.v1", kw_only=True
+):
+    """LLM calls of a run."""
+
+    calls: list[LlmCall]
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """One step of a workflow."""
+
+    id: str
+    step_name: str
+    output: Json = EMPTY_JSON
+
+
+class StepsRecorded(Struct, frozen=True, tag="observability.steps_recorded.v1", kw_only=True):
+    """Steps of a run, in the order given."""
+
+    steps: list[Step]
+
+
+class Span(Struct, frozen=True, kw_only=True):
+    """A stretch of behaviour: a tool call, a retrieval, a decision, or a kind of the client's own.
+
+    duration_ms: milliseconds, None when unknown. position: the client's place within the run.
+    """
+
+    id: str
+    name: str
+    kind: str
+    status: str = "ok"
+    duration_ms: int | None = None
+    position: int | None = None
+    attributes: Json = EMPTY_JSON
+    input_data: Json = EMPTY_JSON
+    output_data: Json = EMPTY_JSON
+
+
+class SpansRecorded(Struct, frozen=True, tag="observability.spans_recorded.v1", kw_only=True):
+    """Behaviour spans of a run."""
+
+    spans: list[Span]
+
+
+class Score(Struct, frozen=True, kw_only=True):
+    """A judgement of a run: numeric, categorical or boolean."""
+
+    id: str
+    name: str
+    data_type: str = "numeric"
+    numeric_value: float | None = None
+    string_value: str | None = None
+    comment: str = ""
+
+
+class ScoresRecorded(Struct, frozen=True, tag="observability.scores_recorded.v1", kw_only=True):
+    """Scores of a run. `source` says who judged: sdk, manual or evaluator."""
+
+    scores: list[Score]
+    source: str = "sdk"
+
+
+RunEvent = (
+    RunStarted | RunCompleted | LlmCallsRecorded | StepsRecorded | SpansRecorded | ScoresRecorded
+)
+STREAM = "observability.run"

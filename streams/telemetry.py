@@ -1,0 +1,152 @@
+"""The telemetry path: what agents report goes to the log, and nothing else is asked.
+
+The API validates and calls `Telemetry.record`; it returns when Kafka has acknowledged. One record
+holds what one request reported, keyed by run, so that a run's reports stay in one partition. A
+large report becomes several records of at most `MAX_EVENT_BYTES`.
+
+Ids: an item keeps the client's id, else it gets one made of the request's command id and its place
+in the request, so that a repeat under the same Idempotency-Key makes the same ids and counts once.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import cache
+from typing import Protocol
+
+from msgspec import Struct, structs
+
+from infra.clock import SYSTEM_CLOCK, Clock
+from infra.kafka import Record
+from schemas.avro_derivation import tag_of
+from schemas.codec import Codec, load_schemas
+from schemas.envelope import Actor, Envelope, Position, to_headers
+from schemas.observability import EVENTS
+from schemas.observability.run import (
+    STREAM,
+    LlmCallsRecorded,
+    RunEvent,
+    ScoresRecorded,
+    SpansRecorded,
+    StepsRecorded,
+)
+
+TOPIC = "telemetry"
+MAX_EVENT_BYTES = 900_000
+ITEMS_PER_RECORD = 500
+ITEMS: dict[type[Struct], str] = {
+    LlmCallsRecorded: "calls",
+    StepsRecorded: "steps",
+    SpansRecorded: "spans",
+    ScoresRecorded: "scores",
+}
+"""The list of items in an event that can be cut into several."""
+
+
+class Appender(Protocol):
+    """The log, as far as telemetry needs it (`infra.kafka.Log`)."""
+
+    async def append(self, topic: str, records: Sequence[Record]) -> list[Position]: ...
+
+
+class ItemTooLarge(ValueError):
+    """One item alone exceeds what a record may hold. `field` names it, such as `calls[3]`."""
+
+    def __init__(self, field: str, size: int) -> None:
+        super().__init__(f"{size} bytes, at most {MAX_EVENT_BYTES} fit")
+        self.field = field
+
+
+class Origin(Struct, frozen=True):
+    """Whose report it is and which request brought it."""
+
+    tenant: str
+    actor: Actor
+    command_id: str
+    correlation_id: str = ""
+
+
+@cache
+def codec() -> Codec:
+    """The codec of telemetry events."""
+    return Codec(EVENTS, load_schemas())
+
+
+def item_id(prefix: str, command_id: str, index: int) -> str:
+    """The id of a request's item that came without one: the same request, the same id."""
+    return f"{prefix}_{command_id.removeprefix('cmd_')}_{index}"
+
+
+class Telemetry:
+    """Appends reports of runs."""
+
+    def __init__(self, log: Appender, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._log, self._clock = log, clock
+
+    async def record(self, origin: Origin, run_id: str, events: Sequence[RunEvent]) -> Position:
+        """Append the events of one request in order; the position of the last one.
+
+        Raises LogUnavailable (a part may be in: a repeat with the same ids is safe), ItemTooLarge
+        (nothing is in).
+        """
+        encoded = await _encode_all(events)
+        key, time = run_id.encode(), self._clock.now()
+        body = origin.command_id.removeprefix("cmd_")
+        records = [
+            Record(
+                key,
+                value,
+                to_headers(
+                    Envelope(
+                        id=f"evt_{body}_{index}",
+                        type=tag,
+                        tenant=origin.tenant,
+                        stream=f"{STREAM}/{run_id}",
+                        version=0,
+                        time=time,
+                        actor=origin.actor,
+                        correlation_id=origin.correlation_id,
+                        causation_id=origin.command_id,
+                    )
+                ),
+            )
+            for index, (tag, value) in enumerate(encoded)
+        ]
+        positions = await self._log.append(TOPIC, records)
+        return positions[-1]
+
+
+async def _encode_all(events: Sequence[RunEvent]) -> list[tuple[str, bytes]]:
+    """Every event as one or more (tag, record value). Raises ItemTooLarge."""
+    parts: list[tuple[str, bytes]] = []
+    for event in events:
+        name = ITEMS.get(type(event), "")
+        count = len(getattr(event, name)) if name else 0
+        if count <= ITEMS_PER_RECORD:
+            parts += _encode(event, name, 0)
+            continue
+        for first in range(0, count, ITEMS_PER_RECORD):
+            parts += _encode(_part(event, name, first, first + ITEMS_PER_RECORD), name, first)
+            # Thousands of items take long: other requests go on meanwhile.
+            await asyncio.sleep(0)
+    return parts
+
+
+def _encode(event: RunEvent, name: str, first: int) -> list[tuple[str, bytes]]:
+    """One event, halved until each part fits; `first` is the index of its first item."""
+    value = codec().encode(event)
+    if len(value) <= MAX_EVENT_BYTES:
+        return [(tag_of(type(event)), value)]
+    count = len(getattr(event, name)) if name else 0
+    if count < 2:
+        raise ItemTooLarge(f"{name}[{first}]" if name else "", len(value))
+    middle = count // 2
+    return [
+        *_encode(_part(event, name, 0, middle), name, first),
+        *_encode(_part(event, name, middle, count), name, first + middle),
+    ]
+
+
+def _part(event: RunEvent, name: str, begin: int, end: int) -> RunEvent:
+    """The event with only these of its items."""
+    part: RunEvent = structs.replace(event, **{name: getattr(event, name)[begin:end]})
+    return part
