@@ -1,0 +1,219 @@
+"""The policy engine: what a room's policies say of a check-in, and whether they make sense.
+
+Order, the first that speaks decides: a `forbid` rule anywhere in the list; the first other rule
+that matches; the trust thresholds (low and medium risk only); the default action.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Struct
+
+from commands.approvals.conditions import Asked, is_number, matched, minutes_of
+from commands.approvals.json_path import PathFault, parse_path
+from commands.refusals import InvalidCommand
+from schemas.approvals.policies import (
+    Conditions,
+    ContextTest,
+    Policies,
+    Rule,
+    Schedule,
+    TextMatch,
+    TrustRange,
+    Verdict,
+)
+
+MAX_RULES = 100
+MAX_LIST = 100
+MAX_TEXT = 500
+MAX_VALUE_BYTES = 1024
+
+DEFAULT_POLICIES = Policies(
+    default_action="require_approval", timeout_minutes=60, timeout_action="cancel"
+)
+
+
+class Fault(Struct, frozen=True):
+    """What is wrong with policies, and where: `rules[2].when.context[0].path`."""
+
+    place: str
+    message: str
+
+
+def judge(policies: Policies, asked: Asked) -> Verdict:
+    """What the policies say of a check-in. Pure and total on policies without faults."""
+    first: tuple[int, Rule, list[str]] | None = None
+    for index, rule in enumerate(policies.rules):
+        if first is not None and rule.action != "forbid":
+            continue
+        held = matched(rule.when, asked)
+        if held is None:
+            continue
+        if rule.action == "forbid":
+            return _by_rule(index, rule, held)
+        first = (index, rule, held)
+    if first is not None:
+        return _by_rule(*first)
+    return _by_trust(policies, asked) or Verdict(
+        policies.default_action,
+        "default",
+        f"no rule matched; default_action is {policies.default_action}",
+    )
+
+
+def _by_rule(index: int, rule: Rule, held: list[str]) -> Verdict:
+    name = f" ({rule.name})" if rule.name else ""
+    reason = rule.reason or f"rules[{index}]{name} matched on {', '.join(held)}"
+    return Verdict(rule.action, "rule", reason, index, rule.name)
+
+
+def _by_trust(policies: Policies, asked: Asked) -> Verdict | None:
+    thresholds = policies.trust_thresholds
+    if thresholds is None or asked.risk_level not in ("low", "medium"):
+        return None
+    name = f"auto_approve_{asked.risk_level}"
+    threshold: float | None = getattr(thresholds, name)
+    if threshold is None or asked.trust_score < threshold:
+        return None
+    reason = f"trust score {asked.trust_score:g} reaches {name} {threshold:g}"
+    return Verdict("auto_approve", "trust", reason)
+
+
+def check(policies: Policies) -> None:
+    """Refuse policies that cannot be meant. Raises InvalidCommand, naming the first fault."""
+    for fault in faults(policies):
+        place = f"policies.{fault.place}"
+        raise InvalidCommand(f"{place}: {fault.message}", field=place)
+
+
+def faults(policies: Policies) -> Iterator[Fault]:
+    """Every fault, in document order."""
+    if not 1 <= policies.timeout_minutes <= 10_080:
+        yield Fault("timeout_minutes", "must be between 1 and 10080")
+    if len(policies.rules) > MAX_RULES:
+        yield Fault("rules", f"at most {MAX_RULES} rules")
+    for index, rule in enumerate(policies.rules[:MAX_RULES]):
+        yield from _rule_faults(rule, f"rules[{index}]")
+    thresholds = policies.trust_thresholds
+    if thresholds is not None:
+        for name in ("auto_approve_low", "auto_approve_medium"):
+            yield from _score_faults(getattr(thresholds, name), f"trust_thresholds.{name}")
+
+
+def _rule_faults(rule: Rule, place: str) -> Iterator[Fault]:
+    for name in ("name", "reason"):
+        yield from _length_faults(getattr(rule, name), f"{place}.{name}", least=0)
+    when = rule.when
+    if when == Conditions():
+        yield Fault(
+            f"{place}.when", "needs at least one condition; default_action covers everything else"
+        )
+    if when.action is not None:
+        yield from _text_match_faults(when.action, f"{place}.when.action")
+    for name in ("agent_ids", "platforms"):
+        values = getattr(when, name)
+        if len(values) > MAX_LIST:
+            yield Fault(f"{place}.when.{name}", f"at most {MAX_LIST} values")
+        for index, value in enumerate(values[:MAX_LIST]):
+            yield from _length_faults(value, f"{place}.when.{name}[{index}]")
+    if len(when.context) > MAX_LIST:
+        yield Fault(f"{place}.when.context", f"at most {MAX_LIST} tests")
+    for index, test in enumerate(when.context[:MAX_LIST]):
+        yield from _context_faults(test, f"{place}.when.context[{index}]")
+    if when.schedule is not None:
+        yield from _schedule_faults(when.schedule, f"{place}.when.schedule")
+    if when.trust is not None:
+        yield from _trust_faults(when.trust, f"{place}.when.trust")
+
+
+def _length_faults(text: str, place: str, least: int = 1) -> Iterator[Fault]:
+    if not least <= len(text) <= MAX_TEXT:
+        yield Fault(place, f"must have {least} to {MAX_TEXT} characters")
+
+
+def _text_match_faults(match: TextMatch, place: str) -> Iterator[Fault]:
+    given = {name: getattr(match, name) for name in ("equals", "glob", "prefix")}
+    if not any(value is not None for value in given.values()):
+        yield Fault(place, "needs equals, glob or prefix")
+    for name, value in given.items():
+        if value is not None:
+            yield from _length_faults(value, f"{place}.{name}")
+
+
+def _context_faults(test: ContextTest, place: str) -> Iterator[Fault]:
+    try:
+        parse_path(test.path)
+    except PathFault as fault:
+        yield Fault(f"{place}.path", str(fault))
+    if len(test.path) > MAX_TEXT:
+        yield Fault(f"{place}.path", f"at most {MAX_TEXT} characters")
+    if len(test.value.encode()) > MAX_VALUE_BYTES:
+        yield Fault(f"{place}.value", f"at most {MAX_VALUE_BYTES} bytes of JSON")
+        return
+    try:
+        value = msgspec.json.decode(test.value)
+    except (msgspec.DecodeError, RecursionError):
+        yield Fault(f"{place}.value", "is not JSON")
+        return
+    expected = _operand_fault(test.operator, value)
+    if expected:
+        yield Fault(f"{place}.value", f"{test.operator} compares with {expected}")
+
+
+def _operand_fault(operator: str, value: Any) -> str:
+    """What the operator needs, in words, when the value is not that."""
+    match operator:
+        case "gt" | "gte" | "lt" | "lte":
+            return "" if is_number(value) or isinstance(value, str) else "a number or a text"
+        case "in" | "not_in":
+            return "" if isinstance(value, list) and value else "a list of at least one value"
+        case "starts_with" | "glob":
+            return "" if isinstance(value, str) and value else "a text"
+        case "exists":
+            return "" if isinstance(value, bool) else "true or false"
+    return ""
+
+
+def _schedule_faults(schedule: Schedule, place: str) -> Iterator[Fault]:
+    if not known_zone(schedule.timezone):
+        yield Fault(f"{place}.timezone", f"no such time zone: {schedule.timezone[:60]!r}")
+    if schedule == Schedule(timezone=schedule.timezone):
+        yield Fault(place, "needs weekdays, from_time or until_time")
+    minutes: dict[str, int] = {}
+    for name, default in (("from_time", "00:00"), ("until_time", "24:00")):
+        text = getattr(schedule, name)
+        try:
+            minutes[name] = minutes_of(default if text is None else text)
+        except ValueError as error:
+            yield Fault(f"{place}.{name}", str(error))
+    if minutes.get("from_time") == 24 * 60:
+        yield Fault(f"{place}.from_time", "a day starts at 00:00")
+    if len(minutes) == 2 and minutes["from_time"] == minutes["until_time"]:
+        yield Fault(f"{place}.until_time", "must differ from from_time")
+
+
+@lru_cache(maxsize=1024)
+def known_zone(name: str) -> bool:
+    """Whether the IANA time zone is known here."""
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # malformed, a folder of the database, not found
+        return False
+    return True
+
+
+def _trust_faults(trust: TrustRange, place: str) -> Iterator[Fault]:
+    if trust.min is None and trust.max is None:
+        yield Fault(place, "needs min or max")
+    for name in ("min", "max"):
+        yield from _score_faults(getattr(trust, name), f"{place}.{name}")
+    if trust.min is not None and trust.max is not None and trust.min > trust.max:
+        yield Fault(f"{place}.max", "must not be below min")
+
+
+def _score_faults(score: float | None, place: str) -> Iterator[Fault]:
+    if score is not None and not 0 <= score <= 100:
+        yield Fault(place, "must be between 0 and 100")

@@ -1,0 +1,105 @@
+"""Events of `approvals.check_in`: an agent asks before it acts, and somebody decides."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from schemas.approvals.policies import Verdict
+from schemas.approvals.vocabulary import RiskLevel, TimeoutAction, Urgency
+from schemas.types import Json, Micros, Sha256, Text
+
+
+class Decision(Struct, frozen=True):
+    """Who decided, when, why, and over exactly what.
+
+    id: the deciding command's id; an agent that resumes twice on the same one acts once.
+    payload_hash: SHA-256 of the canonical JSON of action and context that was decided on.
+    """
+
+    id: str
+    source: Literal["human", "policy", "timeout", "agent"]
+    by: str
+    by_name: str
+    reason: Text
+    payload_hash: Sha256
+    decided_at: Micros
+
+
+class CheckInCreated(Struct, frozen=True, tag="approvals.check_in_created.v1"):
+    """An agent asked for leave. due_at: when it times out; none if the policies approved it."""
+
+    room_id: str
+    agent_id: str
+    agent_name: Text
+    action: Text
+    description: Text
+    risk_level: RiskLevel
+    urgency: Urgency
+    context: Json
+    payload_hash: Sha256
+    verdict: Verdict
+    trust_score: float
+    timeout_minutes: int
+    timeout_action: TimeoutAction
+    created_at: Micros
+    due_at: Micros | None = None
+
+
+class CheckInApproved(Struct, frozen=True, tag="approvals.check_in_approved.v1"):
+    """The agent may go ahead as it asked."""
+
+    room_id: str
+    agent_id: str
+    decision: Decision
+
+
+class CheckInRejected(Struct, frozen=True, tag="approvals.check_in_rejected.v1"):
+    """The agent may not."""
+
+    room_id: str
+    agent_id: str
+    decision: Decision
+
+
+class CheckInModified(Struct, frozen=True, tag="approvals.check_in_modified.v1"):
+    """The agent may go ahead with these changes."""
+
+    room_id: str
+    agent_id: str
+    decision: Decision
+    modifications: Json
+
+
+class CheckInWithdrawn(Struct, frozen=True, tag="approvals.check_in_withdrawn.v1"):
+    """The agent took its question back."""
+
+    room_id: str
+    agent_id: str
+    decision: Decision
+
+
+class CheckInExpired(Struct, frozen=True, tag="approvals.check_in_expired.v1"):
+    """Nobody decided in time and the timeout cancels."""
+
+    room_id: str
+    agent_id: str
+    decision: Decision
+
+
+class CheckInHeld(Struct, frozen=True, tag="approvals.check_in_held.v1"):
+    """Nobody decided in time and the timeout holds: it stays pending, overdue since then."""
+
+    room_id: str
+    agent_id: str
+    held_at: Micros
+
+
+CheckInEvent = (
+    CheckInCreated
+    | CheckInApproved
+    | CheckInRejected
+    | CheckInModified
+    | CheckInWithdrawn
+    | CheckInExpired
+    | CheckInHeld
+)

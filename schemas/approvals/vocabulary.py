@@ -1,0 +1,11 @@
+"""The words of the approvals domain, as its public documentation spells them."""
+
+from typing import Literal
+
+RiskLevel = Literal["low", "medium", "high", "critical"]
+Urgency = Literal["low", "normal", "high", "urgent"]
+PolicyAction = Literal["auto_approve", "require_approval", "forbid"]
+TimeoutAction = Literal["auto_approve", "cancel", "hold"]
+CheckInStatus = Literal["pending", "approved", "rejected", "modified", "expired", "withdrawn"]
+# What moves an agent's trust in a room: a person's decision, or that nobody took one in time.
+TrustOutcome = Literal["approved", "modified", "rejected", "expired"]
