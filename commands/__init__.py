@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from commands.approvals import DECIDERS as APPROVALS
 from commands.decider import Decider
 from commands.fhe import DECIDERS as FHE
 from commands.identity import DECIDERS as IDENTITY
@@ -11,6 +12,7 @@ from commands.tenancy import DECIDERS as TENANCY
 
 DECIDERS: list[Decider[Any, Any, Any]] = [
     *FHE,
+    *APPROVALS,
     *IDENTITY,
     *TENANCY,
 ]

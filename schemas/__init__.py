@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from schemas.approvals import EVENTS as APPROVALS_EVENTS
 from schemas.fhe import EVENTS as FHE_EVENTS
 from schemas.identity import EVENTS as IDENTITY_EVENTS
 from schemas.observability import EVENTS as OBSERVABILITY_EVENTS
@@ -10,6 +11,7 @@ from schemas.tenancy import EVENTS as TENANCY_EVENTS
 
 EVENTS: list[type[Struct]] = [
     *FHE_EVENTS,
+    *APPROVALS_EVENTS,
     *IDENTITY_EVENTS,
     *OBSERVABILITY_EVENTS,
     *PLATFORM_EVENTS,

@@ -93,13 +93,18 @@ class TrustThresholds(Struct, frozen=True):
 
 
 class Policies(Struct, frozen=True):
-    """All that decides a room's check-ins before a person does. timeout_minutes: 1 to 10080."""
+    """All that decides a room's check-ins before a person does.
+
+    timeout_minutes: 1 to 10080. timeout_override: whether an agent may set the timeout and what it
+    does with each check-in; where it may, it can ask to be approved by nobody's answer.
+    """
 
     default_action: PolicyAction
     timeout_minutes: int
     timeout_action: TimeoutAction
     rules: list[Rule] = []
     trust_thresholds: TrustThresholds | None = None
+    timeout_override: bool = True
 
 
 class Verdict(Struct, frozen=True):

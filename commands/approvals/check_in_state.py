@@ -1,0 +1,162 @@
+"""Commands, refusals and state of `approvals.check_in`, and how its events fold."""
+
+from typing import Literal, assert_never
+
+import msgspec
+from msgspec import Struct
+
+from commands.refusals import AlreadyDone, NotFound, Refusal
+from schemas.approvals.check_in import (
+    CheckInApproved,
+    CheckInCreated,
+    CheckInEvent,
+    CheckInExpired,
+    CheckInHeld,
+    CheckInModified,
+    CheckInRejected,
+    CheckInWithdrawn,
+    Decision,
+)
+from schemas.approvals.policies import Verdict
+from schemas.approvals.vocabulary import CheckInStatus, RiskLevel, TimeoutAction, Urgency
+from schemas.types import Json, Micros, Text
+
+
+class CreateCheckIn(Struct, frozen=True, tag="approvals.create_check_in.v1"):
+    """Ask for leave. `context` is canonical JSON; the timeout fields override the room's."""
+
+    room_id: str
+    agent_id: str
+    action: Text
+    description: Text = ""
+    risk_level: RiskLevel = "medium"
+    urgency: Urgency = "normal"
+    context: Json = "{}"
+    timeout_minutes: int | None = None
+    timeout_action: TimeoutAction | None = None
+
+
+class ApproveCheckIn(Struct, frozen=True, tag="approvals.approve_check_in.v1"):
+    """Let the agent go ahead. payload_hash: what the person was shown, if their client tells."""
+
+    room_id: str
+    agent_id: str
+    reason: Text = ""
+    payload_hash: str = ""
+
+
+class RejectCheckIn(Struct, frozen=True, tag="approvals.reject_check_in.v1"):
+    """Tell the agent no, and why."""
+
+    room_id: str
+    agent_id: str
+    reason: Text
+    payload_hash: str = ""
+
+
+class ModifyCheckIn(Struct, frozen=True, tag="approvals.modify_check_in.v1"):
+    """Let the agent go ahead with changes. `modifications` is canonical JSON."""
+
+    room_id: str
+    agent_id: str
+    reason: Text
+    modifications: Json
+    payload_hash: str = ""
+
+
+class WithdrawCheckIn(Struct, frozen=True, tag="approvals.withdraw_check_in.v1"):
+    """The agent that asked takes its question back."""
+
+    room_id: str
+    agent_id: str
+
+
+class ExpireCheckIn(Struct, frozen=True, tag="approvals.expire_check_in.v1"):
+    """The timer of a check-in has run out. One that carries another due_at came too late."""
+
+    room_id: str
+    agent_id: str
+    due_at: Micros
+
+
+Verdicts = ApproveCheckIn | RejectCheckIn | ModifyCheckIn
+CheckInCommand = CreateCheckIn | Verdicts | WithdrawCheckIn | ExpireCheckIn
+
+
+class CheckInNotFound(NotFound):
+    """The tenant has no such check-in, or the caller may not see it."""
+
+
+class CheckInExists(AlreadyDone):
+    """A check-in with this id exists already."""
+
+
+class AlreadyDecided(AlreadyDone):
+    """Another decision won; the details name it."""
+
+
+class PayloadMismatch(AlreadyDone):
+    """The decision is about something else than what the agent asked."""
+
+
+class PolicyForbids(Refusal):
+    """The room's policies forbid the action."""
+
+    code = "policy_forbids"
+    kind = "forbidden"
+
+
+class CheckIn(Struct, frozen=True):
+    """The state of a check-in. Instants are microseconds UTC; held_at: when it became overdue."""
+
+    room_id: str = ""
+    agent_id: str = ""
+    agent_name: str = ""
+    action: str = ""
+    description: str = ""
+    risk_level: RiskLevel = "medium"
+    urgency: Urgency = "normal"
+    context: Json = "{}"
+    payload_hash: str = ""
+    verdict: Verdict | None = None
+    trust_score: float = 0.0
+    timeout_minutes: int = 0
+    timeout_action: TimeoutAction = "cancel"
+    created_at: int = 0
+    due_at: int | None = None
+    held_at: int | None = None
+    status: CheckInStatus | Literal["absent"] = "absent"
+    decision: Decision | None = None
+    modifications: Json | None = None
+
+
+class CheckInAnswered(Struct, frozen=True):
+    """What a caller is told of a check-in."""
+
+    id: str
+    check_in: CheckIn
+
+
+def evolve(check_in: CheckIn, event: CheckInEvent) -> CheckIn:
+    match event:
+        case CheckInCreated():
+            fields = {name: getattr(event, name) for name in event.__struct_fields__}
+            return CheckIn(**fields, status="pending")
+        case CheckInApproved():
+            return _settle(check_in, "approved", event.decision)
+        case CheckInRejected():
+            return _settle(check_in, "rejected", event.decision)
+        case CheckInModified():
+            settled = _settle(check_in, "modified", event.decision)
+            return msgspec.structs.replace(settled, modifications=event.modifications)
+        case CheckInWithdrawn():
+            return _settle(check_in, "withdrawn", event.decision)
+        case CheckInExpired():
+            return _settle(check_in, "expired", event.decision)
+        case CheckInHeld():
+            return msgspec.structs.replace(check_in, held_at=event.held_at)
+    assert_never(event)
+
+
+def _settle(check_in: CheckIn, status: CheckInStatus, decision: Decision) -> CheckIn:
+    return msgspec.structs.replace(check_in, status=status, decision=decision)
