@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import Struct
 
 from commands.approvals import DECIDERS as APPROVALS
+from commands.billing import DECIDERS as BILLING
 from commands.decider import Decider
 from commands.fhe import DECIDERS as FHE
 from commands.identity import DECIDERS as IDENTITY
@@ -13,6 +14,7 @@ from commands.tenancy import DECIDERS as TENANCY
 DECIDERS: list[Decider[Any, Any, Any]] = [
     *FHE,
     *APPROVALS,
+    *BILLING,
     *IDENTITY,
     *TENANCY,
 ]

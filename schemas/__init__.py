@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from schemas.approvals import EVENTS as APPROVALS_EVENTS
+from schemas.billing import EVENTS as BILLING_EVENTS
 from schemas.fhe import EVENTS as FHE_EVENTS
 from schemas.identity import EVENTS as IDENTITY_EVENTS
 from schemas.observability import EVENTS as OBSERVABILITY_EVENTS
@@ -12,6 +13,7 @@ from schemas.tenancy import EVENTS as TENANCY_EVENTS
 EVENTS: list[type[Struct]] = [
     *FHE_EVENTS,
     *APPROVALS_EVENTS,
+    *BILLING_EVENTS,
     *IDENTITY_EVENTS,
     *OBSERVABILITY_EVENTS,
     *PLATFORM_EVENTS,

@@ -1,0 +1,41 @@
+"""Windows of time, in UTC: the hour, the day or the calendar month that an instant is in."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from msgspec import Struct
+
+WindowKind = Literal["hour", "day", "month"]
+WINDOW_KINDS: tuple[WindowKind, ...] = ("hour", "day", "month")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HOUR = 3_600_000_000
+_DAY = 24 * _HOUR
+
+
+class Window(Struct, frozen=True, order=True):
+    """From `start` on and before `end`, both in microseconds UTC."""
+
+    kind: WindowKind
+    start: int
+    end: int
+
+
+def window_of(kind: WindowKind, at: int) -> Window:
+    """The window that the instant `at` (microseconds UTC) is in."""
+    if kind == "hour":
+        start = at - at % _HOUR
+        return Window(kind, start, start + _HOUR)
+    if kind == "day":
+        start = at - at % _DAY
+        return Window(kind, start, start + _DAY)
+    first = (_EPOCH + timedelta(microseconds=at)).replace(
+        day=1, hour=0, minute=0, second=0, microsecond=0
+    )
+    # The 32nd day after a month's first is always in the next month.
+    following = (first + timedelta(days=32)).replace(day=1)
+    return Window(kind, _micros(first), _micros(following))
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
