@@ -10,7 +10,11 @@ from msgspec import Struct
 
 
 class Topic(Struct, frozen=True, forbid_unknown_fields=True):
-    """One topic. `copies` are patterns of event types that are written to it as well."""
+    """One topic.
+
+    types: patterns of the event types that are written to it and not to `events`. copies: patterns
+    of those that are written to it as well as to `events`.
+    """
 
     name: str
     key: str
@@ -20,6 +24,7 @@ class Topic(Struct, frozen=True, forbid_unknown_fields=True):
     producers: list[str]
     consumers: list[str]
     about: str
+    types: list[str] = []
     copies: list[str] = []
     copy_key: str | None = None
 
@@ -52,3 +57,22 @@ def copy_targets(event_type: str) -> tuple[Topic, ...]:
         for topic in topics().values()
         if any(fnmatchcase(event_type, pattern) for pattern in topic.copies)
     )
+
+
+@cache
+def topics_of(event_type: str) -> tuple[str, ...]:
+    """The topics that an event of this type is on."""
+    own = tuple(
+        topic.name
+        for topic in topics().values()
+        if any(fnmatchcase(event_type, pattern) for pattern in topic.types)
+    )
+    return own or ("events", *(topic.name for topic in copy_targets(event_type)))
+
+
+def holds(topic: str, event_type: str) -> bool:
+    """Whether a topic may hold records of this type. True for all where nothing is declared."""
+    declared = topics().get(topic)
+    if declared is None or not (declared.types or declared.copies or topic == "events"):
+        return True
+    return topic in topics_of(event_type)

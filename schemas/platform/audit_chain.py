@@ -18,7 +18,14 @@ from schemas.platform.audit import AuditRecorded
 GENESIS_HASH = "0" * 64
 
 Fault = Literal[
-    "edited", "gap", "out_of_order", "wrong_prev_hash", "other_tenant", "replaced", "truncated"
+    "edited",
+    "gap",
+    "out_of_order",
+    "wrong_prev_hash",
+    "other_tenant",
+    "replaced",
+    "truncated",
+    "unreadable",
 ]
 
 
