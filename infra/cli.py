@@ -12,12 +12,15 @@ from typing import Annotated
 
 import typer
 
+from streams.cli import register as register_log_commands
+
 app = typer.Typer(
     name="weir",
     help="The control plane for AI agents, on a log.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+register_log_commands(app)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder that holds everything the stack keeps.")]
 
