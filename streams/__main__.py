@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
 from infra.ids import new_id
-from streams.decider import DeciderRole
+from streams.decider_role import DeciderRole
 from streams.runtime import codec, command_bus, registry
 from streams.scheduler import Scheduler
 

@@ -8,7 +8,7 @@ For each batch, in this order:
    compare-and-set;
 4. replies.
 A crash before 2 costs nothing: the commands are read again. Between 2 and 3: the next owner folds
-what the log holds beyond the checkpoint (`_recover`), replies included. After 3: the caller gets
+what the log holds beyond the checkpoint (`Recovery`), replies included. After 3: the caller gets
 503 and the same answer to its retry. A process that lost its partition cannot commit in 2 (its
 transactional id is fenced) and, should it be past 2, cannot write in 3 (the checkpoint has moved).
 """
@@ -16,9 +16,8 @@ transactional id is fenced) and, should it be past 2, cannot write in 3 (the che
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 import psycopg
@@ -38,39 +37,33 @@ from infra.kafka import (
     bounds,
     consumer,
     header,
-    read_range,
     stop_consumer,
 )
-from infra.leases import Leases
 from infra.postgres import DatabaseUnavailable, connect
-from projections import VIEWS
-from projections.runner import apply, reduce_all
 from schemas.avro_derivation import tag_of
 from schemas.codec import Codec, Undecodable
 from schemas.envelope import SYSTEM, Envelope, from_headers, to_headers
 from schemas.platform.audit import AuditRecorded
-from schemas.platform.audit_chain import Link
 from schemas.platform.outcome import CommandHandled
 from schemas.topics import copy_targets
 from streams.bus import FINGERPRINT, REPLY_TO, TIMER, Reply
 from streams.deciding import (
     Effects,
     Incoming,
-    LookupKey,
     Recorded,
     Registry,
     StateKey,
     Workspace,
     looked_up,
     needs_of,
-    needs_of_fold,
 )
-from streams.store import Checkpoint, Store, Superseded, create_tables
+from streams.memory import Memory
+from streams.recovery import Recovery
+from streams.store import Checkpoint, Store, Superseded
 
 logger = logging.getLogger(__name__)
 
 BATCH_MAX = 500
-FOLD_BATCH = 2000
 # Answers recovered from the log are sent again while somebody may still wait for them.
 REPLY_AGAIN_MICROS = 60_000_000
 _PRUNE_EVERY_MICROS = 600_000_000
@@ -86,56 +79,6 @@ _FORESEEN = (
     OSError,
     TimeoutError,
 )
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class Recent(Generic[K, V]):
-    """The most recently used entries, at most `size`. A miss says nothing: ask the store."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._entries: OrderedDict[K, V] = OrderedDict()
-
-    def pick(self, keys: Iterable[K]) -> tuple[dict[K, V], set[K]]:
-        """What is known of the keys, and which are not."""
-        known: dict[K, V] = {}
-        missing: set[K] = set()
-        for key in keys:
-            if key in self._entries:
-                known[key] = self._entries[key]
-                self._entries.move_to_end(key)
-            else:
-                missing.add(key)
-        return known, missing
-
-    def update(self, entries: Mapping[K, V]) -> None:
-        """Remember entries as the newest, and forget the oldest beyond the size."""
-        for key, value in entries.items():
-            self._entries[key] = value
-            self._entries.move_to_end(key)
-        while len(self._entries) > self._size:
-            self._entries.popitem(last=False)
-
-
-class Memory:
-    """What an owner remembers between batches, so that a hot tenant costs no query."""
-
-    def __init__(self) -> None:
-        self.states: Recent[StateKey, tuple[int, Any]] = Recent(50_000)
-        self.lookups: Recent[LookupKey, str | None] = Recent(50_000)
-        self.outcomes: Recent[tuple[str, str], CommandHandled | None] = Recent(20_000)
-        self.heads: Recent[str, Link | None] = Recent(20_000)
-
-    def merge(self, effects: Effects) -> None:
-        """Remember what a batch changed, once it is durable."""
-        self.states.update(effects.states)
-        self.lookups.update(effects.lookups)
-        self.heads.update(dict(effects.heads))
-        self.outcomes.update(
-            {(t, o.command_id): o for t, o in effects.outcomes if o.fingerprint and not o.replay}
-        )
 
 
 class PartitionDecider:
@@ -200,7 +143,16 @@ class PartitionDecider:
                 stack.push_async_callback(_close, connection)
                 store = Store(connection, self.partition, self._registry, self._codec)
                 self._checkpoint = await store.checkpoint()
-                await self._recover(store, connection)
+                recovery = Recovery(
+                    bootstrap=self._bootstrap,
+                    partition=self.partition,
+                    registry=self._registry,
+                    codec=self._codec,
+                    store=store,
+                    connection=connection,
+                    folded=self._folded,
+                )
+                self._checkpoint = await recovery.run(self._checkpoint)
                 commands = consumer(self._bootstrap, f"decider-{self.partition}-commands")
                 stack.push_async_callback(stop_consumer, commands)
                 await commands.start()
@@ -407,124 +359,15 @@ class PartitionDecider:
         except LogUnavailable:
             logger.warning("%s answers could not be sent", len(records))
 
-    # Recovering.
-
-    async def _recover(self, store: Store, connection: psycopg.AsyncConnection[Any]) -> None:
-        reader = consumer(self._bootstrap, f"decider-{self.partition}-recovery")
-        try:
-            await reader.start()
-            partitions = [
-                TopicPartition(topic, self.partition) for topic in ("events", "outcomes", "audit")
-            ]
-            reader.assign(partitions)
-            for partition in partitions:
-                reader.pause(partition)
-            await self._fill_views(reader, connection)
-            await self._replay(reader, store, "events", self._fold_events)
-            await self._replay(reader, store, "audit", self._fold_audit)
-            await self._replay(reader, store, "outcomes", self._fold_outcomes)
-        finally:
-            await stop_consumer(reader)
-
-    async def _replay(
-        self,
-        reader: AIOKafkaConsumer,
-        store: Store,
-        topic: str,
-        fold: "Callable[[Store, Sequence[Any]], Any]",
-    ) -> None:
-        """Fold a topic from the checkpoint to its end, a batch and a checkpoint at a time."""
-        partition = TopicPartition(topic, self.partition)
-        first, end = await bounds(reader, partition)
-        field = f"{topic}_next"
-        start = max(first, getattr(self._checkpoint, field))
-        reader.resume(partition)
-        async for records in read_range(reader, partition, start, end, FOLD_BATCH):
-            self._beat()
-            effects = await fold(store, records)
-            after = msgspec.structs.replace(self._checkpoint, **{field: records[-1].offset + 1})
-            commands_next = max(
-                (outcome.command_offset + 1 for _, outcome in effects.outcomes),
-                default=after.commands_next,
-            )
-            after = msgspec.structs.replace(
-                after, commands_next=max(after.commands_next, commands_next)
-            )
-            await store.apply(effects, self._checkpoint, after)
-            self._checkpoint = after
-            self._memory.merge(effects)
-            recent = self._clock.now() - REPLY_AGAIN_MICROS
-            self._reply((t, o) for t, o in effects.outcomes if o.at > recent)
-        reader.pause(partition)
-
-    async def _fold_events(self, store: Store, records: Sequence[Any]) -> Effects:
-        events = [self._recorded(record) for record in records]
-        events = [item for item in events if _stream_of(item) in self._registry.by_stream]
-        states = await self._states(store, needs_of_fold(self._registry, events))
-        workspace = self._folding(states)
-        workspace.fold(events, (), ())
-        return workspace.effects
-
-    async def _fold_audit(self, store: Store, records: Sequence[Any]) -> Effects:
-        workspace = self._folding({})
-        workspace.fold((), [self._codec.decode(record.value) for record in records], ())
-        return workspace.effects
-
-    async def _fold_outcomes(self, store: Store, records: Sequence[Any]) -> Effects:
-        workspace = self._folding({})
-        outcomes = [
-            (from_headers(record.headers).tenant, self._codec.decode(record.value))
-            for record in records
-        ]
-        workspace.fold((), (), outcomes)
-        return workspace.effects
-
-    def _folding(self, states: Mapping[StateKey, tuple[int, Any]]) -> Workspace:
-        return Workspace(
-            registry=self._registry,
-            states=states,
-            lookups={},
-            outcomes={},
-            heads={},
-            new_id=new_id,
-        )
-
-    def _recorded(self, record: Any) -> Recorded:
-        return Recorded(from_headers(record.headers), self._codec.decode(record.value))
-
-    async def _fill_views(
-        self, reader: AIOKafkaConsumer, connection: psycopg.AsyncConnection[Any]
-    ) -> None:
-        """Fill a view's new version with this partition's history up to the checkpoint."""
-        cursor = await connection.execute(
-            "SELECT view_table FROM view_fills WHERE partition = %s", (self.partition,)
-        )
-        filled = {row["view_table"] for row in await cursor.fetchall()}
-        partition = TopicPartition("events", self.partition)
-        for view in VIEWS:
-            if view.table in filled:
-                continue
-            if self._checkpoint.events_next > 0:
-                first, _ = await bounds(reader, partition)
-                reader.resume(partition)
-                end = self._checkpoint.events_next
-                async for records in read_range(reader, partition, first, end, FOLD_BATCH):
-                    self._beat()
-                    pairs = reduce_all([view], [self._recorded(record) for record in records])
-                    async with connection.transaction():
-                        await apply(connection, pairs)
-                reader.pause(partition)
-            await connection.execute(
-                "INSERT INTO view_fills VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-                (view.table, self.partition, self._checkpoint.events_next),
-            )
+    def _folded(self, effects: Effects, checkpoint: Checkpoint) -> None:
+        """A chunk of the log was recovered; who waits for one of its commands is answered."""
+        self._beat()
+        self._checkpoint = checkpoint
+        recent = self._clock.now() - REPLY_AGAIN_MICROS
+        self._reply((t, o) for t, o in effects.outcomes if o.at > recent)
 
     def _beat(self) -> None:
         self.alive_at = asyncio.get_running_loop().time()
-
-
-def _stream_of(item: Recorded) -> str:
-    return item.envelope.stream.partition("/")[0]
 
 
 def _reply_record(outcome: CommandHandled, position: str) -> Record:
@@ -549,88 +392,3 @@ def _reply_record(outcome: CommandHandled, position: str) -> Record:
 async def _close(connection: psycopg.AsyncConnection[Any]) -> None:
     with contextlib.suppress(psycopg.Error):
         await connection.close()
-
-
-class DeciderRole:
-    """The partitions that this process leases, each with its own loop."""
-
-    def __init__(
-        self,
-        *,
-        bootstrap: str,
-        database: str,
-        partitions: int,
-        registry: Registry,
-        codec: Codec,
-        clock: Clock,
-        owner: str,
-    ) -> None:
-        self._bootstrap, self._database = bootstrap, database
-        self._registry, self._codec, self._clock = registry, codec, clock
-        self._leases = Leases(database, "decider", partitions, owner)
-        self._replies = Log(bootstrap, f"{owner}-replies")
-        self._loops: dict[int, PartitionDecider] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-
-    @property
-    def loops(self) -> Mapping[int, PartitionDecider]:
-        """The partitions run here."""
-        return self._loops
-
-    async def serving(self) -> None:
-        """Return once every partition leased here is decided (and the leases are settled)."""
-        while not self._loops or not all(loop.ready for loop in self._loops.values()):
-            await asyncio.sleep(0.02)
-            if self._leases.settled and not self._leases.held:
-                return  # others hold them all: this process is the spare
-
-    async def run(self) -> None:
-        """Run until cancelled."""
-        await self._prepare()
-        await self._leases.start()
-        try:
-            while True:
-                await self._follow_leases()
-                async with self._leases.changed:
-                    await self._leases.changed.wait_for(
-                        lambda: self._leases.held != set(self._tasks)
-                    )
-        finally:
-            for task in self._tasks.values():
-                task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-            await self._leases.stop()
-            await self._replies.stop()
-
-    async def _prepare(self) -> None:
-        while True:
-            try:
-                connection = await connect(self._database, autocommit=True)
-                try:
-                    await create_tables(connection)
-                finally:
-                    await _close(connection)
-                return
-            except (DatabaseUnavailable, psycopg.OperationalError) as error:
-                logger.warning("waiting for Postgres: %s", error)
-                await asyncio.sleep(0.5)
-
-    async def _follow_leases(self) -> None:
-        held = self._leases.held
-        for partition in set(self._tasks) - held:
-            task = self._tasks.pop(partition)
-            del self._loops[partition]
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        for partition in held - set(self._tasks):
-            loop = PartitionDecider(
-                partition,
-                bootstrap=self._bootstrap,
-                database=self._database,
-                registry=self._registry,
-                codec=self._codec,
-                clock=self._clock,
-                replies=self._replies,
-            )
-            self._loops[partition] = loop
-            self._tasks[partition] = asyncio.create_task(loop.run(), name=f"decider-{partition}")

@@ -22,7 +22,7 @@ from infra.kafka import (
 from schemas.envelope import SYSTEM, Actor
 from schemas.topics import topics
 from streams.bus import CommandRequest, KafkaCommandBus, Reply
-from streams.decider import DeciderRole
+from streams.decider_role import DeciderRole
 from streams.deciding import Registry
 from streams.runtime import codec, command_bus, registry
 
