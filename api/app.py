@@ -6,11 +6,14 @@ from api.auth import Authenticator
 from api.cors import Cors
 from api.dispatch import Dispatcher, Observer
 from api.foreign_tokens import ForeignTokens
+from api.identity import ROUTES as IDENTITY
 from api.limits import RateLimiter
 from api.routing import Route
 from api.services import Services
 
-ROUTES: list[Route] = []
+ROUTES: list[Route] = [
+    *IDENTITY,
+]
 """Every route. A domain's are listed in `api/<domain>/__init__.py`, in its own ROUTES."""
 
 

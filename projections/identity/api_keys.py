@@ -73,8 +73,8 @@ SELECT tenant, key_id, name, prefix, key_hash, roles, scopes, expires_at, create
        revoked_at
 FROM {API_KEYS.table}
 """
-# Two keys share a prefix once in 2**30 keys or so; the caller compares the hashes.
-BY_PREFIX = f"{_SELECT} WHERE prefix = %s ORDER BY created_at LIMIT 10"
+# Twelve random characters: two keys do not share them, and if they did, one would not work.
+BY_PREFIX = f"{_SELECT} WHERE prefix = %s ORDER BY created_at LIMIT 1"
 OF_TENANT_BY_ID = f"{_SELECT} WHERE tenant = %s AND key_id = %s"
 # Parameters: tenant, then (created_at, key_id) of the last row seen, then the limit.
 PAGE = f"""{_SELECT} WHERE tenant = %s AND (created_at, key_id) < (%s, %s)

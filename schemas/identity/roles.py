@@ -1,4 +1,4 @@
-"""The roles that a user or an API key may have, and the scopes that narrow a key.
+"""The roles that a user or an API key may have, and the scopes that a key may have besides.
 
 One matrix for every surface; `commands/identity/README.md` says what each role may do.
 """
@@ -10,5 +10,5 @@ from msgspec import Meta
 Role = Literal["admin", "developer", "compute", "billing", "viewer"]
 ROLES: tuple[Role, ...] = ("admin", "developer", "compute", "billing", "viewer")
 
-# `area:verb`, such as `observe:write`. A key without scopes has all that its roles allow.
+# `area:verb`, such as `observe:write`; a route that names scopes needs all of them.
 Scope = Annotated[str, Meta(pattern=r"^[a-z_]+:[a-z_*]+$", max_length=64)]

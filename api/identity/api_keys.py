@@ -1,0 +1,197 @@
+"""API keys: `/api/v1/api-keys`. The key itself is shown once, when it is made."""
+
+import base64
+import binascii
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from api.credentials import API_KEY_PREFIX, lookup_prefix
+from api.problems import Problem, not_found
+from api.routing import Call, answer_of
+from commands.identity.api_key import ApiKeyAnswer, IssueApiKey, ReviseApiKey, RevokeApiKey
+from infra.clock import iso, parse_iso
+from infra.ids import secret_hash
+from projections.identity import api_keys
+from schemas.identity.roles import Role, Scope
+from schemas.types import Text
+
+Name = Annotated[Text, Meta(min_length=1, max_length=200)]
+Roles = Annotated[list[Role], Meta(min_length=1, max_length=5)]
+Scopes = Annotated[list[Scope], Meta(max_length=50)]
+Instant = Annotated[Text, Meta(max_length=40, description="ISO 8601, UTC unless it says another")]
+_FIRST = (2**63 - 1, "")
+
+
+class IssueBody(Struct):
+    """A new key: what it is called, what it may do, and until when (for ever by default)."""
+
+    name: Name
+    roles: Roles
+    scopes: Scopes = []
+    expires_at: Instant | None = None
+
+
+class ReviseBody(Struct):
+    """What to change; `expires_at` null takes the expiry away."""
+
+    name: Name | UnsetType = UNSET
+    roles: Roles | UnsetType = UNSET
+    scopes: Scopes | UnsetType = UNSET
+    expires_at: Instant | UnsetType | None = UNSET
+
+
+class KeysQuery(Struct):
+    """Which page of the keys."""
+
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    cursor: Annotated[Text, Meta(max_length=200)] = ""
+
+
+class ApiKeyItem(Struct, frozen=True):
+    """A key without the key itself; `prefix` are its first characters."""
+
+    id: str
+    name: str
+    prefix: str
+    roles: list[str]
+    scopes: list[str]
+    created_at: str
+    created_by: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class IssuedApiKey(Struct, frozen=True):
+    """A new key. `key` is shown here and never again."""
+
+    id: str
+    name: str
+    key: str
+    prefix: str
+    roles: list[str]
+    scopes: list[str]
+    expires_at: str | None
+
+
+class ApiKeyPage(Struct, frozen=True):
+    """A page of keys, newest first, and where the next one begins."""
+
+    data: list[ApiKeyItem]
+    next_cursor: str | None
+    has_more: bool
+
+
+async def issue(call: Call[IssueBody, None]) -> IssuedApiKey:
+    """Make a key."""
+    # Both follow from the command's id: its repeat shows the same key without our having kept it.
+    secret = call.services.signer.secret(API_KEY_PREFIX, call.command_id)
+    prefix = lookup_prefix(secret)
+    body = call.body
+    command = IssueApiKey(
+        name=body.name,
+        prefix=prefix,
+        key_hash=secret_hash(secret),
+        roles=body.roles,
+        scopes=body.scopes,
+        expires_at=_micros(body.expires_at),
+    )
+    reply = await call.send("key_" + call.command_id.removeprefix("cmd_"), command)
+    key = answer_of(reply, ApiKeyAnswer)
+    call.headers["cache-control"] = "no-store"
+    return IssuedApiKey(
+        id=key.key_id,
+        name=key.name,
+        key=secret,
+        prefix=prefix,
+        roles=list(key.roles),
+        scopes=list(key.scopes),
+        expires_at=_iso(key.expires_at),
+    )
+
+
+async def list_keys(call: Call[None, KeysQuery]) -> ApiKeyPage:
+    """The tenant's keys, revoked ones too, newest first."""
+    after = _read_cursor(call.query.cursor) if call.query.cursor else _FIRST
+    limit = call.query.limit
+    rows = await call.services.reads.all(api_keys.PAGE, call.tenant, *after, limit + 1)
+    more = len(rows) > limit
+    last = rows[limit - 1] if more else None
+    return ApiKeyPage(
+        data=[_item(row) for row in rows[:limit]],
+        next_cursor=_cursor(last["created_at"], last["key_id"]) if last else None,
+        has_more=more,
+    )
+
+
+async def revise(call: Call[ReviseBody, None]) -> ApiKeyItem:
+    """Change a key's name, roles, scopes or expiry."""
+    key_id = (await _row(call))["key_id"]
+    body = call.body
+    command = ReviseApiKey(
+        name=None if body.name is UNSET else body.name,
+        roles=None if body.roles is UNSET else body.roles,
+        scopes=None if body.scopes is UNSET else body.scopes,
+        expires_at=None if body.expires_at is UNSET else _micros(body.expires_at),
+        never_expires=body.expires_at is None,
+    )
+    await call.send(key_id, command)
+    return _item(await _row(call))
+
+
+async def revoke(call: Call[None, None]) -> None:
+    """Stop a key for good."""
+    await call.send((await _row(call))["key_id"], RevokeApiKey())
+
+
+async def _row(call: Call[Any, Any]) -> dict[str, Any]:
+    row = await call.services.reads.one(
+        api_keys.OF_TENANT_BY_ID, call.tenant, call.path["api_key_id"]
+    )
+    if row is None:
+        not_found("No such API key")
+    return row
+
+
+def _item(row: dict[str, Any]) -> ApiKeyItem:
+    return ApiKeyItem(
+        id=row["key_id"],
+        name=row["name"],
+        prefix=row["prefix"],
+        roles=row["roles"],
+        scopes=row["scopes"],
+        created_at=iso(row["created_at"]),
+        created_by=row["created_by"],
+        expires_at=_iso(row["expires_at"]),
+        revoked_at=_iso(row["revoked_at"]),
+    )
+
+
+def _iso(micros: int | None) -> str | None:
+    return None if micros is None else iso(micros)
+
+
+def _micros(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return max(0, parse_iso(text))
+    except (ValueError, OverflowError):
+        message = "Not an ISO 8601 instant"
+        raise Problem(422, "validation_error", message, field="expires_at") from None
+
+
+def _cursor(created_at: int, key_id: str) -> str:
+    return base64.urlsafe_b64encode(f"{created_at}:{key_id}".encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[int, str]:
+    try:
+        created_at, _, key_id = base64.urlsafe_b64decode(cursor).decode().partition(":")
+        after = int(created_at), key_id
+    except (binascii.Error, ValueError):
+        message = "Not a cursor of ours"
+        raise Problem(400, "validation_error", message, field="cursor", where="query") from None
+    if not 0 <= after[0] < 2**63 or "\x00" in key_id:
+        raise Problem(400, "validation_error", "Not a cursor of ours", field="cursor")
+    return after
