@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-
 from api.credentials import AgentKey, ApiKey, Session, User
 from api.identity.email import email_hash
 from api.services import Reads
