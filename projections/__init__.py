@@ -1,5 +1,6 @@
 """Read models: pure reducers and the queries on their tables. Views are listed here once."""
 
+from projections.billing import VIEWS as BILLING
 from projections.clickhouse import ClickHouseView
 from projections.fhe import VIEWS as FHE
 from projections.identity import VIEWS as IDENTITY
@@ -8,6 +9,7 @@ from projections.statements import View
 from projections.tenancy import VIEWS as TENANCY
 
 VIEWS: list[View] = [
+    *BILLING,
     *FHE,
     *IDENTITY,
     *TENANCY,
