@@ -1,5 +1,6 @@
 """Read models: pure reducers and the queries on their tables. Views are listed here once."""
 
+from projections.approvals import VIEWS as APPROVALS
 from projections.billing import VIEWS as BILLING
 from projections.clickhouse import ClickHouseView
 from projections.fhe import VIEWS as FHE
@@ -10,6 +11,7 @@ from projections.tenancy import VIEWS as TENANCY
 
 VIEWS: list[View] = [
     *BILLING,
+    *APPROVALS,
     *FHE,
     *IDENTITY,
     *TENANCY,

@@ -1,0 +1,9 @@
+"""Read models of the approvals domain."""
+
+from projections.approvals.agents import AGENTS
+from projections.approvals.check_ins import CHECK_INS
+from projections.approvals.rooms import ROOMS
+from projections.approvals.trust_scores import TRUST_SCORES
+from projections.statements import View
+
+VIEWS: list[View] = [ROOMS, AGENTS, CHECK_INS, TRUST_SCORES]

@@ -1,0 +1,69 @@
+"""`agents`: one row for each agent, deactivated ones too, with what its key is checked against."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from projections.statements import Put, Set, Statement, View
+from schemas.approvals.agent import AgentDeactivated, AgentRegistered
+from schemas.envelope import Envelope
+
+
+def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
+    key = {"tenant": envelope.tenant, "id": envelope.stream_id}
+    match event:
+        case AgentRegistered():
+            values = {
+                "name": event.name,
+                "description": event.description,
+                "platform": event.platform,
+                "room_scopes": msgspec.json.encode(event.room_scopes).decode(),
+                "key_prefix": event.key_prefix,
+                "key_hash": event.key_hash,
+                "active": True,
+                "registered_by": event.registered_by,
+                "registered_at": event.registered_at,
+                "updated_at": event.registered_at,
+            }
+            return [Put(key, values)]
+        case AgentDeactivated():
+            return [Set(key, {"active": False, "updated_at": event.deactivated_at})]
+    return []
+
+
+AGENTS = View(
+    name="agents",
+    version=1,
+    columns={
+        "tenant": "text",
+        "id": "text",
+        "name": "text",
+        "description": "text",
+        "platform": "text",
+        "room_scopes": "jsonb",
+        "key_prefix": "text",
+        "key_hash": "text",
+        "active": "boolean",
+        "registered_by": "text",
+        "registered_at": "bigint",
+        "updated_at": "bigint",
+    },
+    key=("tenant", "id"),
+    indexes=("(key_prefix)",),
+    reduce=reduce,
+)
+
+_SELECT = f"""
+SELECT id, name, description, platform, room_scopes, key_prefix, active, registered_by,
+       registered_at, updated_at
+FROM {AGENTS.table}
+"""
+BY_ID = f"{_SELECT} WHERE tenant = %s AND id = %s"
+# Parameters: tenant, the id after which to go on ('' for the first page) twice, the limit.
+PAGE = f"{_SELECT} WHERE tenant = %s AND (%s = '' OR id < %s) ORDER BY id DESC LIMIT %s"
+# For authentication, across tenants. Two keys may share a prefix; the caller compares the hashes.
+BY_KEY_PREFIX = f"""
+SELECT tenant, id, name, key_hash, room_scopes, active
+FROM {AGENTS.table} WHERE key_prefix = %s ORDER BY id LIMIT 10
+"""

@@ -1,0 +1,263 @@
+"""The approvals read models: every event, the statements it gives, no database."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+
+from projections.approvals import VIEWS
+from projections.approvals.agents import AGENTS
+from projections.approvals.check_ins import CHECK_INS, page
+from projections.approvals.rooms import ROOMS
+from projections.approvals.trust_scores import TRUST_SCORES
+from projections.runner import fold, reduce_all
+from projections.statements import Delete, Put, Set, View
+from schemas.approvals import EVENTS
+from schemas.approvals.agent import AgentDeactivated, AgentRegistered
+from schemas.approvals.check_in import (
+    CheckInApproved,
+    CheckInCreated,
+    CheckInExpired,
+    CheckInHeld,
+    CheckInModified,
+    CheckInRejected,
+    CheckInWithdrawn,
+    Decision,
+)
+from schemas.approvals.policies import Policies, Verdict
+from schemas.approvals.room import RoomCreated, RoomPoliciesReplaced
+from schemas.approvals.trust import TrustMoved
+from schemas.envelope import Actor, Envelope
+
+AT = 1_700_000_000_000_000
+HASH = "ab" * 32
+POLICIES = Policies("require_approval", 60, "cancel")
+POLICIES_JSON = msgspec.json.encode(POLICIES).decode()
+VERDICT = Verdict("require_approval", "default", "no rule matched")
+DECISION = Decision("cmd_1", "human", "usr_1", "Ada", "fine", HASH, AT + 5)
+DECISION_JSON = msgspec.json.encode(DECISION).decode()
+CREATED = CheckInCreated(
+    room_id="room_1",
+    agent_id="agt_1",
+    agent_name="Robby",
+    action="refund",
+    description="",
+    risk_level="low",
+    urgency="normal",
+    context='{"amount":1}',
+    payload_hash=HASH,
+    verdict=VERDICT,
+    trust_score=15.0,
+    timeout_minutes=60,
+    timeout_action="hold",
+    created_at=AT,
+    due_at=AT + 60,
+)
+IDS = ("room_1", "agt_1")
+ROOM = {"tenant": "ten_1", "id": "room_1"}
+AGENT = {"tenant": "ten_1", "id": "agt_1"}
+CHECK_IN = {"tenant": "ten_1", "id": "ci_1"}
+
+
+def envelope(stream: str) -> Envelope:
+    return Envelope("evt_1", "x", "ten_1", stream, 1, AT, Actor("user", "usr_9", "Root"))
+
+
+def settled(status: str, modifications: str | None = None) -> Set:
+    values = {
+        "status": status,
+        "decision": DECISION_JSON,
+        "modifications": modifications,
+        "updated_at": AT + 5,
+    }
+    return Set(CHECK_IN, values)
+
+
+CASES: list[tuple[View, str, Any, Any]] = [
+    (
+        ROOMS,
+        "approvals.room/room_1",
+        RoomCreated("payments", "Payments", "Who pays", POLICIES, "usr_1", AT),
+        Put(
+            ROOM,
+            {
+                "slug": "payments",
+                "name": "Payments",
+                "description": "Who pays",
+                "policies": POLICIES_JSON,
+                "owner_id": "usr_1",
+                "created_at": AT,
+                "updated_at": AT,
+            },
+        ),
+    ),
+    (
+        ROOMS,
+        "approvals.room/room_1",
+        RoomPoliciesReplaced(POLICIES, AT + 1),
+        Set(ROOM, {"policies": POLICIES_JSON, "updated_at": AT + 1}),
+    ),
+    (
+        AGENTS,
+        "approvals.agent/agt_1",
+        AgentRegistered("Robby", "", "crewai", ["room_1"], "wr_x", HASH, "usr_1", AT),
+        Put(
+            AGENT,
+            {
+                "name": "Robby",
+                "description": "",
+                "platform": "crewai",
+                "room_scopes": '["room_1"]',
+                "key_prefix": "wr_x",
+                "key_hash": HASH,
+                "active": True,
+                "registered_by": "usr_1",
+                "registered_at": AT,
+                "updated_at": AT,
+            },
+        ),
+    ),
+    (
+        AGENTS,
+        "approvals.agent/agt_1",
+        AgentDeactivated("usr_1", AT + 1),
+        Set(AGENT, {"active": False, "updated_at": AT + 1}),
+    ),
+    (
+        CHECK_INS,
+        "approvals.check_in/ci_1",
+        CREATED,
+        Put(
+            CHECK_IN,
+            {
+                "room_id": "room_1",
+                "agent_id": "agt_1",
+                "agent_name": "Robby",
+                "action": "refund",
+                "description": "",
+                "risk_level": "low",
+                "urgency": "normal",
+                "context": '{"amount":1}',
+                "payload_hash": HASH,
+                "verdict": msgspec.json.encode(VERDICT).decode(),
+                "trust_score": 15.0,
+                "timeout_minutes": 60,
+                "timeout_action": "hold",
+                "created_at": AT,
+                "due_at": AT + 60,
+                "held_at": None,
+                "status": "pending",
+                "decision": None,
+                "modifications": None,
+                "updated_at": AT,
+            },
+        ),
+    ),
+    (
+        CHECK_INS,
+        "approvals.check_in/ci_1",
+        CheckInApproved(*IDS, DECISION),
+        settled("approved"),
+    ),
+    (
+        CHECK_INS,
+        "approvals.check_in/ci_1",
+        CheckInRejected(*IDS, DECISION),
+        settled("rejected"),
+    ),
+    (
+        CHECK_INS,
+        "approvals.check_in/ci_1",
+        CheckInModified(*IDS, DECISION, '{"amount":0}'),
+        settled("modified", '{"amount":0}'),
+    ),
+    (
+        CHECK_INS,
+        "approvals.check_in/ci_1",
+        CheckInWithdrawn(*IDS, DECISION),
+        settled("withdrawn"),
+    ),
+    (
+        CHECK_INS,
+        "approvals.check_in/ci_1",
+        CheckInExpired(*IDS, DECISION),
+        settled("expired"),
+    ),
+    (
+        CHECK_INS,
+        "approvals.check_in/ci_1",
+        CheckInHeld(*IDS, AT + 9),
+        Set(CHECK_IN, {"held_at": AT + 9, "updated_at": AT + 9}),
+    ),
+    (
+        TRUST_SCORES,
+        "approvals.trust/agt_1:room_1",
+        TrustMoved("agt_1", "room_1", "ci_1", "approved", 1.0, 16.0, 1, 0, 0, 0, AT),
+        Put(
+            {"tenant": "ten_1", "agent_id": "agt_1", "room_id": "room_1"},
+            {
+                "score": 16.0,
+                "approved_count": 1,
+                "modified_count": 0,
+                "rejected_count": 0,
+                "expired_count": 0,
+                "updated_at": AT,
+            },
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("view", "stream", "event", "statement"), CASES)
+def test_an_event_gives_its_statement_and_no_other_view_cares(
+    view: View, stream: str, event: Any, statement: Any
+) -> None:
+    pairs = reduce_all(VIEWS, [(envelope(stream), event)])
+    assert [(found.name, made) for found, made in pairs] == [(view.name, statement)]
+
+
+def test_every_event_of_the_domain_has_a_case() -> None:
+    assert {type(event) for _, _, event, _ in CASES} == set(EVENTS)
+
+
+def rows(view: View, history: Iterable[tuple[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """The table that a history gives, as the statements mean it."""
+    table: dict[tuple[Any, ...], dict[str, Any]] = {}
+    events = [(envelope(stream), event) for stream, event in history]
+    for batch in fold(view, [made for _, made in reduce_all([view], events)]):
+        for key, statement in batch.items():
+            match statement:
+                case Put():
+                    table[key] = table.get(key, {}) | dict(statement.values)
+                case Set() if key in table:
+                    table[key] |= statement.values
+                case Delete():
+                    table.pop(key, None)
+    return table
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_reducing_a_history_twice_equals_reducing_it_once(view: View) -> None:
+    history = [(stream, event) for _, stream, event, _ in CASES]
+    once = rows(view, history)
+    assert once
+    assert rows(view, [*history, *history]) == once
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_statements_name_columns_of_the_view(view: View) -> None:
+    for of, _, _, statement in CASES:
+        if of is view:
+            assert set(statement.key) == set(view.key)
+            assert set(statement.values) <= set(view.columns) - set(view.key)
+            if isinstance(statement, Put):
+                assert set(statement.values) == set(view.columns) - set(view.key)
+
+
+def test_a_page_asks_for_the_tenant_the_room_and_what_was_filtered() -> None:
+    filters = {"status": "pending", "risk_level": "high", "urgency": "low", "agent_id": "agt_1"}
+    sql, parameters = page("ten_1", "room_1", filters, "ci_9", 51)
+    assert parameters == ["ten_1", "room_1", "pending", "high", "low", "agt_1", "ci_9", 51]
+    assert sql.count("%s") == len(parameters)
+    assert page("ten_1", "room_1", {}, "", 2)[1] == ["ten_1", "room_1", 2]
