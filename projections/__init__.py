@@ -6,6 +6,7 @@ from projections.clickhouse import ClickHouseView
 from projections.fhe import VIEWS as FHE
 from projections.identity import VIEWS as IDENTITY
 from projections.observability import CLICKHOUSE_VIEWS as OBSERVABILITY
+from projections.platform import CLICKHOUSE_VIEWS as PLATFORM_CLICKHOUSE
 from projections.statements import View
 from projections.tenancy import VIEWS as TENANCY
 
@@ -18,4 +19,5 @@ VIEWS: list[View] = [
 ]
 CLICKHOUSE_VIEWS: list[ClickHouseView] = [
     *OBSERVABILITY,
+    *PLATFORM_CLICKHOUSE,
 ]
