@@ -57,6 +57,18 @@ def run(
 
 
 @app.command()
+def setup() -> None:
+    """Create what is missing on the servers that the environment names: the topics."""
+    import asyncio
+
+    from infra.bootstrap import prepare
+    from infra.config import load_settings
+
+    created = asyncio.run(prepare(load_settings()))
+    typer.echo(f"created {', '.join(created)}" if created else "all topics were there")
+
+
+@app.command()
 def doctor() -> None:
     """Say what is wrong with this installation, in plain words."""
     from infra.doctor import examine, show

@@ -186,22 +186,27 @@ def _compiler(tool: str) -> str | None:
     return next((path for path in map(shutil.which, names) if path), None)
 
 
-def check_optional_engines() -> list[Finding]:
-    findings = []
-    for tool, engine in (
-        ("cargo", "bootstrapped gates (tfhe-rs)"),
-        ("go", "CKKS bootstrap (Lattigo)"),
-    ):
-        if shutil.which(tool):
-            findings += ok(engine, f"{tool} is there to build it")
-        else:
-            findings += warn(
-                engine,
-                f"{tool} is not installed",
-                f"only these operations answer 503 engine_unavailable; install {tool} and run "
-                "`make install` to have them",
-            )
-    return findings
+def check_optional_tools() -> list[Finding]:
+    """Toolchains of the engines that are optional and not part of this version."""
+    found = [tool for tool in ("cargo", "go") if shutil.which(tool)]
+    return ok(
+        "optional tools",
+        f"{' and '.join(found) or 'neither cargo nor go'} found; nothing here needs them",
+    )
+
+
+def check_archive() -> list[Finding]:
+    try:
+        path = kafka.archive_path()
+    except (PartFailed, OSError) as error:
+        return fail("start-up archive", str(error), "run `make install`")
+    if path.exists():
+        return ok("start-up archive", "is there")
+    return warn(
+        "start-up archive",
+        "is missing, so Kafka starts at half the speed",
+        "run `python -m infra.embedded.warm`",
+    )
 
 
 def check_disk(folder: Path) -> list[Finding]:
@@ -280,10 +285,11 @@ def examine(data: Path = Path("data"), environ: Mapping[str, str] | None = None)
         check_log_client,
         check_jars,
         check_java,
+        check_archive,
         check_postgres,
         check_chdb,
         check_pyfhel,
-        check_optional_engines,
+        check_optional_tools,
         lambda: check_disk(data.absolute()),
         lambda: check_disk(cache_folder()),
         check_ports,

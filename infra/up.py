@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -80,7 +80,12 @@ def warn(message: str) -> None:
     print(f"weir: {message}", file=sys.stderr, flush=True)
 
 
-def up(data: Path, port: int | None, provision: Provision) -> None:
+def up(
+    data: Path,
+    port: int | None,
+    provision: Provision,
+    roles: Sequence[Sequence[str]] = DEFAULT_ROLES,
+) -> None:
     """Run the stack on `data` until SIGTERM or Ctrl-C, then stop it cleanly.
 
     Prints one line on standard output when everything serves. Raises DataFolderError, JarError,
@@ -95,7 +100,7 @@ def up(data: Path, port: int | None, provision: Provision) -> None:
 
             stack = Stack(
                 data,
-                DEFAULT_ROLES,
+                roles,
                 port=port,
                 preferred_port=PREFERRED_PORT,
                 after_servers=lambda settings: progress.done(

@@ -55,8 +55,9 @@ def install() -> None:
         _install_pyfhel()
         _pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
         _pip("check")
-        _say("fetching Kafka")
+        _say("preparing Kafka")
         _run([str(_python()), "-m", "infra.embedded.jars", "fetch"])
+        _run([str(_python()), "-m", "infra.embedded.warm"])
         mark.write_text(wanted)
         _say(f"installed in {time.monotonic() - began:.0f} s; try .venv/bin/weir doctor")
 

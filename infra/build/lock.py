@@ -13,6 +13,12 @@ from infra.embedded.jars import JarError, write_lock
 # (what is resolved, where to, more options)
 TARGETS: tuple[tuple[Path, Path, tuple[str, ...]], ...] = (
     (ROOT / "pyproject.toml", REQUIREMENTS / "lock.txt", ("--group", "dev")),
+    # What an image holds: the same versions without the tools of development.
+    (
+        ROOT / "pyproject.toml",
+        REQUIREMENTS / "runtime.txt",
+        ("--constraint", str(REQUIREMENTS / "lock.txt")),
+    ),
     (REQUIREMENTS / "pyfhel-build.in", REQUIREMENTS / "pyfhel-build.lock", ()),
 )
 

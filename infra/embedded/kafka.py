@@ -4,6 +4,7 @@ Its guarantees are those of one broker: what it has acknowledged survives a kill
 not a power cut, because Kafka's durability is replication and this broker has no replica.
 """
 
+import hashlib
 import shutil
 import signal
 import socket
@@ -12,7 +13,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.embedded.jars import JarError, ensure_jars
+from infra.embedded.cache import cache_folder
+from infra.embedded.jars import LOCK_FILE, JarError, ensure_jars
 from infra.embedded.part import Launch, PartFailed
 from infra.embedded.ports import LOOPBACK
 
@@ -86,6 +88,18 @@ def java() -> Path:
     return Path(JAVA)
 
 
+def archive_path() -> Path:
+    """Where this machine keeps the start-up archive for this JRE and these jars (see warm.py)."""
+    ingredients = [str(java()), str(java().stat().st_mtime), str(cache_folder("jars"))]
+    name = hashlib.sha256("\n".join([*ingredients, LOCK_FILE.read_text()]).encode()).hexdigest()
+    return cache_folder("archives") / f"{name[:16]}.aot"
+
+
+def _archived() -> list[str]:
+    archive = archive_path()
+    return [f"-XX:AOTCache={archive}"] if archive.exists() else []
+
+
 @dataclass(frozen=True)
 class KafkaBroker:
     """The broker whose files are under `folder`, on two loopback ports."""
@@ -136,6 +150,9 @@ class KafkaBroker:
             str(java()),
             "-XX:+UseSerialGC",
             "-XX:-UsePerfData",
+            # The JVM warns of each part of a start-up archive that it cannot use.
+            "-Xlog:disable",
+            "-Xlog:all=error:stderr",
             "-Djava.awt.headless=true",
             f"-Djava.io.tmpdir={self.folder / 'tmp'}",
             f"-Dlog4j2.configurationFile={self.folder / 'log4j2.yaml'}",
@@ -147,7 +164,7 @@ class KafkaBroker:
     def _format(self) -> None:
         # C1 alone: the tool lives for a second, and compiling it well costs more than it saves.
         command = (
-            *self._java("-XX:TieredStopAtLevel=1", "-Xmx128m"),
+            *self._java("-XX:TieredStopAtLevel=1", "-Xmx128m", *_archived()),
             "kafka.tools.StorageTool",
             "format",
             "--ignore-formatted",
@@ -171,6 +188,10 @@ class KafkaBroker:
             )
 
     def launch(self) -> Launch:
+        return self.launch_with(*_archived())
+
+    def launch_with(self, *options: str) -> Launch:
+        """The broker's process, with further options for its JVM."""
         return Launch(
             command=(
                 *self._java(
@@ -178,6 +199,7 @@ class KafkaBroker:
                     f"-Xmx{self.heap_megabytes}m",
                     # A broker without memory must end, so that it is started again.
                     "-XX:+ExitOnOutOfMemoryError",
+                    *options,
                 ),
                 "kafka.Kafka",
                 str(self._properties),

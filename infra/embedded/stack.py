@@ -92,7 +92,7 @@ class Stack:
         """
         identity = self.folder.open(self._wanted_ports, self._preferred_ports)
         try:
-            self._settings = self._settings_for(identity)
+            self._settings = self.settings_for(identity)
             servers: list[Part] = [self._postgres(identity), self._kafka(identity)]
             self._bring_up(servers, {})
             self._after_servers(self._settings)
@@ -198,7 +198,8 @@ class Stack:
             self._parts[part.name].wait_ready()
             self._report(f"{part.name} is ready")
 
-    def _settings_for(self, identity: Identity) -> Settings:
+    def settings_for(self, identity: Identity) -> Settings:
+        """The settings that follow from a data folder's identity and this process's environment."""
         return load_settings(
             {
                 **os.environ,
