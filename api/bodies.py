@@ -41,8 +41,10 @@ def declared_length(headers: Mapping[bytes, bytes], limit: int) -> int | None:
     return length
 
 
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-    """The whole body, decompressed. Raises Problem (413, 415, 400) or Disconnected.
+async def read_body(
+    receive: Receive, headers: Mapping[bytes, bytes], limit: int, malformed_status: int = 400
+) -> bytes:
+    """The whole body, decompressed. Raises Problem (413, 415, `malformed_status`) or Disconnected.
 
     `limit` bounds what came over the wire and what it expands to.
     """
@@ -56,7 +58,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
             headers={"accept-encoding": "gzip"},
         )
     body = await _collect(receive, limit)
-    return gunzip(body, limit) if encoding == b"gzip" else body
+    return gunzip(body, limit, malformed_status) if encoding == b"gzip" else body
 
 
 async def _collect(receive: Receive, limit: int) -> bytes:
@@ -82,7 +84,7 @@ async def _collect(receive: Receive, limit: int) -> bytes:
             return b"".join(chunks)
 
 
-def gunzip(body: bytes, limit: int) -> bytes:
+def gunzip(body: bytes, limit: int, malformed_status: int = 400) -> bytes:
     """Decompress, all members of it. Raises Problem (413) as soon as it expands over the limit."""
     parts, size, rest = [], 0, body
     while rest:
@@ -90,12 +92,12 @@ def gunzip(body: bytes, limit: int) -> bytes:
         try:
             part = member.decompress(rest, limit - size + 1)
         except zlib.error:
-            raise Problem(400, "validation_error", "The body is not gzip") from None
+            raise Problem(malformed_status, "validation_error", "The body is not gzip") from None
         size += len(part)
         if size > limit:
             raise too_large(limit, close=False)
         if not member.eof:
-            raise Problem(400, "validation_error", "The gzip body is cut short")
+            raise Problem(malformed_status, "validation_error", "The gzip body is cut short")
         parts.append(part)
         rest = member.unused_data
     return b"".join(parts)

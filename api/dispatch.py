@@ -34,7 +34,6 @@ from schemas.envelope import Position
 logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(rb"^[A-Za-z0-9._:/+=@-]{1,128}$")
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _POSITION_SECONDS = 5.0  # how long a query may wait for a write to show
 CLIENT_GONE = 499
 
@@ -54,7 +53,7 @@ class Endpoint:
         dialect = route.dialect
         self.route = route
         self.kinds = route.who.kinds
-        self.unsafe = route.method not in _SAFE
+        self.unsafe = route.unsafe
         self.decode_query: QueryDecoder | None = None
         if route.query is not None:
             self.decode_query = query_decoder(route.query, status=dialect.invalid)
@@ -199,7 +198,9 @@ class Dispatcher:
         if route.body is None:
             exchange.receive = limited(exchange.receive, route.max_body)
         else:
-            content = await read_body(exchange.receive, headers, route.max_body)
+            content = await read_body(
+                exchange.receive, headers, route.max_body, route.dialect.malformed
+            )
             body = content if endpoint.decode_body is None else endpoint.decode_body(content)
         if key is not None:
             digest = fingerprint(route.method, exchange.path, scope["query_string"], content)

@@ -197,6 +197,20 @@ def answer_of(reply: Reply, cls: type[T]) -> T:
     return msgspec.json.decode(reply.answer, type=cls)
 
 
+class Data(Struct, Generic[T]):
+    """Waitroom's envelope of one thing, as a type: `response=Data[RoomAnswer]`."""
+
+    data: T
+
+
+class Page(Struct, Generic[T]):
+    """Waitroom's envelope of a list, as a type: `response=Page[RoomAnswer]`."""
+
+    data: list[T]
+    cursor: str | None = None
+    has_more: bool = False
+
+
 def data(value: Any) -> dict[str, Any]:
     """Waitroom's envelope of one thing."""
     return {"data": value}
@@ -220,7 +234,8 @@ class Route:
     max_body: bytes, after decompression. stream: the response is a stream of events. lenient: NaN
     and Infinity in the body are read as null. raw_body: `call.body` is the bytes as they came.
     analytics: the answer comes from ClickHouse, so `min_position` may ask to wait for a write.
-    media_type: of the response.
+    media_type: of the response; accepts: of the request. quiet: successes are logged at debug
+    only (telemetry, health).
     """
 
     def __init__(
@@ -245,7 +260,9 @@ class Route:
         lenient: bool = False,
         raw_body: bool = False,
         analytics: bool = False,
-        media_type: str = "application/json",
+        quiet: bool = False,
+        media_type: str = "",
+        accepts: str = "application/json",
         description: str = "",
     ) -> None:
         self.method, self.path, self.handler = method, path, handler
@@ -254,7 +271,14 @@ class Route:
         self.roles, self.scopes = frozenset(roles), frozenset(scopes)
         self.refusals, self.max_body, self.stream = refusals, max_body, stream
         self.lenient, self.raw_body = lenient, raw_body
-        self.analytics, self.media_type, self.description = analytics, media_type, description
+        self.analytics, self.quiet = analytics, quiet
+        self.accepts, self.description = accepts, description
+        self.media_type = media_type or ("text/event-stream" if stream else "application/json")
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether it writes."""
+        return self.method not in ("GET", "HEAD")
 
     def __repr__(self) -> str:
         return f"<{self.method} {self.path}>"
