@@ -8,11 +8,13 @@ from api.dispatch import Dispatcher, Observer
 from api.foreign_tokens import ForeignTokens
 from api.identity import ROUTES as IDENTITY
 from api.limits import RateLimiter
+from api.platform import ROUTES as PLATFORM
 from api.routing import Route
 from api.services import Services
 
 ROUTES: list[Route] = [
     *IDENTITY,
+    *PLATFORM,
 ]
 """Every route. A domain's are listed in `api/<domain>/__init__.py`, in its own ROUTES."""
 
@@ -22,6 +24,7 @@ def build_app(
 ) -> Dispatcher:
     """The ASGI application over these services; `routes` are all of them unless given."""
     settings = services.settings
+    services.caches["routes"] = served = list(ROUTES if routes is None else routes)
     authenticator = Authenticator(
         store=services.credentials,
         tokens=services.tokens,
@@ -31,7 +34,7 @@ def build_app(
         cache=services.credential_cache,
     )
     return Dispatcher(
-        ROUTES if routes is None else routes,
+        served,
         services=services,
         authenticator=authenticator,
         limiter=RateLimiter(settings.rate_limit_per_minute, settings.rate_limit_burst),

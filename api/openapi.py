@@ -124,9 +124,7 @@ def statuses_of(route: Route) -> list[int]:
     if route.query is not None or route.analytics:
         errors.add(dialect.invalid)
     if route.body is not None:
-        errors |= {dialect.malformed, 413, 415}
-        if not route.raw_body:
-            errors.add(dialect.invalid)
+        errors |= {dialect.malformed, dialect.invalid, 413, 415}
     if route.unsafe:
         errors |= {dialect.malformed, dialect.reused}
     if unknown := errors - set(_PHRASES):
@@ -189,8 +187,8 @@ _ABOUT = (
 
 
 def _types(route: Route) -> Iterable[Any]:
-    found = [route.query, None if route.raw_body else route.body, route.response]
-    return [kind for kind in found if kind is not None]
+    found = (route.query, route.body, route.response)
+    return [kind for kind in found if kind is not None and kind is not bytes]
 
 
 def _identity(kind: Any) -> str:
@@ -258,7 +256,7 @@ def _parameters(route: Route, schema_of: dict[str, Json], components: Json) -> l
 
 
 def _request_body(route: Route, schema_of: dict[str, Json], components: Json) -> Json:
-    if route.raw_body:
+    if route.body is bytes:
         return {"required": True, "content": {route.accepts: {"schema": {}}}}
     schema = schema_of[_identity(route.body)]
     resolved = _resolved(schema, components)

@@ -222,7 +222,7 @@ DIALECTS = (OBSERVE, ENTERPRISE, WAITROOM, FHE, SERVICE)
 
 _OBSERVE_GROUPS = frozenset({"observe", "observability", "evaluations", "prompts"})
 _FHE_GROUPS = frozenset(
-    {"keys", "compute", "tfhe", "jobs", "models", "api-keys", "webhooks", "onboarding"}
+    {"keys", "compute", "tfhe", "jobs", "models", "api-keys", "webhooks", "onboarding", "health"}
 )
 _FHE_BILLING = frozenset({"subscriptions", "invoices", "budget-caps", "stripe_webhook"})
 

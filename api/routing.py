@@ -19,7 +19,7 @@ from api.services import Services
 from infra.ids import command_id as derived_command_id
 from infra.ids import new_id
 from schemas.envelope import Actor, Position
-from streams.bus import CommandRequest, OutcomeUnknown, Reply
+from streams.bus import CommandRequest, Reply
 
 B = TypeVar("B")
 Q = TypeVar("Q")
@@ -165,11 +165,7 @@ class Call(Generic[B, Q]):
             fingerprint=self.fingerprint,
             correlation_id=self.request_id,
         )
-        try:
-            reply = await self.services.bus.send(request, timeout)
-        except OutcomeUnknown as error:
-            # The client asks after the request's own id; a step's outcome follows from it.
-            raise OutcomeUnknown(self.command_id) from error
+        reply = await self.services.bus.send(request, timeout)
         if reply.position:
             self.headers["x-log-position"] = reply.position
         if reply.replayed:

@@ -44,7 +44,8 @@ class Analytics(Protocol):
 @dataclass(kw_only=True, slots=True)
 class Services:
     """One per API process. `log` is the producer, `objects` the object store, `live` the hub that
-    tails the log for event streams, `caches` what other parts keep per process, by name.
+    tails the log for event streams, `probes` what health checks ask (`api.platform.probes`),
+    `caches` what other parts keep per process, by name.
 
     Made here: `tokens` issues and checks our JWTs; `lockout` makes whoever guesses passwords wait;
     `credential_cache` is what the tail of `events` drops changed credentials from.
@@ -60,6 +61,7 @@ class Services:
     log: Any = None
     objects: Any = None
     live: Any = None
+    probes: Any = None
     caches: dict[str, Any] = field(default_factory=dict)
     lockout: Lockout = field(default_factory=Lockout)
     credential_cache: CredentialCache = field(default_factory=CredentialCache)

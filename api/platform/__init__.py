@@ -1,0 +1,56 @@
+"""The platform's own routes."""
+
+from typing import Any
+
+from api.platform import docs, health, outcomes
+from api.problems import FHE, SERVICE
+from api.routing import Route, Who
+
+
+def _public(path: str, handler: Any, summary: str, **more: Any) -> Route:
+    row = {"dialect": SERVICE, "tags": ("health",), "quiet": True, **more}
+    return Route("GET", path, handler, who=Who.PUBLIC, summary=summary, **row)
+
+
+def _outcome(path: str) -> Route:
+    return Route(
+        "GET",
+        path,
+        outcomes.get_outcome,
+        dialect=SERVICE,
+        who=Who.EVERYONE,
+        response=outcomes.Outcome,
+        tags=("commands",),
+        summary="What became of a command",
+        description="Settles a 503 `outcome_unknown`. Outcomes are kept for 24 hours.",
+    )
+
+
+ROUTES = [
+    _public("/", health.root, "Root", response=health.Welcome, tags=("default",)),
+    _public("/health", health.health, "Health Check", response=health.Health),
+    _public("/health/ready", health.ready, "Readiness Check", response=health.Ready),
+    _public("/health/storage", health.storage, "Storage Health", response=health.Storage),
+    _public(
+        "/api/v1/health",
+        health.health,
+        "Public liveness probe",
+        response=health.Health,
+        dialect=FHE,
+    ),
+    _public(
+        "/metrics", health.metrics, "Prometheus metrics", response=str, media_type="text/plain"
+    ),
+    _public("/openapi.json", docs.openapi, "This document", tags=("docs",)),
+    _public(
+        "/docs",
+        docs.page,
+        "This document, to be read",
+        response=str,
+        media_type="text/html",
+        tags=("docs",),
+    ),
+    _public("/.well-known/jwks.json", docs.jwks, "Keys of our access tokens", tags=("auth",)),
+    _outcome("/api/v1/commands/{command_id}"),
+    _outcome("/commands/{command_id}"),
+]

@@ -1,0 +1,211 @@
+"""What this process can reach, and how far the loops are behind.
+
+Asked by health checks, so it must be cheap and must end: every question has two seconds, answers
+are kept for one second, and any number of askers share one round of questions.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from msgspec import Struct
+
+from api.limits import Monotonic
+from api.services import Reads
+from infra.clock import Clock
+from infra.kafka import consumer, stop_consumer
+from infra.objects import Objects
+from infra.telemetry import DEPENDENCY_UP, LOOP_LAG
+
+ASK_SECONDS = 2.0
+_KEEP_SECONDS = 1.0
+_STORE_KEEP_SECONDS = 10.0
+_PROBE_OBJECT = "health/probe"
+
+
+class Dependency(Struct, frozen=True):
+    """A server behind us: whether it answered, in how many milliseconds, and what it said."""
+
+    ok: bool
+    ms: float
+    error: str = ""
+
+
+class Loop(Struct, frozen=True):
+    """A loop: processes that are alive, and how much it has still to do.
+
+    lag: records to read (for the scheduler: timers overdue); None when it can't be told.
+    """
+
+    alive: int
+    lag: int | None = None
+
+
+class Readiness(Struct, frozen=True):
+    """status: `ready`, `degraded` (something is away that requests can do without), `unready`."""
+
+    status: str
+    dependencies: dict[str, Dependency]
+    loops: dict[str, Loop]
+
+
+class LogEnds:
+    """The ends of topics, by a consumer that is made anew when it fails."""
+
+    def __init__(self, bootstrap: str, client_id: str) -> None:
+        self._bootstrap, self._client_id = bootstrap, client_id
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def __call__(self, topic: str) -> dict[int, int]:
+        """Partition -> the next offset to be written. Raises KafkaError or TimeoutError."""
+        if self._consumer is None:
+            fresh = consumer(self._bootstrap, self._client_id)
+            try:
+                await fresh.start()
+            except BaseException:
+                await stop_consumer(fresh)
+                raise
+            self._consumer = fresh
+        try:
+            # Asking for one partition's end makes the client learn all of the topic's.
+            await self._consumer.end_offsets([TopicPartition(topic, 0)])
+            numbers = self._consumer.partitions_for_topic(topic) or set()
+            partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+            ends = await self._consumer.end_offsets(partitions)
+        except BaseException:
+            await self.stop()
+            raise
+        return {partition.partition: offset for partition, offset in ends.items()}
+
+    async def stop(self) -> None:
+        """Close the connection."""
+        gone, self._consumer = self._consumer, None
+        if gone is not None:
+            await stop_consumer(gone)
+
+
+class Probes:
+    """Asks the servers behind this process, and the log and its read models about the loops.
+
+    ends(topic) -> partition -> next offset. analytics: `query` and `positions` of ClickHouse.
+    """
+
+    def __init__(
+        self,
+        *,
+        ends: Callable[[str], Awaitable[Mapping[int, int]]],
+        reads: Reads,
+        analytics: Any,
+        objects: Objects,
+        clock: Clock,
+        now: Monotonic = time.monotonic,
+    ) -> None:
+        self._ends, self._reads, self._analytics = ends, reads, analytics
+        self._objects, self._clock, self._now = objects, clock, now
+        self._lock, self._store_lock = asyncio.Lock(), asyncio.Lock()
+        self._kept: tuple[float, Readiness] | None = None
+        self._store: tuple[float, Dependency] | None = None
+
+    async def readiness(self) -> Readiness:
+        """The state of everything, at most a second old."""
+        async with self._lock:
+            if self._kept is None or self._now() - self._kept[0] > _KEEP_SECONDS:
+                report = await self._ask()
+                self._kept = (self._now(), report)
+            return self._kept[1]
+
+    async def storage(self) -> Dependency:
+        """Whether an object can be written and read back, at most ten seconds old."""
+        async with self._store_lock:
+            if self._store is None or self._now() - self._store[0] > _STORE_KEEP_SECONDS:
+                found = await _asked(self._write_and_read())
+                self._store = (self._now(), found)
+            return self._store[1]
+
+    async def _ask(self) -> Readiness:
+        names = ("kafka", "postgres", "clickhouse", "objects")
+        answers = await asyncio.gather(
+            _asked(self._ends("commands")),
+            _asked(self._reads.one("SELECT 1 AS one")),
+            _asked(self._analytics.query("SELECT 1 AS one")),
+            _asked(self._objects.exists(_PROBE_OBJECT)),
+        )
+        found = dict(zip(names, answers, strict=True))
+        for name, answer in found.items():
+            DEPENDENCY_UP.labels(dependency=name).set(answer.ok)
+        loops: dict[str, Loop] = {}
+        if found["kafka"].ok and found["postgres"].ok:
+            loops = await self._loops()
+        if not (found["kafka"].ok and found["postgres"].ok):
+            status = "unready"
+        elif all(answer.ok for answer in answers):
+            status = "ready"
+        else:
+            status = "degraded"
+        return Readiness(status, found, loops)
+
+    async def _loops(self) -> dict[str, Loop]:
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                rows = await self._reads.all(
+                    "SELECT loop, count(*) AS alive FROM lease_members WHERE expires_at > now() "
+                    "GROUP BY loop"
+                )
+                alive = {row["loop"]: int(row["alive"]) for row in rows}
+                lags = {
+                    "decider": await self._decider_lag(),
+                    "analytics": await self._analytics_lag(),
+                    "scheduler": await self._timers_overdue(),
+                }
+        except Exception:
+            # Tables that no decider has made yet, a server that went away just now: not known.
+            return {}
+        for name, lag in lags.items():
+            if lag is not None:
+                LOOP_LAG.labels(loop=name).set(lag)
+        names = sorted({*lags, *alive})
+        return {name: Loop(alive.get(name, 0), lags.get(name)) for name in names}
+
+    async def _decider_lag(self) -> int:
+        ends = await self._ends("commands")
+        rows = await self._reads.all("SELECT partition, commands_next FROM decider_checkpoints")
+        done = {row["partition"]: row["commands_next"] for row in rows}
+        return sum(max(0, end - done.get(partition, 0)) for partition, end in ends.items())
+
+    async def _analytics_lag(self) -> int | None:
+        reached: Mapping[tuple[str, int], int] = self._analytics.positions()
+        if not reached:
+            return None  # another process has the loop
+        lag = 0
+        for topic in {topic for topic, _ in reached}:
+            for partition, end in (await self._ends(topic)).items():
+                # The end counts the markers of transactions, which no reader ever sees.
+                lag += max(0, end - reached.get((topic, partition), end) - 1)
+        return lag
+
+    async def _timers_overdue(self) -> int:
+        row = await self._reads.one(
+            "SELECT count(*) AS n FROM timers WHERE due_at < %s", self._clock.now() - 1_000_000
+        )
+        return int(row["n"]) if row else 0
+
+    async def _write_and_read(self) -> None:
+        await self._objects.put(_PROBE_OBJECT, b"ok")
+        if not await self._objects.exists(_PROBE_OBJECT):
+            raise OSError("what was written is not there")
+
+
+async def _asked(question: Awaitable[Any]) -> Dependency:
+    began = time.perf_counter()
+    error = ""
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            await question
+    except TimeoutError:
+        error = f"no answer within {ASK_SECONDS:.0f} s"
+    except Exception as problem:
+        # Whatever a driver raises counts as "not there"; its text could name hosts and users.
+        error = type(problem).__name__
+    return Dependency(not error, round((time.perf_counter() - began) * 1000, 2), error)
