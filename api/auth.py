@@ -103,12 +103,8 @@ class CredentialCache:
             self._remove(next(iter(self._entries)))
 
     def drop(self, kind: str, id: str) -> None:
-        """Forget what belongs to a key, agent, session or user; `*` as id drops all of the kind."""
+        """Forget what belongs to a key, agent, session or user."""
         self._generation += 1
-        if id == "*":
-            for tag in [tag for tag in self._by_tag if tag[0] == kind]:
-                self.drop(*tag)
-            return
         tag = (kind, id)
         now = self._now()
         self._unsettled[tag] = now + _UNSETTLED_SECONDS
@@ -117,6 +113,12 @@ class CredentialCache:
             self._unsettled.popitem(last=False)
         for digest in list(self._by_tag.get(tag, ())):
             self._remove(digest)
+
+    def clear(self) -> None:
+        """Forget everything: changes may have been missed."""
+        self._generation += 1
+        self._entries.clear()
+        self._by_tag.clear()
 
     def _remove(self, digest: str) -> None:
         entry = self._entries.pop(digest, None)

@@ -229,7 +229,8 @@ def parse_query(raw: bytes, status: int) -> list[tuple[str, str]]:
 
 
 def bounded(type_: Any) -> None:
-    """Raise DeclarationError when an integer in the type has no range within 64 bits."""
+    """Raise DeclarationError when an integer in the type has no range within 64 bits, or a default
+    is one that OpenAPI can't show."""
     for place, found in _walk(inspect.type_info(type_), "", set()):
         if isinstance(found, inspect.IntType):
             low = found.ge if found.ge is not None else found.gt
@@ -238,6 +239,13 @@ def bounded(type_: Any) -> None:
                 raise DeclarationError(
                     f"{type_}{place}: give the integer a range (schemas.types.Count, Int64)"
                 )
+        if isinstance(found, inspect.StructType):
+            for field in found.fields:
+                if isinstance(field.default, msgspec.Raw):
+                    raise DeclarationError(
+                        f"{found.cls.__name__}.{field.name}: a raw default can't be documented; "
+                        "use msgspec.field(default_factory=...)"
+                    )
 
 
 def _walk(found: inspect.Type, place: str, seen: set[type]) -> list[tuple[str, inspect.Type]]:

@@ -2,13 +2,18 @@
 
 import logging
 
+from api.live import TooManyListeners
 from api.problems import Problem
+from infra.clickhouse import AnalyticsUnavailable
 from infra.ids import new_id
 from infra.kafka import LogUnavailable
+from infra.objects import ObjectsUnavailable
 from infra.postgres import DatabaseUnavailable
 from streams.bus import OutcomeUnknown
 
 logger = logging.getLogger(__name__)
+
+_RETRY_STREAM_SECONDS = 10
 
 
 def problem_of(error: Exception, request_id: str, route: str) -> Problem:
@@ -33,6 +38,12 @@ def problem_of(error: Exception, request_id: str, route: str) -> Problem:
             return unavailable("log_unavailable", "The log", error.retry_after)
         case DatabaseUnavailable():
             return unavailable("database_unavailable", "The database", error.retry_after)
+        case AnalyticsUnavailable():
+            return unavailable("analytics_unavailable", "The analytics", error.retry_after)
+        case ObjectsUnavailable():
+            return unavailable("storage_unavailable", "The object store", error.retry_after)
+        case TooManyListeners():
+            return unavailable("too_many_streams", "Another event stream", _RETRY_STREAM_SECONDS)
     incident = new_id("inc")
     fields = {"incident": incident, "request_id": request_id, "route": route}
     logger.error("request failed", exc_info=error, extra=fields)

@@ -223,6 +223,12 @@ class Settings:
         "origins whose pages may call the API with a key or a token, * for any; never with cookies",
         default=(),
     )
+    trusted_proxies: str = _setting(
+        "WEIR_TRUSTED_PROXIES",
+        _text,
+        "addresses (or networks) of proxies whose X-Forwarded-For we believe, comma-separated",
+        default="",
+    )
     stripe_api_key: str = _setting(
         "STRIPE_API_KEY",
         _text,

@@ -1,10 +1,16 @@
 """What every process of Weir shares: the codec of all events and commands, and the deciders."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from functools import cache
 
 from commands import DECIDERS, commands
+from infra.clickhouse import ClickHouse
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
+from projections import CLICKHOUSE_VIEWS
+from projections.clickhouse import tables_by_topic
 from schemas import EVENTS
 from schemas.codec import Codec, load_schemas
 from streams.bus import KafkaCommandBus
@@ -28,3 +34,40 @@ def command_bus(settings: Settings) -> KafkaCommandBus:
     return KafkaCommandBus(
         settings.kafka_bootstrap_servers, codec(), registry().streams, SYSTEM_CLOCK
     )
+
+
+class _Shared:
+    """An engine and how many roles of this process use it."""
+
+    def __init__(self, engine: ClickHouse) -> None:
+        self.engine, self.users = engine, 0
+
+
+_engines: dict[str, _Shared] = {}
+_engines_lock = asyncio.Lock()
+
+
+@contextlib.asynccontextmanager
+async def clickhouse(settings: Settings) -> AsyncIterator[ClickHouse]:
+    """This process's ClickHouse, started: roles that run side by side share it, since chDB allows
+    one engine per process. The last one to leave stops it. Raises AnalyticsUnavailable."""
+    url = settings.clickhouse_url
+    async with _engines_lock:
+        if url not in _engines:
+            engine = ClickHouse(url, tables=tables_by_topic(CLICKHOUSE_VIEWS))
+            try:
+                await engine.start()
+            except BaseException:
+                await engine.stop()
+                raise
+            _engines[url] = _Shared(engine)
+        shared = _engines[url]
+        shared.users += 1
+    try:
+        yield shared.engine
+    finally:
+        async with _engines_lock:
+            shared.users -= 1
+            if not shared.users:
+                del _engines[url]
+                await shared.engine.stop()

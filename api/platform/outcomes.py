@@ -22,7 +22,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     incident_id: str = ""
     stream: str = ""
     version: int = 0
-    answer: msgspec.Raw = msgspec.Raw(b"null")
+    answer: msgspec.Raw
 
 
 async def get_outcome(call: Call[None, None]) -> Outcome:
