@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from infra.clock import parse_iso
-from infra.kafka import LogUnavailable, consumer
+from infra.kafka import LogUnavailable, consumer, stop_consumer
 from schemas.codec import Codec, SchemaVersion, Undecodable
 from schemas.envelope import Envelope, Position, from_headers
 
@@ -192,20 +192,22 @@ class TopicReader:
         """Connect. Raises LogUnavailable or NoSuchTopic."""
         try:
             await self._consumer.start()
-            known = await self._consumer.topics()
-            numbers = self._consumer.partitions_for_topic(self.topic) or set()
+            # `partitions_for_topic` of the consumer itself knows subscribed topics only.
+            cluster = await self._consumer._client.fetch_all_metadata()
         except KafkaError as error:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
             raise LogUnavailable(f"no broker answers: {error}") from error
-        if self.topic not in known:
-            await self._consumer.stop()
-            names = ", ".join(sorted(name for name in known if not name.startswith("__")))
+        numbers = cluster.partitions_for_topic(self.topic)
+        if not numbers:
+            await stop_consumer(self._consumer)
+            known = sorted(name for name in cluster.topics() if not name.startswith("__"))
+            names = ", ".join(known)
             raise NoSuchTopic(f"there is no topic {self.topic!r}; there are {names or 'none'}")
         self.partitions = [TopicPartition(self.topic, number) for number in sorted(numbers)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
 
     async def spans(self, start: Bound = UNBOUNDED, end: Bound = UNBOUNDED) -> list[Span]:
         """What lies between the bounds now. An instant gives a span that is wide enough for
