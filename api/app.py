@@ -8,12 +8,14 @@ from api.dispatch import Dispatcher, Observer
 from api.foreign_tokens import ForeignTokens
 from api.identity import ROUTES as IDENTITY
 from api.limits import RateLimiter
+from api.observability import ROUTES as OBSERVABILITY
 from api.platform import ROUTES as PLATFORM
 from api.routing import Route
 from api.services import Services
 
 ROUTES: list[Route] = [
     *IDENTITY,
+    *OBSERVABILITY,
     *PLATFORM,
 ]
 """Every route. A domain's are listed in `api/<domain>/__init__.py`, in its own ROUTES."""

@@ -216,6 +216,7 @@ class Dispatcher:
             request_id=exchange.request_id,
             command_id=command_id,
             fingerprint=digest,
+            content=content,
         )
 
     async def _await_position(self, call: Call[Any, Any], headers: Mapping[bytes, bytes]) -> None:

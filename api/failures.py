@@ -36,6 +36,8 @@ def problem_of(error: Exception, request_id: str, route: str) -> Problem:
             )
         case LogUnavailable():
             return unavailable("log_unavailable", "The log", error.retry_after)
+        case AnalyticsUnavailable():
+            return unavailable("analytics_unavailable", "The analytics database", error.retry_after)
         case DatabaseUnavailable():
             return unavailable("database_unavailable", "The database", error.retry_after)
         case AnalyticsUnavailable():

@@ -70,12 +70,14 @@ class Call(Generic[B, Q]):
     """One request, decoded and authenticated.
 
     body and query are the route's structs (None when it declares none). path holds the decoded path
-    parameters. command_id belongs to the client's Idempotency-Key, or is fresh.
+    parameters. command_id belongs to the client's Idempotency-Key, or is fresh. content: the bytes
+    that `body` was decoded from.
     """
 
     __slots__ = (
         "body",
         "command_id",
+        "content",
         "dialect",
         "fingerprint",
         "headers",
@@ -102,7 +104,9 @@ class Call(Generic[B, Q]):
         request_id: str,
         command_id: str = "",
         fingerprint: str = "",
+        content: bytes = b"",
     ) -> None:
+        self.content = content
         self.services, self.principal, self.dialect = services, principal, dialect
         self.scope, self.receive = scope, receive
         self.path, self.body, self.query = path, body, query

@@ -41,9 +41,10 @@ _SETTINGS: dict[str, Any] = {
     "output_format_json_quote_64bit_integers": 0,
 }
 
-# Server errors that say "not now" rather than "never": memory, time, too many parts or queries,
-# a lost network or replica. https://github.com/ClickHouse/ClickHouse: src/Common/ErrorCodes.cpp
-_PASSING_CODES = frozenset({159, 160, 202, 209, 210, 241, 242, 243, 252, 279, 319, 425, 999})
+# Server errors that say "not now" rather than "never": a table that the loop has still to make,
+# memory, time, too many parts or queries, a lost network or replica.
+# https://github.com/ClickHouse/ClickHouse: src/Common/ErrorCodes.cpp
+_PASSING_CODES = frozenset({60, 159, 160, 202, 209, 210, 241, 242, 243, 252, 279, 319, 425, 999})
 
 POSITIONS_TABLE = "log_positions"
 _POSITIONS_DDL = f"""CREATE TABLE IF NOT EXISTS {POSITIONS_TABLE} (

@@ -12,8 +12,12 @@ from collections.abc import Awaitable, Callable
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
 from infra.ids import new_id
+from infra.kafka import Log
+from infra.leases import Leases
+from projections import CLICKHOUSE_VIEWS
+from streams.analytics import AnalyticsLoop
 from streams.decider_role import DeciderRole
-from streams.runtime import codec, command_bus, registry
+from streams.runtime import clickhouse, codec, command_bus, registry
 from streams.scheduler import Scheduler
 
 Ready = Callable[[], None]
@@ -49,6 +53,31 @@ async def scheduler(settings: Settings, stop: asyncio.Event, ready: Ready) -> No
         await until_stopped(role.run(), stop)
     finally:
         await bus.stop()
+
+
+async def analytics(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:
+    """Fill ClickHouse. The engine inside the process is this process's alone, and so is every
+    partition then; processes on a server share the partitions by leases."""
+    async with clickhouse(settings) as engine:
+        dead_letters = Log(settings.kafka_bootstrap_servers, "analytics")
+        leases = None
+        if not engine.embedded:
+            leases = Leases(settings.database_url, "analytics", settings.partitions, owner())
+            await leases.start()
+        loop = AnalyticsLoop(
+            bootstrap=settings.kafka_bootstrap_servers,
+            clickhouse=engine,
+            views=CLICKHOUSE_VIEWS,
+            codec=codec(),
+            dead_letters=dead_letters,
+            leases=leases,
+        )
+        try:
+            await until_stopped(loop.run(), stop, _announce(loop.serving(), ready))
+        finally:
+            if leases is not None:
+                await leases.stop()
+            await dead_letters.stop()
 
 
 def owner() -> str:

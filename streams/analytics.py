@@ -86,6 +86,7 @@ class AnalyticsLoop:
         self._filled: dict[tuple[str, int], int] = {}
         self._since = 0.0
         self.ready = False
+        self._serving = asyncio.Event()
         self.alive_at = 0.0
         self.halted: dict[Place, str] = {}
         self.rows_written = 0
@@ -108,6 +109,10 @@ class AnalyticsLoop:
             self._beat()
             await asyncio.sleep(delay)
 
+    async def serving(self) -> None:
+        """Return once the loop fills, or knows that other processes hold every partition."""
+        await self._serving.wait()
+
     @property
     def lag(self) -> int:
         """Records on the log that are in no table yet, as far as the last fetch knows."""
@@ -125,10 +130,12 @@ class AnalyticsLoop:
 
     async def _fill(self) -> None:
         """Read from where the tables are until the leases change. Raises what goes wrong."""
+        await self._clickhouse.start()
         for view in self._views:
             await self._clickhouse.command(view.ddl())
         held = None if self._leases is None else set(self._leases.held)
         if held is not None and not held:
+            self._serving.set()
             await self._lease_change(held, timeout=1.0)
             return
         reader = consumer(
@@ -150,6 +157,7 @@ class AnalyticsLoop:
             await self._seek(reader, places)
             self._consumer = reader
             self.ready = True
+            self._serving.set()
             await self._read(reader, held)
         finally:
             self._consumer = None

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from functools import cache
 
 from commands import DECIDERS, commands
-from infra.clickhouse import ClickHouse
+from infra.clickhouse import AnalyticsUnavailable, ClickHouse
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
 from projections import CLICKHOUSE_VIEWS
@@ -15,6 +16,8 @@ from schemas import EVENTS
 from schemas.codec import Codec, load_schemas
 from streams.bus import KafkaCommandBus
 from streams.deciding import Registry
+
+logger = logging.getLogger(__name__)
 
 
 @cache
@@ -50,13 +53,21 @@ _engines_lock = asyncio.Lock()
 @contextlib.asynccontextmanager
 async def clickhouse(settings: Settings) -> AsyncIterator[ClickHouse]:
     """This process's ClickHouse, started: roles that run side by side share it, since chDB allows
-    one engine per process. The last one to leave stops it. Raises AnalyticsUnavailable."""
+    one engine per process. The last one to leave stops it.
+
+    A server that does not answer yet is asked again by whoever queries. Raises
+    AnalyticsUnavailable for an engine inside the process."""
     url = settings.clickhouse_url
     async with _engines_lock:
         if url not in _engines:
             engine = ClickHouse(url, tables=tables_by_topic(CLICKHOUSE_VIEWS))
             try:
                 await engine.start()
+            except AnalyticsUnavailable as error:
+                if engine.embedded:
+                    await engine.stop()
+                    raise
+                logger.warning("ClickHouse does not answer yet: %s", error)
             except BaseException:
                 await engine.stop()
                 raise

@@ -1,0 +1,6 @@
+"""The Observe API: what agents report, and what is made of it."""
+
+from api.observability import llm_calls, model_analytics, runs
+from api.routing import Route
+
+ROUTES: list[Route] = [*runs.ROUTES, *llm_calls.ROUTES, *model_analytics.ROUTES]

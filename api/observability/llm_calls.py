@@ -1,0 +1,174 @@
+"""LLM calls across all runs: search, one call in full, the models used."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from msgspec import Meta, Raw, Struct
+
+from api.observability.bodies import JsonObject
+from api.observability.pages import DEFAULT_LIMIT, MAX_LIMIT, Limit, Offset, instant, links
+from api.problems import OBSERVE, not_found
+from api.routing import Call, Route, Who
+from infra.clock import iso
+from projections.observability import llm_call_list as queries
+from projections.observability.llm_call_list import Selection, Sort
+from projections.observability.llm_calls import PICODOLLARS
+
+Money = Annotated[float, Meta(ge=0, le=1e12)]
+TokenCount = Annotated[int, Meta(ge=0, le=2**62)]
+Text = Annotated[str, Meta(max_length=500)]
+
+
+class ListLlmCalls(Struct):
+    """Filters, order and page. `end` includes the moment given, or the whole day of a date."""
+
+    search: Text = ""
+    model: list[Text] = []
+    agent: Text = ""
+    min_cost: Money | None = None
+    max_cost: Money | None = None
+    min_tokens: TokenCount | None = None
+    max_tokens: TokenCount | None = None
+    start: Text = ""
+    end: Text = ""
+    sort: Sort = "-created_at"
+    limit: Limit = DEFAULT_LIMIT
+    offset: Offset = 0
+
+
+class LlmCallRow(Struct):
+    """One call; agent and workflow are empty until the run's start has been reported."""
+
+    id: str
+    run_id: str
+    model: str
+    task: str
+    agent_name: str
+    workflow_name: str
+    tokens_in: int
+    tokens_out: int
+    total_tokens: int
+    cost: float
+    created_at: str
+    prompt_preview: str
+    response_preview: str
+    prompt_hash: str
+
+
+class LlmCallDetail(LlmCallRow):
+    metadata: JsonObject
+
+
+class LlmCallAggregates(Struct):
+    total_cost: float
+    total_tokens: int
+    total_calls: int
+    models_used: list[str]
+
+
+class LlmCallPage(Struct):
+    results: list[LlmCallRow]
+    count: int
+    next: str | None
+    previous: str | None
+    aggregates: LlmCallAggregates
+
+
+class ModelNames(Struct):
+    models: list[str]
+
+
+def dollars(pico: int | str) -> float:
+    """The number of dollars nearest to a sum of picodollars."""
+    return int(pico) / PICODOLLARS
+
+
+async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
+    asked, ask = call.query, call.services.analytics.query
+    selection = Selection(
+        tenant=call.tenant,
+        search=asked.search,
+        models=[model for model in asked.model if model],
+        agent=asked.agent,
+        min_cost=asked.min_cost,
+        max_cost=asked.max_cost,
+        min_tokens=asked.min_tokens,
+        max_tokens=asked.max_tokens,
+        since=instant(asked.start, "start"),
+        until=instant(asked.end, "end", end=True),
+    )
+    limit = min(asked.limit, MAX_LIMIT)
+    sums, rows = await asyncio.gather(
+        ask(*queries.aggregates(selection)),
+        ask(*queries.page(selection, asked.sort, limit, asked.offset)),
+    )
+    total = sums[0]
+    names = await _names(call, [row["run_id"] for row in rows])
+    following, before = links(call, limit, asked.offset, total["calls"])
+    return LlmCallPage(
+        results=[LlmCallRow(**_fields(row, names)) for row in rows],
+        count=total["calls"],
+        next=following,
+        previous=before,
+        aggregates=LlmCallAggregates(
+            total_cost=dollars(total["cost_pico"]),
+            total_tokens=int(total["tokens"]),
+            total_calls=total["calls"],
+            models_used=list(total["models"]),
+        ),
+    )
+
+
+async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:
+    found = await call.services.analytics.query(*queries.one(call.tenant, call.path["call_id"]))
+    if not found:
+        not_found("There is no such LLM call")
+    row = found[0]
+    names = await _names(call, [row["run_id"]])
+    return LlmCallDetail(**_fields(row, names), metadata=Raw(row["metadata"].encode()))
+
+
+async def list_models(call: Call[None, None]) -> ModelNames:
+    rows = await call.services.analytics.query(*queries.models(call.tenant))
+    return ModelNames([row["model"] for row in rows])
+
+
+async def _names(call: Call[Any, Any], run_ids: list[str]) -> Mapping[str, tuple[str, str]]:
+    if not run_ids:
+        return {}
+    rows = await call.services.analytics.query(*queries.names_of_runs(call.tenant, run_ids))
+    return {row["run_id"]: (row["agent_name"], row["workflow_name"]) for row in rows}
+
+
+def _fields(row: Mapping[str, Any], names: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    agent, workflow = names.get(row["run_id"], ("", ""))
+    kept = {name: row[name] for name in LlmCallRow.__struct_fields__ if name in row}
+    return {
+        **kept,
+        "agent_name": agent,
+        "workflow_name": workflow,
+        "created_at": iso(row["at"]),
+    }
+
+
+def _row(path: str, handler: Any, response: Any, summary: str, **more: Any) -> Route:
+    return Route(
+        "GET",
+        f"/api/v1/observability/llm-calls/{path}",
+        handler,
+        dialect=OBSERVE,
+        who=Who.SESSION_OR_KEY,
+        response=response,
+        tags=("llm-calls",),
+        summary=summary,
+        analytics=True,
+        **more,
+    )
+
+
+ROUTES = [
+    _row("", list_llm_calls, LlmCallPage, "List LLM calls", query=ListLlmCalls),
+    _row("models/", list_models, ModelNames, "List the models used"),
+    _row("{call_id}/", get_llm_call, LlmCallDetail, "Get an LLM call", refusals=(404,)),
+]

@@ -1,0 +1,214 @@
+"""Reports of runs: validated, appended to the log, acknowledged. No database is on this path.
+
+A run id proves itself: it carries a MAC bound to the tenant, so a run that was never issued, or is
+another tenant's, is a 404 without a look-up.
+"""
+
+from typing import Any
+
+from api.observability.bodies import (
+    CompleteRun,
+    Counted,
+    Done,
+    LlmCallsBody,
+    Recorded,
+    ScoresBody,
+    SpansBody,
+    StartedRun,
+    StartRun,
+    StepBody,
+    StepsBody,
+    object_text,
+    with_unlisted,
+)
+from api.problems import OBSERVE, Problem, not_found
+from api.routing import Call, Route, Who
+from infra.clock import iso
+from schemas.observability.run import (
+    LlmCall,
+    LlmCallsRecorded,
+    RunCompleted,
+    RunEvent,
+    RunStarted,
+    Score,
+    ScoresRecorded,
+    Span,
+    SpansRecorded,
+    Step,
+    StepsRecorded,
+)
+from streams.telemetry import ItemTooLarge, Origin, Telemetry, item_id
+
+MAX_BODY = 32 * 1024 * 1024
+
+
+async def start_run(call: Call[StartRun, None]) -> StartedRun:
+    """The run's id is the Idempotency-Key's when there is one: a repeat starts the same run."""
+    body, signer = call.body, call.services.signer
+    if call.fingerprint:
+        run_id = signer.run_id_for(call.tenant, call.command_id)
+    else:
+        run_id = signer.run_id(call.tenant)
+    now = call.services.clock.now()
+    workflow_id = f"wf_{run_id[4:30]}"
+    event = RunStarted(
+        agent_name=body.agent_name,
+        workflow_name=body.workflow_name or "default",
+        workflow_id=workflow_id,
+        started_at=now,
+        inputs=object_text(body.inputs, "inputs"),
+        metadata=with_unlisted(object_text(body.metadata, "metadata"), call.content, StartRun),
+        trace_id=body.trace_id or "",
+        agent_id=body.agent_id or "",
+        user_id=body.user_id or "",
+        user_group=body.user_group or "",
+        session_id=body.session_id or "",
+        parent_workflow_id=body.parent_workflow_id or "",
+        root_workflow_id=body.root_workflow_id or "",
+    )
+    await _append(call, run_id, event)
+    return StartedRun(run_id, workflow_id, iso(now))
+
+
+async def complete_run(call: Call[CompleteRun, None]) -> Done:
+    """The completion goes last, behind the steps that come with it."""
+    run_id, body = _own_run(call), call.body
+    completed = RunCompleted(
+        status=body.status or "success",
+        completed_at=call.services.clock.now(),
+        result=object_text(body.result, "result"),
+        error=body.error or "",
+        metadata=with_unlisted("{}", call.content, CompleteRun),
+    )
+    events: list[RunEvent] = [completed]
+    if body.steps:
+        events.insert(0, _steps(call, body.steps))
+    await _append(call, run_id, *events)
+    return Done()
+
+
+async def record_llm_calls(call: Call[LlmCallsBody, None]) -> Counted:
+    run_id, request = _own_run(call), call.command_id
+    calls = [
+        LlmCall(
+            id=item.id or item_id("call", request, index),
+            model=item.model,
+            tokens_in=item.tokens_in or 0,
+            tokens_out=item.tokens_out or 0,
+            cost=item.cost,
+            task=item.task or "",
+            prompt_preview=item.prompt_preview or "",
+            response_preview=item.response_preview or "",
+            prompt_hash=item.prompt_hash or "",
+            metadata=object_text(item.metadata, f"calls[{index}].metadata"),
+        )
+        for index, item in enumerate(call.body.calls)
+    ]
+    if calls:
+        await _append(call, run_id, LlmCallsRecorded(calls=calls))
+    return Counted(len(calls))
+
+
+async def record_steps(call: Call[StepsBody, None]) -> Counted:
+    run_id, steps = _own_run(call), call.body.steps
+    if steps:
+        await _append(call, run_id, _steps(call, steps))
+    return Counted(len(steps))
+
+
+async def record_spans(call: Call[SpansBody, None]) -> Counted:
+    run_id, request = _own_run(call), call.command_id
+    spans = [
+        Span(
+            id=item.id or item_id("span", request, index),
+            name=item.name,
+            kind=item.kind,
+            status=item.status or "ok",
+            duration_ms=item.duration_ms,
+            position=item.position,
+            attributes=object_text(item.attributes, f"spans[{index}].attributes"),
+            input_data=object_text(item.input_data, f"spans[{index}].input_data"),
+            output_data=object_text(item.output_data, f"spans[{index}].output_data"),
+        )
+        for index, item in enumerate(call.body.spans)
+    ]
+    if spans:
+        await _append(call, run_id, SpansRecorded(spans=spans))
+    return Counted(len(spans))
+
+
+async def record_scores(call: Call[ScoresBody, None]) -> Recorded:
+    run_id, request = _own_run(call), call.command_id
+    scores = [
+        Score(
+            id=item.id or item_id("score", request, index),
+            name=item.name,
+            data_type=item.data_type,
+            numeric_value=item.numeric_value,
+            string_value=item.string_value,
+            comment=item.comment or "",
+        )
+        for index, item in enumerate(call.body.scores)
+    ]
+    if scores:
+        await _append(call, run_id, ScoresRecorded(scores=scores))
+    return Recorded(len(scores))
+
+
+def _steps(call: Call[Any, None], steps: list[StepBody]) -> StepsRecorded:
+    return StepsRecorded(
+        steps=[
+            Step(
+                id=step.id or item_id("step", call.command_id, index),
+                step_name=step.step_name,
+                output=object_text(step.output, f"steps[{index}].output"),
+            )
+            for index, step in enumerate(steps)
+        ]
+    )
+
+
+def _own_run(call: Call[Any, None]) -> str:
+    """The run of the path. Raises Problem (404) when it isn't this tenant's."""
+    run_id = call.path["run_id"]
+    if not call.services.signer.owns_run(call.tenant, run_id):
+        not_found("There is no such run")
+    return run_id
+
+
+async def _append(call: Call[Any, None], run_id: str, *events: RunEvent) -> None:
+    origin = Origin(call.tenant, call.actor, call.command_id, call.request_id)
+    services = call.services
+    try:
+        position = await Telemetry(services.log, services.clock).record(origin, run_id, events)
+    except ItemTooLarge as error:
+        raise Problem(413, "payload_too_large", str(error), field=error.field) from None
+    call.position(position)
+
+
+def _report(path: str, handler: Any, body: Any, response: Any, summary: str) -> Route:
+    """A route of this group: they differ in nothing else."""
+    return Route(
+        "POST",
+        f"/api/v1/observe/runs/{path}",
+        handler,
+        dialect=OBSERVE,
+        who=Who.API_KEY,
+        body=body,
+        response=response,
+        tags=("runs",),
+        summary=summary,
+        refusals=(404,) if "{" in path else (),
+        max_body=MAX_BODY,
+        lenient=True,
+    )
+
+
+ROUTES = [
+    _report("start/", start_run, StartRun, StartedRun, "Start a run"),
+    _report("{run_id}/complete/", complete_run, CompleteRun, Done, "Complete a run"),
+    _report("{run_id}/llm-calls/", record_llm_calls, LlmCallsBody, Counted, "Record LLM calls"),
+    _report("{run_id}/steps/", record_steps, StepsBody, Counted, "Record steps"),
+    _report("{run_id}/spans/", record_spans, SpansBody, Counted, "Record behaviour spans"),
+    _report("{run_id}/scores/", record_scores, ScoresBody, Recorded, "Record scores"),
+]

@@ -1,0 +1,143 @@
+"""Queries on LLM calls: a page, what the whole selection adds up to, one call, the models used.
+
+Each function gives SQL and its parameters; nothing from a request is ever part of the SQL. Instants
+come out as microseconds, sums of money as whole picodollars in text (they exceed 64 bits).
+"""
+
+from typing import Any, Literal, NamedTuple
+
+from msgspec import Struct
+
+from projections.observability.llm_calls import LLM_CALLS
+from projections.observability.run_starts import RUN_STARTS
+
+PREVIEW_CHARACTERS = 500
+"""How much of a preview a list shows; the call's own page has it whole."""
+
+Sort = Literal[
+    "created_at", "-created_at", "cost", "-cost", "total_tokens", "-total_tokens", "model", "-model"
+]
+
+
+class Query(NamedTuple):
+    """A SELECT and its parameters."""
+
+    sql: str
+    params: dict[str, Any]
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """Which calls. Bounds are inclusive but for `until`; instants are microseconds."""
+
+    tenant: str
+    search: str = ""
+    models: list[str] = []
+    agent: str = ""
+    min_cost: float | None = None
+    max_cost: float | None = None
+    min_tokens: int | None = None
+    max_tokens: int | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def where(self) -> Query:
+        """The condition. Its parameters have the names of the fields."""
+        conditions = ["tenant = {tenant:String}"]
+        params: dict[str, Any] = {"tenant": self.tenant}
+
+        def add(name: str, value: Any, condition: str) -> None:
+            if value not in (None, "", []):
+                conditions.append(condition)
+                params[name] = value
+
+        add("models", self.models, "model IN {models:Array(String)}")
+        add(
+            "agent",
+            self.agent,
+            f"run_id IN (SELECT run_id FROM {RUN_STARTS.table}"
+            " WHERE tenant = {tenant:String} AND agent_name = {agent:String})",
+        )
+        add("min_cost", self.min_cost, "cost >= {min_cost:Float64}")
+        add("max_cost", self.max_cost, "cost <= {max_cost:Float64}")
+        add("min_tokens", self.min_tokens, "total_tokens >= {min_tokens:Int64}")
+        add("max_tokens", self.max_tokens, "total_tokens <= {max_tokens:Int64}")
+        add("since", self.since, f"created_at >= {_instant('since')}")
+        add("until", self.until, f"created_at < {_instant('until')}")
+        if self.search:
+            add("search", like(self.search), "search_text LIKE {search:String}")
+        return Query(" AND ".join(conditions), params)
+
+
+def _instant(name: str) -> str:
+    return f"fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')"
+
+
+def like(text: str) -> str:
+    """A LIKE pattern for a substring, in lower case as the searched text is."""
+    text = text.lower()
+    for special in ("\\", "%", "_"):
+        text = text.replace(special, "\\" + special)
+    return f"%{text}%"
+
+
+_FIELDS = """id, run_id, model, task, tokens_in, tokens_out, total_tokens, cost,
+ toUnixTimestamp64Micro(created_at) AS at, prompt_hash"""
+
+
+def page(selection: Selection, sort: Sort, limit: int, offset: int) -> Query:
+    """One page. Calls that the sort leaves equal come in the order of the log, newest first."""
+    where, params = selection.where()
+    column = sort.lstrip("-")
+    ascending = column == sort
+    order = f"{column} ASC" if ascending else f"{column} DESC"
+    tie = "_partition, _offset, _index"
+    if column != "created_at":
+        tie = f"created_at DESC, {tie}"
+    elif not ascending:
+        tie = "_partition, _offset DESC, _index DESC"
+    sql = (
+        f"SELECT {_FIELDS},"
+        f" substringUTF8(prompt_preview, 1, {PREVIEW_CHARACTERS}) AS prompt_preview,"
+        f" substringUTF8(response_preview, 1, {PREVIEW_CHARACTERS}) AS response_preview"
+        f" FROM {LLM_CALLS.table} WHERE {where} ORDER BY {order}, {tie}"
+        " LIMIT {limit:UInt32} OFFSET {offset:UInt64}"
+    )
+    return Query(sql, {**params, "limit": limit, "offset": offset})
+
+
+def aggregates(selection: Selection) -> Query:
+    """What the whole selection adds up to: calls, tokens, cost_pico, models."""
+    where, params = selection.where()
+    sql = (
+        "SELECT count() AS calls, toString(sum(toInt128(total_tokens))) AS tokens,"
+        " toString(sum(toInt128(cost_pico))) AS cost_pico,"
+        f" arraySort(groupUniqArray(model)) AS models FROM {LLM_CALLS.table} WHERE {where}"
+    )
+    return Query(sql, params)
+
+
+def one(tenant: str, call_id: str) -> Query:
+    """The newest call with this id, previews whole."""
+    sql = (
+        f"SELECT {_FIELDS}, prompt_preview, response_preview, metadata FROM {LLM_CALLS.table}"
+        " WHERE tenant = {tenant:String} AND id = {id:String} ORDER BY created_at DESC LIMIT 1"
+    )
+    return Query(sql, {"tenant": tenant, "id": call_id})
+
+
+def models(tenant: str) -> Query:
+    """Every model the tenant has used."""
+    sql = (
+        f"SELECT DISTINCT model FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
+        " ORDER BY model"
+    )
+    return Query(sql, {"tenant": tenant})
+
+
+def names_of_runs(tenant: str, run_ids: list[str]) -> Query:
+    """Agent and workflow of runs; a run whose start is not reported yet has no row."""
+    sql = (
+        f"SELECT run_id, agent_name, workflow_name FROM {RUN_STARTS.table}"
+        " WHERE tenant = {tenant:String} AND run_id IN {run_ids:Array(String)}"
+    )
+    return Query(sql, {"tenant": tenant, "run_ids": sorted(set(run_ids))})

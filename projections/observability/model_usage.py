@@ -1,0 +1,19 @@
+"""Cost, tokens and calls per model and day."""
+
+from projections.observability.llm_call_list import Query, Selection
+from projections.observability.llm_calls import LLM_CALLS
+
+
+def per_model_and_day(selection: Selection) -> Query:
+    """One row per UTC day and model, both ascending: day (text), model, calls, tokens, cost_pico.
+
+    Totals are sums of these rows: all sums are of integers, so they agree to the last digit.
+    """
+    where, params = selection.where()
+    sql = (
+        "SELECT toString(toDate(created_at, 'UTC')) AS day, model, count() AS calls,"
+        " toString(sum(toInt128(total_tokens))) AS tokens,"
+        " toString(sum(toInt128(cost_pico))) AS cost_pico"
+        f" FROM {LLM_CALLS.table} WHERE {where} GROUP BY day, model ORDER BY day, model"
+    )
+    return Query(sql, params)
