@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli import register as register_credential_commands
 from streams.cli import register as register_log_commands
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 register_log_commands(app)
+register_credential_commands(app)
 
 Data = Annotated[Path, typer.Option("--data", help="Folder that holds everything the stack keeps.")]
 

@@ -6,12 +6,8 @@ from typing import Any
 from api.credentials import AgentKey, ApiKey, Session, User
 from api.identity.email import email_hash
 from api.services import Reads
+from projections.approvals import agents
 from projections.identity import api_keys, email_owners, sessions, users
-
-_AGENT_BY_KEY_PREFIX = """
-SELECT tenant, id AS agent_id, name, key_hash, room_scopes, active FROM agents_v1
-WHERE key_prefix = %s LIMIT 1
-"""
 
 
 class PostgresCredentials:
@@ -36,11 +32,11 @@ class PostgresCredentials:
         )
 
     async def get_agent_key(self, prefix: str) -> AgentKey | None:
-        row = await self._reads.one(_AGENT_BY_KEY_PREFIX, prefix)
+        row = await self._reads.one(agents.BY_KEY_PREFIX, prefix)
         if row is None:
             return None
         return AgentKey(
-            row["agent_id"],
+            row["id"],
             row["tenant"],
             row["key_hash"],
             name=row["name"],

@@ -38,6 +38,11 @@ EMAIL_OWNERS = View(
     reduce=reduce,
 )
 
+BY_HASH = f"""
+SELECT user_id, user_tenant, confirmed FROM {EMAIL_OWNERS.table}
+WHERE tenant = '_directory' AND email_hash = %s
+"""
+
 # The user who may log in with an address (its SHA-256): the directory says who, the tenant how.
 USER_BY_EMAIL = f"""
 SELECT u.tenant, u.user_id, u.email, u.email_hash, u.name, u.roles, u.password_hash, u.epoch,

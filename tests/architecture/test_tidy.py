@@ -25,7 +25,15 @@ BANNED_CALLS = {
     "AIOKafkaProducer": ({"infra/kafka.py"}, "a failed one stays broken", "infra.kafka.Log"),
     "os.fork": (set(), "chDB and psycopg do not survive it", "multiprocessing's spawn"),
     "print": (
-        {"infra/gen.py", "infra/up.py", "infra/cli.py", "infra/doctor.py", "infra/demo.py"},
+        {
+            "infra/gen.py",
+            "infra/up.py",
+            "infra/cli.py",
+            "infra/doctor.py",
+            "infra/demo.py",
+            "api/cli.py",
+            "streams/cli.py",
+        },
         "logs are structured",
         "a logger, or Rich in the CLI",
     ),
