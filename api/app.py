@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from api.auth import Authenticator
 from api.cors import Cors
 from api.dispatch import Dispatcher, Observer
+from api.fhe import ROUTES as FHE
 from api.foreign_tokens import ForeignTokens
 from api.identity import ROUTES as IDENTITY
 from api.limits import RateLimiter
@@ -14,6 +15,7 @@ from api.routing import Route
 from api.services import Services
 
 ROUTES: list[Route] = [
+    *FHE,
     *IDENTITY,
     *OBSERVABILITY,
     *PLATFORM,

@@ -7,6 +7,7 @@ free child, prefers one that has the key loaded, and is bounded by `wall_seconds
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -14,14 +15,13 @@ from collections.abc import Awaitable, Callable
 from signal import SIGKILL, Signals
 
 import msgspec
-import structlog
 from msgspec import Struct
 
 from fhe_workers import frames, messages
 from fhe_workers.messages import ChildLimits
 from fhe_workers.refusals import JobRefused
 
-_log = structlog.get_logger()
+logger = logging.getLogger(__name__)
 
 # What a child may know of our environment: nothing that opens anything.
 _CHILD_ENVIRONMENT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ")
@@ -212,7 +212,9 @@ class Pool:
                 ended = await child.stop()
                 finished = True
                 death = f"{died}, {ended}"
-                _log.warning("fhe.child_died", job_id=work.job_id, number=number, death=death)
+                logger.warning(
+                    "a child died", extra={"job_id": work.job_id, "try": number, "death": death}
+                )
             finally:
                 # Cancelled, or the key could not be fetched: the child waits for the rest of a
                 # conversation that will not come.

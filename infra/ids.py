@@ -50,6 +50,12 @@ def command_id(tenant: str, idempotency_key: str, scope: str = "") -> str:
     return f"cmd_{_base32(uuid.uuid5(_NAMESPACE, name).int, 26)}"
 
 
+def derived_id(prefix: str, *parts: str) -> str:
+    """The id that belongs to what `parts` name: the same parts, the same id. Not time-ordered."""
+    name = "\0".join((prefix, *parts))
+    return f"{prefix}_{_base32(uuid.uuid5(_NAMESPACE, name).int, 26)}"
+
+
 class Signer:
     """Keyed derivations under the installation's master secret (WEIR_SECRET_KEY)."""
 

@@ -1,0 +1,220 @@
+"""Jobs: `/api/v1/jobs`, what became of a computation and where its result is."""
+
+import base64
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from api.fhe.cursors import read_cursor, write_cursor
+from api.fhe.keys import READERS, WRITERS
+from api.fhe.storage import answered
+from api.problems import FHE, Problem, not_found
+from api.routing import Call, Route, Who
+from commands.fhe.job import CancelJob
+from infra.clock import iso
+from infra.objects import ObjectMissing
+from projections.fhe import fhe_jobs
+from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
+from schemas.types import Text
+
+JOB_PREFIX, HANDLE_PREFIX = "job_", "ct_"
+
+Status = Literal["queued", "succeeded", "failed", "cancelled"]
+
+# Failures that are nobody's fault but ours; every other reason is about the request.
+_OUR_FAULT = {
+    "engine_failure": 500,
+    "internal_error": 500,
+    "input_missing": 500,
+    "input_corrupt": 500,
+    "deadline_exceeded": 503,
+}
+
+
+class JobsQuery(Struct):
+    """Which jobs, and which page of them."""
+
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    cursor: Annotated[Text, Meta(max_length=200)] = ""
+    status: Status | None = None
+    key_id: Annotated[Text, Meta(max_length=64)] | None = None
+
+
+class ResultItem(Struct, frozen=True):
+    """The resulting ciphertext. `ciphertext` is base64, given for one job, not in lists.
+
+    handle: names it in later computations. error_bound: what the operation adds at most to the
+    error of values in [-1, 1].
+    """
+
+    handle: str
+    level: int
+    scale: float
+    size_bytes: int
+    sha256: str
+    error_bound: float
+    ciphertext: str | None = None
+
+
+class FailureItem(Struct, frozen=True):
+    """Why a job has no result."""
+
+    code: str
+    message: str
+
+
+class JobItem(Struct, frozen=True):
+    """A job. `result` when it has succeeded, `error` when it has failed."""
+
+    job_id: str
+    status: Status
+    operation: str
+    key_id: str
+    params_id: str
+    created_at: str
+    finished_at: str | None
+    cpu_ms: float | None
+    result: ResultItem | None
+    error: FailureItem | None
+
+
+class JobPage(Struct, frozen=True):
+    """A page of jobs, newest first, and where the next one begins."""
+
+    data: list[JobItem]
+    next_cursor: str | None
+    has_more: bool
+
+
+async def list_jobs(call: Call[None, JobsQuery]) -> JobPage:
+    """The tenant's jobs, newest first."""
+    query, after = call.query, read_cursor(call.query.cursor)
+    status, key_id, limit = query.status, query.key_id, query.limit
+    rows = await call.services.reads.all(
+        fhe_jobs.PAGE, call.tenant, status, status, key_id, key_id, *after, limit + 1
+    )
+    more = len(rows) > limit
+    last = rows[limit - 1] if more else None
+    return JobPage(
+        data=[item_of(row) for row in rows[:limit]],
+        next_cursor=write_cursor(last["created_at"], last["job_id"]) if last else None,
+        has_more=more,
+    )
+
+
+async def get_job(call: Call[None, None]) -> JobItem:
+    """One job, with its ciphertext when it has succeeded."""
+    return await whole_item(call, await _row(call))
+
+
+async def cancel_job(call: Call[None, None]) -> JobItem:
+    """Stop a job that has not ended; a cancelled one stays so."""
+    job_id = (await _row(call))["job_id"]
+    await call.send(job_id, CancelJob())
+    return item_of(await _row(call))
+
+
+async def find_row(call: Call[Any, Any], job_id: str) -> dict[str, Any] | None:
+    """The row of one of the tenant's jobs."""
+    return await call.services.reads.one(fhe_jobs.BY_ID, call.tenant, job_id)
+
+
+def item_of(row: dict[str, Any], ciphertext: str | None = None) -> JobItem:
+    """A job as lists show it, or with the bytes of its result."""
+    stored = row["result"]
+    result = error = None
+    if stored is not None:
+        result = ResultItem(
+            handle=HANDLE_PREFIX + row["job_id"].removeprefix(JOB_PREFIX),
+            level=stored["level"],
+            scale=stored["scale"],
+            size_bytes=stored["size_bytes"],
+            sha256=stored["sha256"],
+            error_bound=row["error_bound"],
+            ciphertext=ciphertext,
+        )
+    if row["status"] == "failed":
+        error = FailureItem(row["reason"], row["message"])
+    return JobItem(
+        job_id=row["job_id"],
+        status=row["status"],
+        operation=row["operation"],
+        key_id=row["key_id"],
+        params_id=row["params_id"],
+        created_at=iso(row["created_at"]),
+        finished_at=None if row["finished_at"] is None else iso(row["finished_at"]),
+        cpu_ms=None if row["cpu_us"] is None else row["cpu_us"] / 1000,
+        result=result,
+        error=error,
+    )
+
+
+async def whole_item(call: Call[Any, Any], row: dict[str, Any]) -> JobItem:
+    """A job with the bytes of its result, as far as the store still has them."""
+    stored = row["result"]
+    if stored is None or stored["size_bytes"] > CIPHERTEXT_BYTES_MAX:
+        return item_of(row)
+    reading = call.services.objects.get(
+        stored["object"], size=stored["size_bytes"], digest=stored["sha256"]
+    )
+    try:
+        data = await answered(reading)
+    except ObjectMissing:
+        return item_of(row)
+    return item_of(row, base64.b64encode(data).decode())
+
+
+def problem_of_failure(row: dict[str, Any]) -> Problem:
+    """What a failed job means to the client that waited for it."""
+    reason = row["reason"]
+    status = _OUR_FAULT.get(reason, 400)
+    headers = {"retry-after": "5"} if status == 503 else None
+    details = {"job_id": row["job_id"]}
+    return Problem(status, reason, row["message"], details=details, headers=headers)
+
+
+async def _row(call: Call[Any, Any]) -> dict[str, Any]:
+    row = await find_row(call, call.path["job_id"])
+    if row is None:
+        not_found("No such job")
+    return row
+
+
+ROUTES = [
+    Route(
+        "GET",
+        "/api/v1/jobs",
+        list_jobs,
+        dialect=FHE,
+        who=Who.SESSION_OR_KEY,
+        roles=READERS,
+        tags=("jobs",),
+        summary="List jobs",
+        query=JobsQuery,
+        response=JobPage,
+        refusals=(400,),
+    ),
+    Route(
+        "GET",
+        "/api/v1/jobs/{job_id}",
+        get_job,
+        dialect=FHE,
+        who=Who.SESSION_OR_KEY,
+        roles=READERS,
+        tags=("jobs",),
+        summary="Show a job and its result",
+        response=JobItem,
+    ),
+    Route(
+        "DELETE",
+        "/api/v1/jobs/{job_id}",
+        cancel_job,
+        dialect=FHE,
+        who=Who.SESSION_OR_KEY,
+        roles=WRITERS,
+        tags=("jobs",),
+        summary="Cancel a job",
+        response=JobItem,
+        refusals=(409,),
+    ),
+]

@@ -1,0 +1,213 @@
+"""Evaluation keys: `/api/v1/keys`. Secret keys are refused before anything is stored."""
+
+import hashlib
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from api.fhe import uploads
+from api.fhe.cursors import read_cursor, write_cursor
+from api.fhe.storage import discard
+from api.problems import FHE, Problem, not_found
+from api.routing import Answer, Call, Route, Who, answer_of
+from commands.fhe.evaluation_key import (
+    DeleteEvaluationKey,
+    EvaluationKeyAnswer,
+    RegisterEvaluationKey,
+)
+from infra.clock import iso
+from infra.ids import derived_id
+from projections.fhe import fhe_keys
+from schemas.fhe.key_material import RELIN
+from schemas.types import Text
+
+READERS = ("admin", "developer", "compute", "viewer")
+WRITERS = ("admin", "developer", "compute")
+
+
+class UploadQuery(Struct):
+    """For an octet-stream body, which has no fields of its own."""
+
+    params_id: Annotated[Text, Meta(max_length=64)] = ""
+    name: Annotated[Text, Meta(max_length=200)] = ""
+
+
+class KeysQuery(Struct):
+    """Which page of the keys."""
+
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    cursor: Annotated[Text, Meta(max_length=200)] = ""
+
+
+class KeyPartItem(Struct, frozen=True):
+    """One part of a key."""
+
+    kind: str
+    sha256: str
+    size_bytes: int
+
+
+class EvaluationKeyItem(Struct, frozen=True):
+    """An evaluation key. `rotations`: the slot steps to the left that it allows."""
+
+    key_id: str
+    params_id: str
+    name: str
+    fingerprint: str
+    size_bytes: int
+    has_relin: bool
+    rotations: list[int]
+    parts: list[KeyPartItem]
+    created_at: str
+
+
+class EvaluationKeyPage(Struct, frozen=True):
+    """A page of keys, newest first, and where the next one begins."""
+
+    data: list[EvaluationKeyItem]
+    next_cursor: str | None
+    has_more: bool
+
+
+async def upload(call: Call[None, UploadQuery]) -> Answer:
+    """Store and register an evaluation key; the same bytes again are the same key."""
+    received = await uploads.receive(call, call.query.params_id, call.query.name)
+    key_id = derived_id("ek", call.tenant, received.fingerprint)
+    if call.fingerprint:
+        # The dispatcher has not seen the body: what it holds belongs to the request all the same.
+        whole = f"{call.fingerprint}:{received.fingerprint}:{received.name}"
+        call.fingerprint = hashlib.sha256(whole.encode()).hexdigest()
+    command = RegisterEvaluationKey(
+        params_id=received.params_id,
+        fingerprint=received.fingerprint,
+        name=received.name,
+        parts=received.parts,
+    )
+    try:
+        reply = await call.send(key_id, command)
+    except Problem:
+        await discard(call.services.objects, received.objects)
+        raise
+    key = answer_of(reply, EvaluationKeyAnswer)
+    if key.parts != received.parts:
+        # Registered before with objects of its own: ours are surplus.
+        await discard(call.services.objects, received.objects)
+    item = EvaluationKeyItem(
+        key_id=key.key_id,
+        params_id=key.params_id,
+        name=key.name,
+        fingerprint=key.fingerprint,
+        size_bytes=sum(part.size_bytes for part in key.parts),
+        has_relin=any(part.kind == RELIN for part in key.parts),
+        rotations=[step for part in key.parts for step in part.rotations],
+        parts=[KeyPartItem(part.kind, part.sha256, part.size_bytes) for part in key.parts],
+        created_at=iso(key.registered_at),
+    )
+    return Answer(item, status=201 if key.is_new else 200)
+
+
+async def list_keys(call: Call[None, KeysQuery]) -> EvaluationKeyPage:
+    """The tenant's evaluation keys, newest first."""
+    limit, after = call.query.limit, read_cursor(call.query.cursor)
+    rows = await call.services.reads.all(fhe_keys.PAGE, call.tenant, *after, limit + 1)
+    more = len(rows) > limit
+    last = rows[limit - 1] if more else None
+    return EvaluationKeyPage(
+        data=[_item(row) for row in rows[:limit]],
+        next_cursor=write_cursor(last["created_at"], last["key_id"]) if last else None,
+        has_more=more,
+    )
+
+
+async def get_key(call: Call[None, None]) -> EvaluationKeyItem:
+    """One evaluation key."""
+    return _item(await key_row(call, call.path["key_id"]))
+
+
+async def delete_key(call: Call[None, None]) -> None:
+    """Compute nothing with a key any more and erase it; deleting it again changes nothing."""
+    await call.send(call.path["key_id"], DeleteEvaluationKey())
+
+
+async def key_row(call: Call[Any, Any], key_id: str) -> dict[str, Any]:
+    """The row of one of the tenant's keys. Raises Problem (404)."""
+    row = await call.services.reads.one(fhe_keys.BY_ID, call.tenant, key_id)
+    if row is None:
+        not_found("No such evaluation key")
+    return row
+
+
+def _item(row: dict[str, Any]) -> EvaluationKeyItem:
+    parts = row["parts"]
+    return EvaluationKeyItem(
+        key_id=row["key_id"],
+        params_id=row["params_id"],
+        name=row["name"],
+        fingerprint=row["fingerprint"],
+        size_bytes=row["size_bytes"],
+        has_relin=any(part["kind"] == RELIN for part in parts),
+        rotations=[step for part in parts for step in part["rotations"]],
+        parts=[KeyPartItem(part["kind"], part["sha256"], part["size_bytes"]) for part in parts],
+        created_at=iso(row["created_at"]),
+    )
+
+
+ROUTES = [
+    Route(
+        "POST",
+        "/api/v1/keys",
+        upload,
+        dialect=FHE,
+        who=Who.SESSION_OR_KEY,
+        roles=WRITERS,
+        tags=("keys",),
+        summary="Upload an evaluation key",
+        description=(
+            "The relinearisation key as SEAL 4.1 (Pyfhel 3.5) serialises it without compression, "
+            "as application/octet-stream; or multipart/form-data with the part `relin`, perhaps "
+            "`rotate`, and the fields `params_id` and `name`. At most 40 MB. A secret key is "
+            "refused with `secret_key_refused` and never stored. The same bytes again are the "
+            "same key (200 instead of 201)."
+        ),
+        query=UploadQuery,
+        response=EvaluationKeyItem,
+        status=201,
+        refusals=(200, 400, 413, 415, 422),
+        max_body=uploads.BODY_BYTES_MAX,
+    ),
+    Route(
+        "GET",
+        "/api/v1/keys",
+        list_keys,
+        dialect=FHE,
+        who=Who.SESSION_OR_KEY,
+        roles=READERS,
+        tags=("keys",),
+        summary="List evaluation keys",
+        query=KeysQuery,
+        response=EvaluationKeyPage,
+        refusals=(400,),
+    ),
+    Route(
+        "GET",
+        "/api/v1/keys/{key_id}",
+        get_key,
+        dialect=FHE,
+        who=Who.SESSION_OR_KEY,
+        roles=READERS,
+        tags=("keys",),
+        summary="Show an evaluation key",
+        response=EvaluationKeyItem,
+    ),
+    Route(
+        "DELETE",
+        "/api/v1/keys/{key_id}",
+        delete_key,
+        dialect=FHE,
+        who=Who.SESSION_OR_KEY,
+        roles=WRITERS,
+        tags=("keys",),
+        summary="Delete an evaluation key",
+        status=204,
+    ),
+]

@@ -1,0 +1,164 @@
+"""One job from its record to its outcome on the log: fetch, compute, store, report.
+
+At least once, with one effect: everything here may run again after a crash. Objects are named by
+what made them, the report has a command id made from the job's id, and the decider counts the
+first one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from hashlib import sha256
+from typing import Protocol, TypeVar
+
+from msgspec import Struct
+
+from commands.fhe.job import RecordJobFailure, RecordJobResult
+from fhe_workers.messages import Work
+from fhe_workers.pool import EngineFailed, Pool, Result
+from fhe_workers.refusals import JobRefused
+from infra.clock import Clock
+from infra.ids import command_id
+from infra.kafka import LogUnavailable
+from infra.objects import ObjectCorrupt, ObjectMissing, Objects, ObjectsUnavailable
+from schemas.envelope import SYSTEM, Envelope
+from schemas.fhe.job import JobSubmitted, Operand
+from streams.bus import CommandRequest
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+ENGINE_FAILURE = "engine_failure"
+INTERNAL_ERROR = "internal_error"
+_CPU_SECONDS_MAX = 60
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
+# Both reports of a job have one command id and one fingerprint: the second is a repeat.
+_OUTCOME = "fhe.outcome"
+
+
+class Reports(Protocol):
+    """The way to the deciders, as much as a worker needs."""
+
+    async def post(self, request: CommandRequest) -> None:
+        """Return when the log has the command. Raises LogUnavailable."""
+        ...
+
+
+class Execution:
+    """Carries jobs out; one per worker."""
+
+    def __init__(self, *, pool: Pool, objects: Objects, reports: Reports, clock: Clock) -> None:
+        self._pool, self._objects, self._reports, self._clock = pool, objects, reports, clock
+
+    async def carry_out(self, envelope: Envelope, job: JobSubmitted) -> str:
+        """Compute the job and report; returns the reason when it failed, else an empty string.
+
+        Returns only when the report is on the log (or the deadline has passed: the decider's own
+        timer ends such a job). Waits as long as the log or the object store are away.
+        """
+        if self._clock.now() >= job.deadline:
+            return "deadline_exceeded"
+        failure = ""
+        try:
+            result = await self._compute(job)
+            report: Struct = await self._stored(envelope, job, result)
+        except (JobRefused, EngineFailed, ObjectMissing, ObjectCorrupt) as error:
+            report = _failure(error)
+            failure = report.reason
+        except Exception:
+            # A bug of ours: the job has failed, but its partition goes on.
+            logger.exception("a job failed", extra={"job_id": job.job_id})
+            report = RecordJobFailure(INTERNAL_ERROR, "the job could not be carried out")
+            failure = report.reason
+        await self._report(envelope, report)
+        await self.erase(job.own_objects)
+        return failure
+
+    async def erase(self, objects: list[str]) -> None:
+        """Remove objects that nobody needs any more; repeats until the store has done it."""
+        for name in objects:
+            await until_answered(partial(self._objects.delete, name))
+
+    async def _compute(self, job: JobSubmitted) -> Result:
+        async def fetch_operands() -> list[bytes]:
+            return list(await asyncio.gather(*(self._operand(item) for item in job.operands)))
+
+        async def fetch_key() -> list[bytes]:
+            parts = [
+                self._objects.get(part.object, size=part.size_bytes, digest=part.sha256)
+                for part in job.key_parts
+            ]
+            return list(await asyncio.gather(*parts))
+
+        work = Work(
+            job_id=job.job_id,
+            operation=job.operation,
+            params_id=job.params_id,
+            # The objects' names change when the key is uploaded anew, its id does not.
+            key_name="+".join(part.object for part in job.key_parts),
+            operand_kinds=tuple(operand.kind for operand in job.operands),
+            cpu_seconds_max=_CPU_SECONDS_MAX,
+        )
+
+        async def run() -> Result:
+            return await self._pool.run(work, await fetch_operands(), fetch_key)
+
+        return await until_answered(run)
+
+    async def _operand(self, operand: Operand) -> bytes:
+        return await self._objects.get(
+            operand.object, size=operand.size_bytes, digest=operand.sha256
+        )
+
+    async def _stored(
+        self, envelope: Envelope, job: JobSubmitted, result: Result
+    ) -> RecordJobResult:
+        digest = sha256(result.data).hexdigest()
+        name = f"fhe/{envelope.tenant}/results/{job.job_id}/{digest}"
+        await until_answered(lambda: self._objects.put(name, result.data))
+        operand = Operand(
+            kind="cipher",
+            object=name,
+            sha256=digest,
+            size_bytes=len(result.data),
+            level=result.computed.level,
+            scale=result.computed.scale,
+        )
+        return RecordJobResult(operand, result.computed.cpu_us, result.tries)
+
+    async def _report(self, envelope: Envelope, report: Struct) -> None:
+        request = CommandRequest(
+            tenant=envelope.tenant,
+            stream_id=envelope.stream_id,
+            command=report,
+            actor=SYSTEM,
+            command_id=command_id(envelope.tenant, envelope.stream_id, scope=_OUTCOME),
+            fingerprint=_OUTCOME,
+            correlation_id=envelope.correlation_id,
+        )
+        await until_answered(lambda: self._reports.post(request))
+
+
+def _failure(error: Exception) -> RecordJobFailure:
+    match error:
+        case JobRefused():
+            return RecordJobFailure(error.reason, error.message)
+        case EngineFailed():
+            return RecordJobFailure(ENGINE_FAILURE, str(error))
+        case ObjectMissing():
+            return RecordJobFailure("input_missing", "an operand or the key was erased")
+    return RecordJobFailure("input_corrupt", "an operand or the key was altered in the store")
+
+
+async def until_answered(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat `call` while the log or the object store is away, with growing pauses."""
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return await call()
+        except (ObjectsUnavailable, LogUnavailable) as error:
+            logger.warning("a server is away, trying again", extra={"error": str(error)})
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

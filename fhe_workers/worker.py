@@ -1,0 +1,230 @@
+"""The consumer of `fhe.jobs`: a group member that never computes in its own process.
+
+A record is committed when its outcome is on the log and everything before it is done, so a job
+whose worker is killed runs again elsewhere. While all children are busy the loop goes on polling
+with its partitions paused: long jobs never cost the membership of the group.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from fhe_workers.execution import ENGINE_FAILURE, INTERNAL_ERROR, Execution, until_answered
+from fhe_workers.progress import Progress
+from infra.ids import new_id
+from infra.kafka import Record, consumer
+from schemas.codec import Codec, Undecodable
+from schemas.envelope import Envelope, from_headers
+from schemas.fhe.evaluation_key import EvaluationKeyDeleted
+from schemas.fhe.job import JobCancelled, JobSubmitted
+
+logger = logging.getLogger(__name__)
+
+TOPIC, DEAD_LETTERS, GROUP = "fhe.jobs", "fhe.jobs.dlq", "fhe-workers"
+
+_IDLE_MILLISECONDS = 250
+_STOP_SECONDS = 5.0
+_COMMIT_SECONDS = 0.25
+_FULL_SECONDS = 20.0
+# So many jobs are fetched ahead for each child: the next one's operands are there in time.
+_AHEAD = 3
+
+
+class DeadLetters(Protocol):
+    """Where records go that no worker could do."""
+
+    async def append(self, topic: str, records: Sequence[Record]) -> Any:
+        """Append and wait for the acknowledgement. Raises LogUnavailable."""
+        ...
+
+
+def jobs_consumer(bootstrap: str, group: str = GROUP) -> Any:
+    """A member of the workers' group; after a kill its jobs move on within some seconds."""
+    return consumer(
+        bootstrap,
+        new_id("fhe-worker"),
+        group_id=group,
+        # A new group begins with whatever waits; an old job is past its deadline and skipped.
+        auto_offset_reset="earliest",
+        session_timeout_ms=6_000,
+        heartbeat_interval_ms=1_500,
+        max_poll_interval_ms=300_000,
+    )
+
+
+class _Running(NamedTuple):
+    key_id: str
+    task: "asyncio.Task[str]"
+
+
+class Worker:
+    """One process's part of the jobs. `capacity` is the number of children."""
+
+    def __init__(
+        self,
+        *,
+        jobs: Any,
+        execution: Execution,
+        codec: Codec,
+        dead_letters: DeadLetters,
+        capacity: int,
+    ) -> None:
+        self._jobs, self._execution, self._codec = jobs, execution, codec
+        self._dead_letters, self._limit = dead_letters, capacity * (1 + _AHEAD)
+        self._progress: dict[TopicPartition, Progress] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: dict[str, _Running] = {}
+        self._commit_at = 0.0
+        self._assigned = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        """Work until `stop` is set. Raises KafkaError when the broker cannot be reached at first.
+
+        On stopping, jobs get a few seconds to end; what is left runs again elsewhere.
+        """
+        await self._jobs.start()
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            self._jobs.subscribe([TOPIC], listener=_Listener(self))
+            while not self._assigned.is_set() and not stop.is_set():
+                await self._take_up()
+            ready()
+            while not stop.is_set():
+                await self._take_up()
+                if len(self._tasks) >= self._limit:
+                    await asyncio.wait(
+                        {*self._tasks, stopped},
+                        timeout=_FULL_SECONDS,
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                await self._commit()
+            await self._wind_up()
+        finally:
+            stopped.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._jobs.stop()
+
+    def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """Partitions are ours from now on."""
+        for partition in partitions:
+            self._progress.setdefault(partition, Progress())
+        self._assigned.set()
+
+    def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        """Partitions go to somebody else, who does their unfinished jobs again."""
+        for partition in partitions:
+            self._progress.pop(partition, None)
+
+    async def _take_up(self) -> None:
+        """Poll once, for as many records as there is room; with none, only to stay a member."""
+        room = self._limit - len(self._tasks)
+        try:
+            if room > 0:
+                batches = await self._jobs.getmany(timeout_ms=_IDLE_MILLISECONDS, max_records=room)
+            else:
+                assigned = self._jobs.assignment()
+                self._jobs.pause(*assigned)
+                batches = await self._jobs.getmany(timeout_ms=0)
+                self._jobs.resume(*assigned)
+        except (KafkaError, IllegalStateError):
+            logger.warning("the jobs cannot be read, trying again", exc_info=True)
+            await asyncio.sleep(_IDLE_MILLISECONDS / 1000)
+            return
+        for partition, records in batches.items():
+            # Records may come before the listener has run; they are ours all the same.
+            progress = self._progress.setdefault(partition, Progress())
+            for record in records:
+                progress.begin(record.offset)
+                task = asyncio.create_task(self._attend(record, progress))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _attend(self, record: Any, progress: Progress) -> None:
+        try:
+            envelope, event = from_headers(record.headers), self._codec.decode(record.value)
+        except (KeyError, ValueError, Undecodable) as error:
+            logger.error("a job that cannot be decoded", extra={"error": str(error)})
+            await self._bury(record, f"undecodable: {error}")
+            progress.end(record.offset)
+            return
+        match event:
+            case JobSubmitted():
+                await self._do(record, envelope, event)
+            case JobCancelled():
+                if event.job_id in self._running:
+                    self._running[event.job_id].task.cancel()
+            case EvaluationKeyDeleted():
+                # Jobs of this key came before its deletion; they are done with the key first.
+                mine = [job.task for job in self._running.values() if job.key_id == event.key_id]
+                if mine:
+                    await asyncio.wait(mine)
+                await self._execution.erase(event.objects)
+        progress.end(record.offset)
+
+    async def _do(self, record: Any, envelope: Envelope, job: JobSubmitted) -> None:
+        known = self._running.get(job.job_id)
+        if known is not None:
+            # It came again after a rebalance, and this process is at it already.
+            await asyncio.wait({known.task})
+            return
+        task = asyncio.create_task(self._execution.carry_out(envelope, job))
+        self._running[job.job_id] = _Running(job.key_id, task)
+        try:
+            # Not `await task`: its being cancelled by the client must not look like ours.
+            await asyncio.wait({task})
+        finally:
+            task.cancel()
+            del self._running[job.job_id]
+        if task.cancelled():
+            await self._execution.erase(job.own_objects)
+        elif task.result() in (ENGINE_FAILURE, INTERNAL_ERROR):
+            await self._bury(record, f"{job.job_id}: {task.result()}")
+
+    async def _bury(self, record: Any, reason: str) -> None:
+        headers = [*record.headers, ("reason", reason.encode())]
+        letter = Record(record.key, record.value, headers)
+        await until_answered(partial(self._dead_letters.append, DEAD_LETTERS, [letter]))
+
+    async def _commit(self, at_once: bool = False) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._commit_at and not at_once:
+            return
+        self._commit_at = now + _COMMIT_SECONDS
+        offsets = {
+            partition: offset
+            for partition, progress in self._progress.items()
+            if (offset := progress.take_committable()) is not None
+        }
+        if not offsets:
+            return
+        try:
+            await self._jobs.commit(offsets)
+        except (CommitFailedError, IllegalStateError, KafkaError) as error:
+            # Done again by whoever has the partitions now, or committed with the next ones.
+            logger.info("offsets not committed", extra={"error": repr(error)})
+            for partition, offset in offsets.items():
+                if partition in self._progress:
+                    self._progress[partition].give_back(offset)
+
+    async def _wind_up(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
+        await self._commit(at_once=True)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        self._worker.revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._worker.assigned(assigned)

@@ -1,0 +1,169 @@
+"""The surface over memory: real deciders, real reducers, a real store, and a worker on demand."""
+
+import base64
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+from api.fhe import ROUTES
+from api.live import TooManyListeners
+from commands.fhe.job import RecordJobFailure, RecordJobResult
+from fhe_workers import jobs
+from fhe_workers.contexts import ContextCache
+from fhe_workers.messages import Work, needs_key
+from fhe_workers.refusals import JobRefused
+from infra.ids import new_id
+from infra.objects import Objects
+from projections.fhe import FHE_JOBS, FHE_KEYS
+from projections.statements import Delete, View
+from schemas.envelope import SYSTEM
+from schemas.fhe.job import JobSubmitted, Operand
+from streams.bus import CommandRequest
+from streams.deciding import Recorded
+from tests.api.harness import Harness
+
+Row = dict[str, Any]
+
+
+class Table:
+    """A view's rows, filled by its own reducer and asked by its own queries."""
+
+    def __init__(self, view: View, id: str) -> None:
+        self.view, self.id = view, id
+        self.rows: dict[tuple[str, str], Row] = {}
+
+    def apply(self, recorded: Recorded) -> None:
+        for statement in self.view.reduce(recorded.event, recorded.envelope):
+            key = (statement.key["tenant"], statement.key[self.id])
+            if isinstance(statement, Delete):
+                self.rows.pop(key, None)
+                continue
+            row = self.rows.setdefault(key, dict(statement.key))
+            for name, value in statement.values.items():
+                is_json = self.view.columns[name] == "jsonb" and value is not None
+                row[name] = json.loads(value) if is_json else value
+
+    def answer(self, *params: Any) -> list[Row]:
+        tenant = params[0]
+        if len(params) == 2:
+            row = self.rows.get((tenant, params[1]))
+            return [row] if row else []
+        *filters, created_at, id, limit = params[1:]
+        rows = [row for (owner, _), row in self.rows.items() if owner == tenant]
+        rows = [row for row in rows if (row["created_at"], row[self.id]) < (created_at, id)]
+        if filters:
+            status, key_id = filters[0], filters[2]
+            rows = [row for row in rows if status in (None, row["status"])]
+            rows = [row for row in rows if key_id in (None, row["key_id"])]
+        rows.sort(key=lambda row: (row["created_at"], row[self.id]), reverse=True)
+        return rows[:limit]
+
+
+class FakeLive:
+    """The live hub's part: whoever waits lets the worker run first."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.is_full = False
+
+    async def subscribe(self, tenant: str, wants: Any) -> "FakeLive":
+        if self.is_full:
+            raise TooManyListeners("full")
+        return self
+
+    async def __aenter__(self) -> "FakeLive":
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    ended = ""
+
+    async def batch(self, timeout: float) -> list[str]:
+        if not self._world.has_worker:
+            self.ended = "nobody works here"
+            return []
+        await self._world.work()
+        return ["an end"]
+
+
+class World:
+    """`async with World() as world:` then `world.client`, `world.headers`."""
+
+    def __init__(self) -> None:
+        self.keys, self.jobs = Table(FHE_KEYS, "key_id"), Table(FHE_JOBS, "job_id")
+        self.harness = Harness(ROUTES, apply=self._apply)
+        self.objects = Objects("memory:///")
+        self.harness.services.objects = self.objects
+        self.live = FakeLive(self)
+        self.harness.services.live = self.live
+        self.harness.reads.when("FROM fhe_keys", self.keys.answer)
+        self.harness.reads.when("FROM fhe_jobs", self.jobs.answer)
+        self.headers = self.harness.key()
+        self.has_worker = True
+        self._cache = ContextCache(10**9)
+        self._done = 0
+
+    async def __aenter__(self) -> "World":
+        await self.harness.__aenter__()
+        self.client = self.harness.client
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.harness.__aexit__()
+
+    async def _apply(self, recorded: Sequence[Recorded]) -> None:
+        for item in recorded:
+            self.keys.apply(item)
+            self.jobs.apply(item)
+
+    async def stored(self) -> list[str]:
+        """Every object in the store."""
+        return sorted(await self.objects.names("fhe"))
+
+    async def work(self) -> None:
+        """Do every job that was submitted and not yet done, with the real engine."""
+        recorded = list(self.harness.bus.events)
+        for item in recorded[self._done :]:
+            self._done += 1
+            if isinstance(item.event, JobSubmitted):
+                await self._report(item, await self._outcome(item.event))
+
+    async def _report(self, item: Recorded, outcome: Any) -> None:
+        await self.harness.bus.send(
+            CommandRequest(
+                tenant=item.envelope.tenant,
+                stream_id=item.envelope.stream_id,
+                command=outcome,
+                actor=SYSTEM,
+                command_id=new_id("cmd"),
+            )
+        )
+
+    async def _outcome(self, job: JobSubmitted) -> RecordJobResult | RecordJobFailure:
+        kinds = tuple(operand.kind for operand in job.operands)
+        name = "+".join(part.object for part in job.key_parts)
+        work = Work(job.job_id, job.operation, job.params_id, name, kinds, 60)
+        operands = [await self._read(operand) for operand in job.operands]
+        try:
+            context = jobs.context_for(work, self._cache)
+            if context is None:
+                assert needs_key(work)
+                parts = [await self._read(part) for part in job.key_parts]
+                context = jobs.learn_key(work, parts, self._cache)
+            result, data = jobs.compute(work, context, operands)
+        except JobRefused as error:
+            return RecordJobFailure(error.reason, error.message)
+        digest = sha256(data).hexdigest()
+        object = f"fhe/results/{job.job_id}/{digest}"
+        await self.objects.put(object, data)
+        operand = Operand("cipher", object, digest, len(data), result.level, result.scale)
+        return RecordJobResult(operand, cpu_us=3_300, tries=1)
+
+    async def _read(self, stored: Any) -> bytes:
+        return await self.objects.get(stored.object, size=stored.size_bytes, digest=stored.sha256)
+
+
+def b64(data: bytes) -> str:
+    """Base64 as JSON carries it."""
+    return base64.b64encode(data).decode()
