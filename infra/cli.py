@@ -12,18 +12,12 @@ from typing import Annotated
 
 import typer
 
-from api.cli import register as register_credential_commands
-from streams.cli import register as register_log_commands
-
 app = typer.Typer(
     name="weir",
     help="The control plane for AI agents, on a log.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-register_log_commands(app)
-register_credential_commands(app)
-
 Data = Annotated[Path, typer.Option("--data", help="Folder that holds everything the stack keeps.")]
 
 
@@ -78,6 +72,17 @@ def doctor() -> None:
     raise typer.Exit(show(examine()))
 
 
+def compose() -> typer.Typer:
+    """The whole command line: the commands here and those that other packages bring.
+
+    Raises ImportError when the installation lacks something.
+    """
+    from streams.cli import register as register_log_commands
+
+    register_log_commands(app)
+    return app
+
+
 def one_line(error: BaseException) -> str:
     """What went wrong, for a person: the error's own text on one line, or its kind."""
     text = " ".join(str(error).split())
@@ -90,7 +95,9 @@ def main() -> None:
     `WEIR_DEBUG=1` adds the traceback, for those who repair Weir itself.
     """
     try:
-        code = app(sys.argv[1:] or ["--help"], prog_name="weir", standalone_mode=False)
+        # What is broken elsewhere must not keep the doctor from saying so.
+        commands = app if sys.argv[1:2] == ["doctor"] else compose()
+        code = commands(sys.argv[1:] or ["--help"], prog_name="weir", standalone_mode=False)
     except typer.TyperException as error:
         message = " ".join(error.format_message().split())
         print(f"weir: {message} (see weir --help)", file=sys.stderr)

@@ -26,7 +26,11 @@ MINIMUM_SECRET_BYTES = 32
 
 
 class ConfigError(Exception):
-    """The environment cannot be turned into settings; the message is one line for a person."""
+    """The environment cannot be turned into settings; one line, or each problem by itself."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 def _text(value: str) -> str:
@@ -314,5 +318,5 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             shown = "" if variable.secret else f" {text[:80]!r}"
             problems.append(f"{variable.name}{shown} is malformed: {error}")
     if problems:
-        raise ConfigError("; ".join(problems))
+        raise ConfigError(problems)
     return Settings(**values)

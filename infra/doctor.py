@@ -244,7 +244,7 @@ def check_settings(environ: Mapping[str, str]) -> list[Finding]:
     except ConfigError as error:
         return [
             finding
-            for problem in str(error).split("; ")
+            for problem in error.problems
             for finding in fail("environment", problem, "set it, see the README")
         ]
     return [

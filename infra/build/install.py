@@ -103,7 +103,8 @@ def _run(command: list[str]) -> None:
 
 
 def _say(message: str) -> None:
-    print(f"weir: {message}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"weir: {message}\n")
+    sys.stderr.flush()
 
 
 def main() -> None:

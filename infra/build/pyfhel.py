@@ -110,6 +110,6 @@ def _environment(tools: Path) -> dict[str, str]:
 
 if __name__ == "__main__":
     try:
-        print(ensure_wheel())
+        sys.stdout.write(f"{ensure_wheel()}\n")
     except BuildError as error:
         sys.exit(f"weir: {error}")

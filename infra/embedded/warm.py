@@ -12,8 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import TopicPartition
 
 from infra.embedded.cache import cache_folder, exclusive
 from infra.embedded.data_folder import DataFolder
@@ -21,8 +20,10 @@ from infra.embedded.kafka import KafkaBroker, archive_path
 from infra.embedded.part import Launch, PartFailed
 from infra.embedded.ports import LOOPBACK
 from infra.embedded.supervisor import Supervised
+from infra.kafka import Record, Transactions, consumer, create_topics, stop_consumer
 
-TRAINING_TOPIC = "training"
+TRAINING_TOPIC = "events"
+TRAINING_PARTITIONS = 4
 # Writing the archive happens after the broker's own end and takes a processor for a while.
 ARCHIVE_SECONDS = 300.0
 
@@ -77,37 +78,30 @@ def _record(path: Path) -> None:
 
 async def _exercise(bootstrap: str) -> None:
     """Do what the stack will do, so that the archive holds what that needs."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    await admin.create_topics([NewTopic(TRAINING_TOPIC, 4, 1)])
-    await admin.close()
-    producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, transactional_id="training", compression_type="lz4"
-    )
-    await producer.start()
+    await create_topics(bootstrap, TRAINING_PARTITIONS)
+    transactions = Transactions(bootstrap, "training")
+    await transactions.fence()
     for _ in range(20):
-        async with producer.transaction():
+        async with transactions.txn() as txn:
             for number in range(20):
-                await producer.send(TRAINING_TOPIC, b"x" * 300, partition=number % 4)
-    await producer.stop()
-    consumer = AIOKafkaConsumer(
-        TRAINING_TOPIC,
-        bootstrap_servers=bootstrap,
-        group_id="training",
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-    )
-    await consumer.start()
+                partition = number % TRAINING_PARTITIONS
+                await txn.send(TRAINING_TOPIC, Record(b"k", b"x" * 300, [], partition))
+    await transactions.stop()
+    reader = consumer(bootstrap, "training", group_id="training")
+    await reader.start()
+    assigned = [TopicPartition(TRAINING_TOPIC, number) for number in range(TRAINING_PARTITIONS)]
+    reader.assign(assigned)
+    await reader.seek_to_beginning(*assigned)
     seen = 0
     while seen < 400:
-        seen += sum(map(len, (await consumer.getmany(timeout_ms=1000)).values()))
-    await consumer.commit()
-    await consumer.stop()
+        seen += sum(map(len, (await reader.getmany(timeout_ms=1000)).values()))
+    await reader.commit()
+    await stop_consumer(reader)
 
 
 if __name__ == "__main__":
     if not archive_path().exists():
-        print("weir: recording a start-up archive for Kafka, once on this machine", file=sys.stderr)
+        sys.stderr.write("weir: recording a start-up archive for Kafka, once on this machine\n")
     try:
         ensure_archive()
     except PartFailed as error:
