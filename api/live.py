@@ -88,8 +88,9 @@ class LiveHub:
             subscription.end(reason)
 
     def revoke(self, credential: str) -> None:
-        """End the listeners that came with this key or session."""
-        for subscription in [item for item in self._open if item.credential == credential]:
+        """End the listeners that came with this key or session, or with any of this user's."""
+        named = [item for item in self._open if credential in (item.credential, item.holder)]
+        for subscription in named:
             subscription.end("credential revoked")
 
     def partition_of(self, key: str, topic: str = "events") -> TopicPartition:
@@ -104,10 +105,12 @@ class LiveHub:
         wants: Wants = everything,
         after: str | None = None,
         credential: str = "",
+        holder: str = "",
         key: str = "",
     ) -> Subscription:
         """Listen to a tenant's records from now on, or from behind the position `after`.
 
+        credential: the id of the key or session that asks; holder: of the user or agent behind it.
         key: the records' key when it isn't the tenant (a sub-tenant's root). Raises BadPosition,
         TooManyListeners, and LogUnavailable when a position can't be looked up.
         """
@@ -116,7 +119,9 @@ class LiveHub:
             raise TooManyListeners(f"{mine} streams of this tenant are open")
         partition = self.partition_of(key or tenant, topic)
         offset = _offset(after, partition) if after else None
-        subscription = Subscription(self, tenant, partition, wants, credential)
+        subscription = Subscription(
+            self, tenant, partition, wants, credential=credential, holder=holder
+        )
         self._open.add(subscription)
         self._per_tenant[tenant] = mine + 1
         try:

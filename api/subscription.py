@@ -105,13 +105,21 @@ class Subscription:
     """One listener. Use as an async context manager; read with `batch` from one task only.
 
     ended: why it is over ("" while it isn't). credential: the id of the key or session behind it,
-    see `LiveHub.revoke`.
+    holder: of the user or agent whose it is, see `LiveHub.revoke`.
     """
 
     def __init__(
-        self, tail: Tail, tenant: str, partition: TopicPartition, wants: Wants, credential: str
+        self,
+        tail: Tail,
+        tenant: str,
+        partition: TopicPartition,
+        wants: Wants,
+        *,
+        credential: str = "",
+        holder: str = "",
     ) -> None:
-        self.tenant, self.partition, self.credential = tenant, partition, credential
+        self.tenant, self.partition = tenant, partition
+        self.credential, self.holder = credential, holder
         self.ended = ""
         self._tail, self._wants = tail, wants
         self._queue: deque[LiveEvent | Resync] = deque()

@@ -259,6 +259,14 @@ async def test_a_revoked_credential_ends_its_listeners_only() -> None:
         assert hub.listeners == 1
 
 
+async def test_all_listeners_of_a_user_end_when_all_sessions_do() -> None:
+    async with running(FakeLog()) as hub:
+        one = await hub.subscribe("ten_a", credential="ses_1", holder="usr_1")
+        two = await hub.subscribe("ten_a", credential="ses_2", holder="usr_2")
+        hub.revoke("usr_1")
+        assert (one.ended, two.ended) == ("credential revoked", "")
+
+
 async def test_listeners_are_limited_per_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "LISTENERS_PER_TENANT_MAX", 2)
     log = FakeLog()
