@@ -119,6 +119,22 @@ def _service(problem: Problem, request_id: str) -> dict[str, Any]:
     return {"detail": [{"loc": place, "msg": problem.message, "type": problem.code}]}
 
 
+# A Schema Registry's error codes by our own; of others it is the status.
+_REGISTRY_CODES = {
+    "subject_not_found": 40401,
+    "version_not_found": 40402,
+    "schema_not_found": 40403,
+    "invalid_schema": 42201,
+    "invalid_version": 42202,
+    "read_only": 42205,
+}
+
+
+def _registry(problem: Problem, request_id: str) -> dict[str, Any]:
+    code = _REGISTRY_CODES.get(problem.code, problem.status)
+    return {"error_code": code, "message": problem.text}
+
+
 def _outcome(problem: Problem) -> dict[str, Any]:
     # The dialects without room for details still have to tell what a client acts on.
     kept = ("command_id", "incident_id")
@@ -218,7 +234,14 @@ SERVICE = Dialect(
     refused=422,
     reused=422,
 )
-DIALECTS = (OBSERVE, ENTERPRISE, WAITROOM, FHE, SERVICE)
+REGISTRY = Dialect(
+    "registry",
+    _registry,
+    _object(("error_code", "message"), error_code=_INTEGER, message=_STRING),
+    malformed=400,
+    invalid=422,
+)
+DIALECTS = (OBSERVE, ENTERPRISE, WAITROOM, FHE, SERVICE, REGISTRY)
 
 _OBSERVE_GROUPS = frozenset({"observe", "observability", "evaluations", "prompts"})
 _FHE_GROUPS = frozenset(
@@ -235,6 +258,8 @@ def dialect_of(path: str) -> Dialect:
         return WAITROOM
     if first == "waxell":
         return ENTERPRISE
+    if first == "schema-registry":
+        return REGISTRY
     if first == "api" and second == "v1" and len(parts) > 2:
         group = parts[2]
         if group in _OBSERVE_GROUPS:
