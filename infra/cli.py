@@ -77,9 +77,11 @@ def compose() -> typer.Typer:
 
     Raises ImportError when the installation lacks something.
     """
+    from api.cli import register as register_credential_commands
     from streams.cli import register as register_log_commands
 
     register_log_commands(app)
+    register_credential_commands(app)
     return app
 
 
