@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from api.approvals import ROUTES as APPROVALS
 from api.auth import Authenticator
 from api.cors import Cors
 from api.dispatch import Dispatcher, Observer
@@ -16,6 +17,7 @@ from api.services import Services
 
 ROUTES: list[Route] = [
     *FHE,
+    *APPROVALS,
     *IDENTITY,
     *OBSERVABILITY,
     *PLATFORM,

@@ -78,9 +78,11 @@ def decide(command: CheckInCommand, check_in: CheckIn, context: Context) -> Sequ
 def _create(command: CreateCheckIn, check_in: CheckIn, context: Context) -> Sequence[Emitted]:
     room: Room = context.state(ROOM, command.room_id)
     agent: Agent = context.state(AGENT, command.agent_id)
+    if room.policies is None:
+        raise RoomNotFound("no such room")
     if context.actor.kind != "agent" or context.actor.id != command.agent_id or not agent.active:
         raise ActorForbidden("only a registered agent checks in, for itself")
-    if room.policies is None or not agent.sees(command.room_id):
+    if not agent.sees(command.room_id):
         raise RoomNotFound("no such room")
     if check_in.status != "absent":
         if _repeats(command, check_in):

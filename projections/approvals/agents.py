@@ -50,7 +50,7 @@ AGENTS = View(
         "updated_at": "bigint",
     },
     key=("tenant", "id"),
-    indexes=("(key_prefix)",),
+    indexes=("(key_prefix)", "(tenant, registered_at, id)"),
     reduce=reduce,
 )
 
@@ -60,8 +60,9 @@ SELECT id, name, description, platform, room_scopes, key_prefix, active, registe
 FROM {AGENTS.table}
 """
 BY_ID = f"{_SELECT} WHERE tenant = %s AND id = %s"
-# Parameters: tenant, the id after which to go on ('' for the first page) twice, the limit.
-PAGE = f"{_SELECT} WHERE tenant = %s AND (%s = '' OR id < %s) ORDER BY id DESC LIMIT %s"
+# Parameters: tenant, then registered_at and id of the last row seen, then the limit.
+PAGE = f"""{_SELECT} WHERE tenant = %s AND (registered_at, id) < (%s, %s)
+ORDER BY registered_at DESC, id DESC LIMIT %s"""
 # For authentication, across tenants. Two keys may share a prefix; the caller compares the hashes.
 BY_KEY_PREFIX = f"""
 SELECT tenant, id, name, key_hash, room_scopes, active

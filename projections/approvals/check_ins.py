@@ -92,7 +92,7 @@ CHECK_INS = View(
         "updated_at": "bigint",
     },
     key=("tenant", "id"),
-    indexes=("(tenant, room_id, status, id)",),
+    indexes=("(tenant, room_id, status, created_at, id)",),
     reduce=reduce,
 )
 
@@ -108,20 +108,18 @@ OWNERS = f"SELECT room_id, agent_id FROM {CHECK_INS.table} WHERE tenant = %s AND
 
 
 def page(
-    tenant: str, room_id: str, filters: dict[str, str], after: str, limit: int
+    tenant: str, room_id: str, filters: dict[str, str], after: tuple[int, str], limit: int
 ) -> tuple[str, list[Any]]:
     """SQL and parameters of a room's check-ins, newest first.
 
     filters: of the columns status, risk_level, urgency and agent_id, the values asked for. after:
-    the id after which to go on, empty for the first page.
+    created_at and id of the last row seen.
     """
     where, parameters = ["tenant = %s", "room_id = %s"], [tenant, room_id]
     for column in ("status", "risk_level", "urgency", "agent_id"):
         if column in filters:
             where.append(f"{column} = %s")
             parameters.append(filters[column])
-    if after:
-        where.append("id < %s")
-        parameters.append(after)
-    sql = f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT %s"
-    return sql, [*parameters, limit]
+    sql = f"""{_SELECT} WHERE {" AND ".join(where)} AND (created_at, id) < (%s, %s)
+ORDER BY created_at DESC, id DESC LIMIT %s"""
+    return sql, [*parameters, *after, limit]

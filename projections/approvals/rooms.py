@@ -50,7 +50,7 @@ ROOMS = View(
         "updated_at": "bigint",
     },
     key=("tenant", "id"),
-    indexes=("unique (tenant, slug)",),
+    indexes=("unique (tenant, slug)", "(tenant, created_at, id)"),
     reduce=reduce,
 )
 
@@ -61,8 +61,10 @@ FROM {ROOMS.table}
 # Parameters: tenant, then the slug or the id. No slug can look like an id: ids hold an underscore.
 BY_SLUG = f"{_SELECT} WHERE tenant = %s AND slug = %s"
 BY_ID = f"{_SELECT} WHERE tenant = %s AND id = %s"
-# Parameters: tenant, the id after which to go on ('' for the first page) twice, the limit.
-PAGE = f"{_SELECT} WHERE tenant = %s AND (%s = '' OR id < %s) ORDER BY id DESC LIMIT %s"
+# Parameters: tenant, then created_at and id of the last row seen, then the limit.
+PAGE = f"""{_SELECT} WHERE tenant = %s AND (created_at, id) < (%s, %s)
+ORDER BY created_at DESC, id DESC LIMIT %s"""
 # The same of the rooms that a key is scoped to; their ids (text[]) follow the tenant.
 PAGE_OF_SCOPES = f"""{_SELECT}
-WHERE tenant = %s AND id = ANY(%s) AND (%s = '' OR id < %s) ORDER BY id DESC LIMIT %s"""
+WHERE tenant = %s AND id = ANY(%s) AND (created_at, id) < (%s, %s)
+ORDER BY created_at DESC, id DESC LIMIT %s"""

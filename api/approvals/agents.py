@@ -1,0 +1,170 @@
+"""Agents: `/v1/agents`. An agent's key is shown once, when it is made."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from api.approvals.envelopes import PageQuery, after, cursor_of
+from api.approvals.visible import room_id_of
+from api.credentials import AGENT_KEY_PREFIX, lookup_prefix
+from api.problems import Problem, not_found
+from api.routing import Call, answer_of, data, page
+from commands.approvals.agent import AgentAnswered, DeactivateAgent, RegisterAgent
+from infra.clock import iso
+from infra.ids import secret_hash
+from projections.approvals import agents, trust_scores
+from schemas.types import Text
+
+
+class RegisterBody(Struct, frozen=True):
+    """A new agent. `room_scopes` are ids (or slugs) of the rooms its key reaches; none is all."""
+
+    name: Annotated[Text, Meta(min_length=1, max_length=200)]
+    description: Annotated[Text, Meta(max_length=2000)] | None = None
+    platform: Annotated[Text, Meta(max_length=100)] | None = None
+    room_scopes: Annotated[list[Text], Meta(max_length=100)] | None = None
+
+
+class AgentItem(Struct, frozen=True):
+    """An agent as clients see it; `key_prefix` is the beginning of its key."""
+
+    id: str
+    name: str
+    description: str
+    platform: str
+    room_scopes: list[str]
+    key_prefix: str
+    is_active: bool
+    claimed: bool
+    created_by: str
+    created_at: str
+    updated_at: str
+
+
+class RegisteredAgent(Struct, frozen=True):
+    """A new agent and its key, which is shown here and never again."""
+
+    agent: AgentItem
+    api_key: str
+    key_prefix: str
+
+
+class TrustItem(Struct, frozen=True):
+    """How far an agent is trusted in one room, 0 to 100, and what moved it."""
+
+    room_id: str
+    score: float
+    total_check_ins: int
+    approved_count: int
+    modified_count: int
+    rejected_count: int
+    expired_count: int
+    updated_at: str
+
+
+async def register_agent(call: Call[RegisterBody, None]) -> Any:
+    """Register an agent and make its key."""
+    # The key follows from the command's id: a repeat of the request shows the same one without
+    # anybody having kept it.
+    secret = call.services.signer.secret(AGENT_KEY_PREFIX, call.command_id)
+    body = call.body
+    command = RegisterAgent(
+        name=body.name,
+        key_prefix=lookup_prefix(secret),
+        key_hash=secret_hash(secret),
+        description=body.description or "",
+        platform=body.platform or "",
+        room_scopes=await _scopes(call, body.room_scopes or []),
+    )
+    reply = await call.send("agt_" + call.command_id.removeprefix("cmd_"), command)
+    call.headers["cache-control"] = "no-store"
+    agent = _answered(answer_of(reply, AgentAnswered))
+    return data(RegisteredAgent(agent, secret, agent.key_prefix))
+
+
+async def _scopes(call: Call[Any, Any], named: list[str]) -> list[str]:
+    found: list[str] = []
+    for index, room in enumerate(named):
+        try:
+            room_id = await room_id_of(call, room)
+        except Problem as problem:
+            place = f"room_scopes[{index}]"
+            raise Problem(400, "validation_error", problem.message, field=place) from None
+        if room_id not in found:
+            found.append(room_id)
+    return found
+
+
+async def get_me(call: Call[None, None]) -> Any:
+    """The agent whose key this is."""
+    return data(await _agent(call, call.actor.id))
+
+
+async def list_agents(call: Call[None, PageQuery]) -> Any:
+    """The tenant's agents, deactivated ones too, newest first."""
+    query = call.query
+    found = await call.services.reads.all(
+        agents.PAGE, call.tenant, *after(query.cursor), query.limit + 1
+    )
+    more = len(found) > query.limit
+    found = found[: query.limit]
+    cursor = cursor_of(found[-1]["registered_at"], found[-1]["id"]) if more else None
+    return page([_item(row) for row in found], cursor, more)
+
+
+async def get_agent(call: Call[None, None]) -> Any:
+    """One agent."""
+    return data(await _agent(call, call.path["agent"]))
+
+
+async def deactivate_agent(call: Call[None, None]) -> Any:
+    """Stop an agent's key, everywhere and for good."""
+    reply = await call.send(call.path["agent"], DeactivateAgent())
+    return data(_answered(answer_of(reply, AgentAnswered)))
+
+
+async def get_trust(call: Call[None, None]) -> Any:
+    """An agent's trust in each room where a decision has moved it."""
+    agent = await _agent(call, call.path["agent"])
+    rows = await call.services.reads.all(trust_scores.OF_AGENT, call.tenant, agent.id)
+    return data([_trust(row) for row in rows])
+
+
+async def _agent(call: Call[Any, Any], agent_id: str) -> AgentItem:
+    row = await call.services.reads.one(agents.BY_ID, call.tenant, agent_id)
+    if row is None:
+        not_found("No such agent")
+    return _item(row)
+
+
+def _answered(agent: AgentAnswered) -> AgentItem:
+    return _item(msgspec.to_builtins(agent))
+
+
+def _item(agent: Any) -> AgentItem:
+    return AgentItem(
+        id=agent["id"],
+        name=agent["name"],
+        description=agent["description"],
+        platform=agent["platform"],
+        room_scopes=agent["room_scopes"],
+        key_prefix=agent["key_prefix"],
+        is_active=agent["active"],
+        claimed=True,
+        created_by=agent["registered_by"],
+        created_at=iso(agent["registered_at"]),
+        updated_at=iso(agent["updated_at"]),
+    )
+
+
+def _trust(row: Any) -> TrustItem:
+    names = ("approved_count", "modified_count", "rejected_count", "expired_count")
+    counts = {name: row[name] for name in names}
+    return TrustItem(
+        room_id=row["room_id"],
+        score=row["score"],
+        total_check_ins=sum(counts.values()),
+        **counts,
+        updated_at=iso(row["updated_at"]),
+    )

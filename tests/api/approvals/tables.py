@@ -1,0 +1,111 @@
+"""The approvals views in memory: the real reducers, and the meaning of each query in Python."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from projections.approvals import VIEWS, agents, check_ins, rooms, trust_scores
+from projections.runner import fold, reduce_all
+from projections.statements import Delete, Put, Set
+from streams.deciding import Recorded
+from tests.api.memory import MemoryReads
+
+Row = dict[str, Any]
+
+
+class Tables:
+    """Rows by view name and key, brought up to date by `apply`, asked by the views' own SQL."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[tuple[Any, ...], Row]] = {view.name: {} for view in VIEWS}
+
+    async def apply(self, recorded: Sequence[Recorded]) -> None:
+        """Fold new events in, as the decider loop does."""
+        events = [(item.envelope, item.event) for item in recorded]
+        for view in VIEWS:
+            table = self.rows[view.name]
+            statements = [made for _, made in reduce_all([view], events)]
+            for batch in fold(view, statements):
+                for key, statement in batch.items():
+                    match statement:
+                        case Put():
+                            base = table.get(key, dict(statement.key))
+                            table[key] = base | _loaded(view.columns, statement.values)
+                        case Set() if key in table:
+                            table[key] |= _loaded(view.columns, statement.values)
+                        case Delete():
+                            table.pop(key, None)
+
+    def answer(self, reads: MemoryReads) -> None:
+        """Make `reads` answer the queries of the approvals views from here."""
+        reads.when(rooms.BY_SLUG, self._where("rooms", "tenant", "slug"))
+        reads.when(rooms.BY_ID, self._where("rooms", "tenant", "id"))
+        reads.when(rooms.PAGE, lambda tenant, *page: self._page("rooms", tenant, page))
+        reads.when(
+            rooms.PAGE_OF_SCOPES,
+            lambda tenant, ids, *page: self._page("rooms", tenant, page, lambda r: r["id"] in ids),
+        )
+        reads.when(agents.BY_ID, self._where("agents", "tenant", "id"))
+        reads.when(
+            agents.PAGE,
+            lambda tenant, *page: self._page("agents", tenant, page, at="registered_at"),
+        )
+        reads.when(check_ins.BY_ID, self._where("check_ins", "tenant", "id"))
+        reads.when(check_ins.OWNERS, self._where("check_ins", "tenant", "id"))
+        reads.when(trust_scores.OF_AGENT, self._where("trust_scores", "tenant", "agent_id"))
+        self._answer_pending(reads)
+
+    def _answer_pending(self, reads: MemoryReads) -> None:
+        columns = ("status", "risk_level", "urgency", "agent_id")
+        for bits in range(16):
+            names = [name for index, name in enumerate(columns) if bits >> index & 1]
+            sql, _ = check_ins.page("", "", dict.fromkeys(names, ""), (0, ""), 0)
+
+            def rows(tenant: str, room_id: str, *rest: Any, names: Any = tuple(names)) -> list[Row]:
+                wanted = {"room_id": room_id, **dict(zip(names, rest, strict=False))}
+                return self._page(
+                    "check_ins",
+                    tenant,
+                    rest[len(names) :],
+                    lambda row: all(row[name] == value for name, value in wanted.items()),
+                )
+
+            reads.when(sql, rows)
+
+    def _where(self, view: str, *columns: str) -> Callable[..., list[Row]]:
+        def rows(*values: Any) -> list[Row]:
+            wanted = dict(zip(columns, values, strict=True))
+            return [
+                row
+                for row in self.rows[view].values()
+                if all(row[name] == value for name, value in wanted.items())
+            ]
+
+        return rows
+
+    def _page(
+        self,
+        view: str,
+        tenant: str,
+        page: Sequence[Any],
+        keep: Callable[[Row], bool] = lambda row: True,
+        at: str = "created_at",
+    ) -> list[Row]:
+        after_at, after_id, limit = page
+        found = [
+            row
+            for row in self.rows[view].values()
+            if row["tenant"] == tenant and (row[at], row["id"]) < (after_at, after_id) and keep(row)
+        ]
+        return sorted(found, key=lambda row: (row[at], row["id"]), reverse=True)[:limit]
+
+
+def _loaded(columns: Any, values: Any) -> Row:
+    """Values as the database hands them back: jsonb decoded."""
+    return {
+        name: msgspec.json.decode(value)
+        if columns[name] == "jsonb" and value is not None
+        else value
+        for name, value in values.items()
+    }
