@@ -67,7 +67,7 @@ FHE_JOBS = View(
         "deadline": "bigint",
         "finished_at": "bigint",
         "result": "jsonb",
-        "error_bound": "double precision",
+        "error_bound": "float8",
         "cpu_us": "bigint",
         "reason": "text",
         "message": "text",
