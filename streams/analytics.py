@@ -29,7 +29,7 @@ from infra.clickhouse import (
     ClickHouse,
     RowsRefused,
 )
-from infra.kafka import Log, LogUnavailable, Record, bounds, consumer
+from infra.kafka import Log, LogUnavailable, Record, bounds, consumer, stop_consumer
 from infra.leases import Leases
 from projections.clickhouse import Batch, ClickHouseView
 from schemas.codec import Codec
@@ -162,7 +162,7 @@ class AnalyticsLoop:
         finally:
             self._consumer = None
             self._clickhouse.follow(())
-            await reader.stop()
+            await stop_consumer(reader)
 
     async def _seek(self, reader: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
         """Start each partition at what its slowest table lacks. Raises LogTruncated."""

@@ -85,16 +85,12 @@ _FIELDS = """id, run_id, model, task, tokens_in, tokens_out, total_tokens, cost,
 
 
 def page(selection: Selection, sort: Sort, limit: int, offset: int) -> Query:
-    """One page. Calls that the sort leaves equal come in the order of the log, newest first."""
+    """One page. Calls that the sort leaves equal come newest first, those of one report last first:
+    an order that doesn't depend on when which report arrived at the log."""
     where, params = selection.where()
-    column = sort.lstrip("-")
-    ascending = column == sort
-    order = f"{column} ASC" if ascending else f"{column} DESC"
-    tie = "_partition, _offset, _index"
-    if column != "created_at":
-        tie = f"created_at DESC, {tie}"
-    elif not ascending:
-        tie = "_partition, _offset DESC, _index DESC"
+    order = sort.lstrip("-") + (" DESC" if sort.startswith("-") else " ASC")
+    turn = "ASC" if sort == "created_at" else "DESC"
+    tie = f"created_at {turn}, run_id {turn}, _index {turn}, id {turn}"
     sql = (
         f"SELECT {_FIELDS},"
         f" substringUTF8(prompt_preview, 1, {PREVIEW_CHARACTERS}) AS prompt_preview,"

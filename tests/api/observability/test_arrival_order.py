@@ -1,0 +1,86 @@
+"""Whatever order a run's reports arrive in, and however often each, the answers are the same."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra.ids import new_id
+from infra.kafka import Record
+from tests.api.observability.world import World, world
+
+REPORTS = 7  # records that `report` makes
+arrivals = st.lists(st.integers(0, REPORTS - 1), max_size=2 * REPORTS).flatmap(
+    lambda extra: st.permutations([*range(REPORTS), *extra])
+)
+
+
+async def report(world: World, tenant: str) -> tuple[list[Record], dict[str, str]]:
+    """Report two runs under a new tenant; the records, and the names of the runs by their ids."""
+    world.key = world.app.key(tenant)
+    world.app.log.records.clear()
+    one, two = await world.start("a", "w"), await world.start("b")
+    await world.calls(one, {"id": "x", "cost": 0.1}, {"id": "y", "cost": 0.2, "model": "claude"})
+    await world.calls(two, {"id": "x", "cost": 0.7}, {"id": "z", "cost": 1e-12})
+    await world.report(f"{one}/complete/", {"status": "error"})
+    await world.report(f"{two}/complete/", {"steps": [{"step_name": "s", "id": "s1"}]})
+    records = list(world.records)
+    assert len(records) == REPORTS
+    return records, {one: "one", two: "two"}
+
+
+async def answers(world: World, tenant: str, names: dict[str, str]) -> Any:
+    """Everything that can be asked, with the runs' ids replaced by their names."""
+    headers = world.app.human(tenant, cookie=True)
+    found = [
+        await world.read(path, headers)
+        for path in (
+            "llm-calls/?sort=created_at",
+            "llm-calls/?agent=a&sort=-cost",
+            "llm-calls/?search=claude",
+            "llm-calls/models/",
+            "analytics/models/",
+        )
+    ]
+    found.append(
+        await world.clickhouse.query(
+            "SELECT run_id, agent_name, status,"
+            " (SELECT count() FROM steps_v1 WHERE tenant = {t:String}) AS steps"
+            " FROM run_starts_v1 JOIN run_completions_v1 USING (tenant, run_id)"
+            " WHERE tenant = {t:String} ORDER BY agent_name",
+            {"t": tenant},
+        )
+    )
+    text = json.dumps(found)
+    for run_id, name in names.items():
+        text = text.replace(run_id, name)
+    return json.loads(text)
+
+
+def test_answers_do_not_depend_on_the_order_or_number_of_arrivals(tmp_path: Path) -> None:
+    with asyncio.Runner() as runner:
+        made = world(tmp_path)
+        here = runner.run(made.__aenter__())
+
+        async def arrive(order: list[int]) -> Any:
+            tenant = new_id("ten")
+            records, names = await report(here, tenant)
+            for index in order:
+                await here.fold([records[index]])
+            return await answers(here, tenant, names)
+
+        expected = runner.run(arrive(list(range(REPORTS))))
+        assert expected[0]["count"] == 4
+
+        @settings(max_examples=20, deadline=None, print_blob=True)
+        @given(arrivals)
+        def check(order: list[int]) -> None:
+            assert runner.run(arrive(order)) == expected
+
+        try:
+            check()
+        finally:
+            runner.run(made.__aexit__(None, None, None))
