@@ -12,7 +12,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from infra.bootstrap import Provision, prepare, read_credentials, write_credentials
+from infra.bootstrap import Credentials, Provision, prepare, read_credentials, write_credentials
 from infra.embedded.jars import ensure_jars, read_lock
 from infra.embedded.stack import DEFAULT_ROLES, Stack
 
@@ -80,18 +80,19 @@ def warn(message: str) -> None:
     print(f"weir: {message}", file=sys.stderr, flush=True)
 
 
-def up(
+@contextlib.contextmanager
+def started(
     data: Path,
     port: int | None,
     provision: Provision,
     roles: Sequence[Sequence[str]] = DEFAULT_ROLES,
-) -> None:
-    """Run the stack on `data` until SIGTERM or Ctrl-C, then stop it cleanly.
+) -> Iterator[tuple[Stack, Credentials]]:
+    """The whole stack on `data`, with its first tenant, while the block runs; progress is shown.
 
-    Prints one line on standard output when everything serves. Raises DataFolderError, JarError,
-    PartFailed, ConfigError or BootstrapError with one line for a person when it cannot start.
+    Raises DataFolderError, JarError, PartFailed, ConfigError or BootstrapError with one line for a
+    person when it cannot start; nothing is left running then.
     """
-    with contextlib.suppress(Stopped), stopping_on_signals(), contextlib.ExitStack() as running:
+    with contextlib.ExitStack() as running:
         with Progress() as progress:
             _fetch_jars(progress)
 
@@ -114,8 +115,27 @@ def up(
             path = stack.folder.credentials
             credentials = asyncio.run(provision(stack.settings, read_credentials(path)))
             write_credentials(path, credentials)
+        yield stack, credentials
+
+
+def up(
+    data: Path,
+    port: int | None,
+    provision: Provision,
+    roles: Sequence[Sequence[str]] = DEFAULT_ROLES,
+) -> None:
+    """Run the stack on `data` until SIGTERM or Ctrl-C, then stop it cleanly.
+
+    Prints one line on standard output when everything serves. Raises as `started` does.
+    """
+    with (
+        contextlib.suppress(Stopped),
+        stopping_on_signals(),
+        started(data, port, provision, roles) as (stack, credentials),
+    ):
         print(
-            f"Weir is ready on {credentials.url} with its keys in {path} (Ctrl-C stops it)",
+            f"Weir is ready on {credentials.url} with its keys in {stack.folder.credentials} "
+            "(Ctrl-C stops it)",
             flush=True,
         )
         threading.Event().wait()

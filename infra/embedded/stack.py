@@ -192,11 +192,12 @@ class Stack:
             log = self.folder.logs / f"{part.name}.log"
             supervised = Supervised(part, log, environment or plain, self._warn)
             self._parts[part.name] = supervised
-            self._report(f"starting {part.name}")
             supervised.start()
-        for part in parts:
-            self._parts[part.name].wait_ready()
-            self._report(f"{part.name} is ready")
+        names = [part.name for part in parts]
+        while names:
+            self._report(f"starting {', '.join(names)}")
+            self._parts[names[0]].wait_ready()
+            self._report(f"{names.pop(0)} is ready")
 
     def settings_for(self, identity: Identity) -> Settings:
         """The settings that follow from a data folder's identity and this process's environment."""
