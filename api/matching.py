@@ -75,23 +75,16 @@ class RouteTable:
         fixed = self._fixed.get(raw_path)
         if fixed is not None and wanted in fixed:
             return fixed[wanted]
-        try:
-            segments = [unquote_to_bytes(part).decode() for part in raw_path.split(b"/")]
-        except UnicodeDecodeError:
+        segments = _decoded(raw_path)
+        if segments is None:
             return _MISSING
-        if segments[0] or any(_unfit(segment) for segment in segments):
-            return _MISSING
-        segments = segments[1:]
-        if segments and segments[-1] == "":
-            segments.pop()
-        found: list[tuple[_Node, list[str]]] = []
-        _walk(self._root, segments, 0, [], found)
+        values: list[str] = []
+        node = _find(self._root, segments, 0, values, wanted)
+        if node is not None:
+            names = node.names[wanted]
+            return Match(node.methods[wanted], dict(zip(names, values, strict=True)), ())
         allowed: set[str] = set()
-        for node, values in found:
-            if wanted in node.methods:
-                parameters = dict(zip(node.names[wanted], values, strict=True))
-                return Match(node.methods[wanted], parameters, ())
-            allowed.update(node.methods)
+        _collect(self._root, segments, 0, allowed)
         if "GET" in allowed:
             allowed.add("HEAD")
         return Match(None, {}, (*sorted(allowed), "OPTIONS")) if allowed else _MISSING
@@ -101,25 +94,58 @@ def _segments(path: str) -> list[str]:
     return [part for part in path.strip("/").split("/") if part]
 
 
-def _unfit(segment: str) -> bool:
+def _decoded(raw_path: bytes) -> list[str] | None:
+    """The path's segments, percent-decoded each by itself; None for what can be no path of ours."""
+    if not raw_path.startswith(b"/"):
+        return None
+    try:
+        if b"%" in raw_path:
+            # Only after the split: an encoded slash belongs to a name.
+            segments = [unquote_to_bytes(part).decode() for part in raw_path.split(b"/")]
+        else:
+            segments = raw_path.decode().split("/")
+    except UnicodeDecodeError:
+        return None
     # Postgres text holds no NUL, so no name of ours does either.
-    return "\0" in segment or len(segment) > _MAX_SEGMENT
+    if b"%00" in raw_path or b"\0" in raw_path:
+        return None
+    if len(raw_path) > _MAX_SEGMENT and any(len(item) > _MAX_SEGMENT for item in segments):
+        return None
+    del segments[0]
+    if segments and segments[-1] == "":
+        segments.pop()
+    return segments
 
 
-def _walk(
-    node: _Node,
-    segments: list[str],
-    index: int,
-    values: list[str],
-    found: list[tuple[_Node, list[str]]],
-) -> None:
+def _find(
+    node: _Node, segments: list[str], index: int, values: list[str], method: str
+) -> _Node | None:
+    """The node of a path that has the method; `values` gets the parameters on the way."""
     if index == len(segments):
-        if node.methods:
-            found.append((node, values))
+        return node if method in node.methods else None
+    segment = segments[index]
+    fixed = node.static.get(segment)
+    if fixed is not None:
+        found = _find(fixed, segments, index + 1, values, method)
+        if found is not None:
+            return found
+    if node.parameter is None or not segment:
+        return None
+    values.append(segment)
+    found = _find(node.parameter, segments, index + 1, values, method)
+    if found is None:
+        values.pop()
+    return found
+
+
+def _collect(node: _Node, segments: list[str], index: int, methods: set[str]) -> None:
+    """Every method that the path has."""
+    if index == len(segments):
+        methods.update(node.methods)
         return
     segment = segments[index]
     fixed = node.static.get(segment)
     if fixed is not None:
-        _walk(fixed, segments, index + 1, values, found)
+        _collect(fixed, segments, index + 1, methods)
     if node.parameter is not None and segment:
-        _walk(node.parameter, segments, index + 1, [*values, segment], found)
+        _collect(node.parameter, segments, index + 1, methods)

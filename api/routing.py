@@ -70,13 +70,12 @@ class Call(Generic[B, Q]):
     """One request, decoded and authenticated.
 
     body and query are the route's structs (None when it declares none). path holds the decoded path
-    parameters. command_id belongs to the client's Idempotency-Key, or is fresh. content: the bytes
-    that `body` was decoded from.
+    parameters. content: the bytes that `body` was decoded from.
     """
 
     __slots__ = (
+        "_command_id",
         "body",
-        "command_id",
         "content",
         "dialect",
         "fingerprint",
@@ -111,8 +110,15 @@ class Call(Generic[B, Q]):
         self.scope, self.receive = scope, receive
         self.path, self.body, self.query = path, body, query
         self.request_id, self.fingerprint = request_id, fingerprint
-        self.command_id = command_id or new_id("cmd")
+        self._command_id = command_id
         self.headers: dict[str, str] = {}  # response headers
+
+    @property
+    def command_id(self) -> str:
+        """The id of the command that this request is: its Idempotency-Key's, or a fresh one."""
+        if not self._command_id:
+            self._command_id = new_id("cmd")
+        return self._command_id
 
     @property
     def tenant(self) -> str:
