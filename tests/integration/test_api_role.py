@@ -1,4 +1,4 @@
-"""The API's role on real servers: it starts, says how everything is, survives, and stops cleanly."""
+"""The API role on real servers: it starts, says how everything is, survives, stops cleanly."""
 
 import asyncio
 import contextlib
