@@ -26,6 +26,7 @@ _SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _UNKEEPABLE = re.compile("[\x00\ud800-\udfff]")
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NOT_BRACKETS = bytes(set(range(256)) - set(b'"\\[]{}'))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _PLACE = re.compile(r"^(.*?)(?: - at `(key in )?\$?([^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `([^`]*)`$")
 
@@ -72,7 +73,7 @@ def body_decoder(
             if optional:
                 return decode(b"{}")
             raise malformed("The request needs a JSON body", malformed_status)
-        body = _checked(body, malformed_status)
+        _check_text(body, malformed_status, invalid_status)
         if keeps_json:
             check_depth(body, malformed_status)
         try:
@@ -99,24 +100,24 @@ def body_decoder(
     return strict
 
 
-def _checked(body: bytes, status: int) -> bytes:
-    """The body itself, if its text can be kept. Raises Problem."""
+def _check_text(body: bytes, malformed_status: int, invalid_status: int) -> None:
+    """Refuse text that can't be kept: bad UTF-8, NUL, lone surrogates. Raises Problem."""
     if not body.isascii():
         try:
             body.decode()
         except UnicodeDecodeError as error:
-            raise malformed(f"The body is not UTF-8 (byte {error.start})", status) from None
+            message = f"The body is not UTF-8 (byte {error.start})"
+            raise malformed(message, malformed_status) from None
     if b"\\u" in body and _SUSPECT.search(body):
         try:
             document = json.loads(body)
         except (ValueError, RecursionError):
-            return body  # the decoder says what is wrong
+            return  # the decoder says what is wrong
         place = _unkeepable(document)
         if place is not None:
             field = place.lstrip(".")
             message = "NUL and lone surrogates are not allowed in text"
-            raise Problem(status, "validation_error", message, field=field)
-    return body
+            raise Problem(invalid_status, "validation_error", message, field=field)
 
 
 def _unkeepable(value: Any) -> str | None:
@@ -143,11 +144,11 @@ def check_depth(body: bytes, status: int) -> None:
     """
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return
-    brackets = _STRINGS.sub(b"", body.translate(None, _NOT_BRACKETS))
+    brackets = _STRINGS.sub(b"", body.translate(_ONE_KIND, _NOT_BRACKETS))
     for _ in range(MAX_DEPTH):
         if not brackets:
             return
-        shorter = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        shorter = brackets.replace(b"[]", b"")  # one level of every branch
         if len(shorter) == len(brackets):
             return  # unbalanced: the decoder says so
         brackets = shorter

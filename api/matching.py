@@ -63,7 +63,7 @@ class RouteTable:
         node.names[route.method] = tuple(names)
         if not names:
             bare = route.path.rstrip("/").encode()
-            for path in (bare, bare + b"/"):
+            for path in {bare or b"/", bare + b"/"}:
                 self._fixed.setdefault(path, {})[route.method] = Match(route, {}, ())
 
     def match(self, method: str, raw_path: bytes) -> Match:
