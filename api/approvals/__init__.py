@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.approvals import agents, check_ins, room_events, rooms
+from api.approvals import agents, audit, check_ins, room_events, rooms
 from api.approvals.check_in_items import CheckInItem, StatusItem
 from api.approvals.envelopes import Data, Page, PageQuery
 from api.problems import WAITROOM
@@ -228,4 +228,38 @@ _AGENTS = [
         refusals=(404,),
     ),
 ]
-ROUTES = [*_ROOMS, *_CHECK_INS, *_AGENTS]
+_AUDIT = [
+    _route(
+        "GET",
+        "/v1/rooms/{room}/audit",
+        audit.room_audit,
+        Who.HUMAN,
+        "Get a room's audit trail",
+        query=audit.AuditQuery,
+        response=Page[audit.AuditItem],
+        refusals=(404,),
+        analytics=True,
+    ),
+    _route(
+        "GET",
+        "/v1/agents/{agent}/audit",
+        audit.agent_audit,
+        Who.HUMAN,
+        "Get an agent's audit trail",
+        query=audit.AgentAuditQuery,
+        response=Page[audit.AuditItem],
+        refusals=(404,),
+        analytics=True,
+    ),
+    _route(
+        "GET",
+        "/v1/audit",
+        audit.tenant_audit,
+        Who.HUMAN,
+        "Get the tenant's audit trail",
+        query=audit.AuditQuery,
+        response=Page[audit.AuditItem],
+        analytics=True,
+    ),
+]
+ROUTES = [*_ROOMS, *_CHECK_INS, *_AGENTS, *_AUDIT]
