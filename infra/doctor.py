@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.markup import escape
 
+from infra.build.pyfhel import missing_tools
 from infra.config import ConfigError, Settings, declared_variables, load_settings
 from infra.embedded import jars, kafka, postgres
 from infra.embedded.cache import cache_folder
@@ -174,16 +175,11 @@ def check_pyfhel() -> list[Finding]:
     runs, said = outcome([sys.executable, "-c", "import Pyfhel; print(Pyfhel.__version__)"])
     if runs:
         return ok("Pyfhel", said)
-    missing = [tool for tool in ("cmake", "c++") if _compiler(tool) is None]
+    missing = missing_tools()
     advice = "run `make install`, which builds it"
     if missing:
         advice = f"install {' and '.join(missing)}, then {advice}"
     return fail("Pyfhel", f"cannot be imported: {said}", advice)
-
-
-def _compiler(tool: str) -> str | None:
-    names = ("c++", "g++", "clang++") if tool == "c++" else (tool,)
-    return next((path for path in map(shutil.which, names) if path), None)
 
 
 def check_optional_tools() -> list[Finding]:

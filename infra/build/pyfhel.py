@@ -52,17 +52,19 @@ def ensure_wheel() -> Path:
     with exclusive(cache_folder("pyfhel") / "lock"):
         found = cached_wheel()
         if found is None:
-            _require_tools()
+            missing = missing_tools()
+            if missing:
+                raise BuildError(f"to build Pyfhel, install {' and '.join(missing)}")
             found = _build(cache_folder("pyfhel", cache_key()))
     return found
 
 
-def _require_tools() -> None:
-    missing = [] if shutil.which("cmake") else ["cmake"]
+def missing_tools() -> list[str]:
+    """What a person must install before the wheel can be built; CMake itself is pinned by us."""
+    missing = [] if shutil.which("make") else ["make"]
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
         missing.append("a C++ compiler (g++ or clang++)")
-    if missing:
-        raise BuildError(f"to build Pyfhel, install {' and '.join(missing)}")
+    return missing
 
 
 def _build(target: Path) -> Path:

@@ -108,7 +108,7 @@ def test_a_machine_without_a_compiler_is_told_what_to_install(
 ) -> None:
     monkeypatch.setenv("WEIR_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(pyfhel.BuildError, match=r"install cmake and a C\+\+ compiler"):
+    with pytest.raises(pyfhel.BuildError, match=r"install make and a C\+\+ compiler"):
         pyfhel.ensure_wheel()
 
 

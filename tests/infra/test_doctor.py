@@ -85,8 +85,8 @@ def test_a_missing_compiler_is_named_when_pyfhel_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sys.executable", "/no/such/python")
-    monkeypatch.setattr(doctor, "_compiler", lambda tool: None)
-    assert "install cmake and c++" in only(doctor.check_pyfhel()).advice
+    monkeypatch.setattr(doctor, "missing_tools", lambda: ["make", "a C++ compiler"])
+    assert "install make and a C++ compiler" in only(doctor.check_pyfhel()).advice
 
 
 def test_an_old_python_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

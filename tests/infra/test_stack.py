@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from infra.config import Settings
 from infra.embedded.stack import Stack
@@ -119,3 +120,22 @@ def test_the_database_wants_its_password(settings: Settings) -> None:
     password = settings.database_url.split("@")[0].rpartition(":")[2]
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(settings.database_url.replace(password, "wrong"))
+
+
+async def test_the_broker_is_set_as_the_loops_need_it(stack: Stack) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        answers = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, "1")])
+    finally:
+        await admin.close()
+    set_to = {entry[0]: entry[1] for answer in answers for entry in answer.resources[0][4]}
+    assert {
+        # Old clients' transactions are checked by the broker (KIP-890).
+        "transaction.partition.verification.enable": "true",
+        "auto.create.topics.enable": "false",
+        "message.max.bytes": str(2 * 1024 * 1024),
+        # Nothing that a loop has committed may be forgotten while it is off.
+        "log.retention.ms": "-1",
+        "offsets.retention.minutes": "5256000",
+    }.items() <= set_to.items()
