@@ -224,7 +224,7 @@ _AGENTS = [
         agents.get_trust,
         Who.HUMAN,
         "Get an agent's trust in each room",
-        response=Data[list[agents.TrustItem]],
+        response=agents.TrustList,
         refusals=(404,),
     ),
 ]

@@ -63,6 +63,12 @@ class TrustItem(Struct, frozen=True):
     updated_at: str
 
 
+class TrustList(Struct, frozen=True):
+    """An agent's trust in each room where a decision has moved it."""
+
+    data: list[TrustItem]
+
+
 async def register_agent(call: Call[RegisterBody, None]) -> Any:
     """Register an agent and make its key."""
     # The key follows from the command's id: a repeat of the request shows the same one without
@@ -128,7 +134,7 @@ async def get_trust(call: Call[None, None]) -> Any:
     """An agent's trust in each room where a decision has moved it."""
     agent = await _agent(call, call.path["agent"])
     rows = await call.services.reads.all(trust_scores.OF_AGENT, call.tenant, agent.id)
-    return data([_trust(row) for row in rows])
+    return TrustList([_trust(row) for row in rows])
 
 
 async def _agent(call: Call[Any, Any], agent_id: str) -> AgentItem:

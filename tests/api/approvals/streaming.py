@@ -1,10 +1,8 @@
-"""The approvals surface with a live tail: what is recorded goes to a log in memory, and a stream's
-response can be read while it is being written."""
+"""The approvals surface with a live tail: what is recorded goes to a log in memory."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 from aiokafka import TopicPartition
 
@@ -16,12 +14,12 @@ from schemas.avro_derivation import derive, tag_of
 from schemas.codec import Codec, SchemaVersion
 from schemas.envelope import to_headers
 from streams.deciding import Recorded
+from tests.api.approvals.client import PATIENCE
 from tests.api.approvals.conftest import Waitroom
 from tests.api.approvals.tables import Tables
 from tests.api.fake_log import FakeLog, FakeRecord
 from tests.api.harness import Harness
 
-PATIENCE = 5.0
 CODEC = Codec(
     EVENTS,
     [
@@ -48,71 +46,10 @@ class LiveWaitroom(Waitroom):
         super().__init__(harness)
         self.log, self.hub = log, hub
 
-    @asynccontextmanager
-    async def stream(
-        self, path: str, headers: dict[str, str], query: str = ""
-    ) -> AsyncIterator["Reader"]:
-        """The response of a GET, readable while it goes on."""
-        reader = Reader()
-        scope: dict[str, Any] = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "GET",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
-            "client": ("192.0.2.1", 4711),
-            "server": ("weir.test", 80),
-            "scheme": "http",
-            "root_path": "",
-        }
-        task = asyncio.create_task(self.harness.app(scope, reader.receive, reader.send))
-        try:
-            yield reader
-        finally:
-            reader.leave()
-            async with asyncio.timeout(PATIENCE):
-                await task
-
     async def listening(self) -> None:
         """Wait until somebody has joined the tail."""
         async with asyncio.timeout(PATIENCE):
             await self.hub.joined.wait()
-
-
-class Reader:
-    """The client of one response."""
-
-    def __init__(self) -> None:
-        self.text, self.status = "", 0
-        self._asked, self._gone = False, asyncio.Event()
-        self._more = asyncio.Condition()
-
-    async def receive(self) -> dict[str, Any]:
-        if not self._asked:
-            self._asked = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        await self._gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Any) -> None:
-        async with self._more:
-            if message["type"] == "http.response.start":
-                self.status = message["status"]
-            else:
-                self.text += message["body"].decode()
-            self._more.notify_all()
-
-    async def until(self, text: str) -> str:
-        """What was received, once it holds `text`."""
-        async with asyncio.timeout(PATIENCE), self._more:
-            await self._more.wait_for(lambda: text in self.text)
-        return self.text
-
-    def leave(self) -> None:
-        self._gone.set()
 
 
 async def append(log: FakeLog, partition: TopicPartition, item: Recorded) -> None:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.api.approvals.conftest import POLICIES, Waitroom
+from tests.api.approvals.client import POLICIES
+from tests.api.approvals.conftest import Waitroom
 from tests.api.harness import OTHER_TENANT
 
 RULE = {

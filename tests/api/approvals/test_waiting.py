@@ -3,7 +3,8 @@
 import asyncio
 from typing import Any
 
-from tests.api.approvals.streaming import PATIENCE, LiveWaitroom, live_waitroom
+from tests.api.approvals.client import PATIENCE
+from tests.api.approvals.streaming import LiveWaitroom, live_waitroom
 
 
 async def ask(it: LiveWaitroom, id: str, agent: dict[str, str], wait: int = 30) -> Any:
