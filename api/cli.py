@@ -59,7 +59,10 @@ def list_(data: Data = Path("data"), url: Url = "", api_key: Key = "") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("id", "name", "begins with", "roles", "created", "expires", "revoked")
+    table = Table()
+    for column in ("id", "name", "begins with", "roles", "created", "expires", "revoked"):
+        # An id that is cut short cannot be copied.
+        table.add_column(column, no_wrap=column in ("id", "begins with"))
     api, cursor = _Keys(data, url, api_key), ""
     while True:
         page = api.request("GET", f"?limit=100&cursor={cursor}")
@@ -76,7 +79,8 @@ def list_(data: Data = Path("data"), url: Url = "", api_key: Key = "") -> None:
         cursor = page["next_cursor"]
         if not cursor:
             break
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)
 
 
 @keys.command()
