@@ -190,8 +190,11 @@ def _read_cursor(cursor: str) -> tuple[int, str]:
         created_at, _, key_id = base64.urlsafe_b64decode(cursor).decode().partition(":")
         after = int(created_at), key_id
     except (binascii.Error, ValueError):
-        message = "Not a cursor of ours"
-        raise Problem(400, "validation_error", message, field="cursor", where="query") from None
+        raise _bad_cursor() from None
     if not 0 <= after[0] < 2**63 or "\x00" in key_id:
-        raise Problem(400, "validation_error", "Not a cursor of ours", field="cursor")
+        raise _bad_cursor()
     return after
+
+
+def _bad_cursor() -> Problem:
+    return Problem(422, "validation_error", "Not a cursor of ours", field="cursor", where="query")

@@ -40,7 +40,9 @@ class LoginBody(Struct):
     tenant_id: refuse the login unless the user is this tenant's.
     """
 
-    email: Annotated[Text, Meta(min_length=3, max_length=254)]
+    email: Annotated[
+        str, Meta(max_length=254, pattern=r"^\s*[^@\s\x00]{1,64}@[^@\s\x00]{1,189}\s*$")
+    ]
     password: Password
     tenant_id: Annotated[Text, Meta(max_length=64)] | None = None
 
