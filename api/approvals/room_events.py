@@ -46,6 +46,7 @@ async def stream_room_events(call: Call[None, EventsQuery]) -> Any:
             wants=wants,
             after=call.raw.headers.get("last-event-id", "") or call.query.last_event_id or None,
             credential=call.principal.key_id or call.principal.session_id,
+            holder=call.actor.id,
         )
     except BadPosition as error:
         raise Problem(

@@ -32,6 +32,7 @@ async def settled_within(call: Call[Any, Any], check_in_id: str, seconds: int) -
             call.tenant,
             wants=lambda event: event.envelope.stream == stream,
             credential=call.principal.key_id or call.principal.session_id,
+            holder=call.actor.id,
         )
     except (TooManyListeners, LogUnavailable):
         return await check_in_row(call, check_in_id)
