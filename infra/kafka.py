@@ -308,7 +308,10 @@ class Transactions:
 
 
 async def create_topics(bootstrap: str, partitions: int) -> list[str]:
-    """Create the topics of `schemas/topics.yaml` that are missing; returns their names."""
+    """Create the topics of `schemas/topics.yaml` that are missing; returns their names.
+
+    Raises LogUnavailable when the broker refuses one.
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=15_000)
     await admin.start()
     created = []
@@ -324,9 +327,12 @@ async def create_topics(bootstrap: str, partitions: int) -> list[str]:
                 replica_assignments={},
                 topic_configs=topic.config(),
             )
-            with contextlib.suppress(TopicAlreadyExistsError):
-                await admin.create_topics([new])
-                created.append(topic.name)
+            answer = await admin.create_topics([new])
+            for name, code, message in answer.topic_errors:
+                if code == 0:
+                    created.append(name)
+                elif code != TopicAlreadyExistsError.errno:
+                    raise LogUnavailable(f"topic {name} cannot be created: {message}")
     finally:
         await admin.close()
     return created
