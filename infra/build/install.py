@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 OLDEST = (3, 11)
@@ -50,9 +51,13 @@ def install() -> None:
         mark.unlink(missing_ok=True)
         began = time.monotonic()
         _make_environment()
-        _say("installing the locked packages")
-        _pip("install", "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK))
-        _install_pyfhel()
+        # Side by side: the one waits for the network, the other for the compiler.
+        with ThreadPoolExecutor(1) as beside:
+            wheel = beside.submit(_pyfhel_wheel)
+            _say("installing the locked packages")
+            locked = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK))
+            _pip("install", *locked)
+            _pip("install", "--no-deps", "--no-index", str(wheel.result()))
         _pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
         _pip("check")
         _say("preparing Kafka")
@@ -72,16 +77,15 @@ def _make_environment() -> None:
         ) from None
 
 
-def _install_pyfhel() -> None:
+def _pyfhel_wheel() -> Path:
     from infra.build.pyfhel import BuildError, cached_wheel, ensure_wheel
 
     if cached_wheel() is None:
         _say("building Pyfhel, once on this machine: two minutes or more")
     try:
-        wheel = ensure_wheel()
+        return ensure_wheel()
     except BuildError as error:
         raise InstallError(str(error)) from error
-    _pip("install", "--no-deps", "--no-index", str(wheel))
 
 
 def _python() -> Path:

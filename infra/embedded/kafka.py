@@ -45,8 +45,8 @@ SETTINGS: dict[str, str | int] = {
     "group.initial.rebalance.delay.ms": 0,
     "group.coordinator.append.linger.ms": 0,
     # A killed broker may register again only when its former session has expired.
-    "broker.session.timeout.ms": 3_000,
-    "broker.heartbeat.interval.ms": 500,
+    "broker.session.timeout.ms": 2_000,
+    "broker.heartbeat.interval.ms": 400,
     "metadata.max.idle.interval.ms": 5_000,
     # Small machine: few threads, small buffers, and segments that a recovery scans quickly.
     "num.network.threads": 2,

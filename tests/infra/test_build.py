@@ -67,7 +67,7 @@ def test_a_finished_installation_is_not_repeated(
     monkeypatch.setattr(install, "VENV", tmp_path / "venv")
     ran: list[list[str]] = []
     monkeypatch.setattr(install, "_run", ran.append)
-    monkeypatch.setattr(install, "_install_pyfhel", lambda: None)
+    monkeypatch.setattr(install, "_pyfhel_wheel", lambda: tmp_path / "pyfhel.whl")
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "venv" / "bin" / "python").touch()
     install.install()
@@ -90,6 +90,7 @@ def test_an_interrupted_installation_is_made_anew(
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "venv" / "installed").write_text(install.stamp() + "older")
     monkeypatch.setattr(install, "_run", interrupted)
+    monkeypatch.setattr(install, "_pyfhel_wheel", lambda: tmp_path / "pyfhel.whl")
     with pytest.raises(InstallError):
         install.install()
     assert not (tmp_path / "venv" / "installed").exists()
