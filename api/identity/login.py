@@ -23,6 +23,7 @@ from api.routing import Answer, Call, answer_of
 from commands.identity.session import OpenSession, RefreshSession, RevokeSession, SessionAnswer
 from commands.identity.user import RevokeAllSessions
 from infra.clock import iso
+from infra.ids import command_id
 from projections.identity import email_owners, sessions, users
 from schemas.envelope import Actor
 from schemas.types import Text
@@ -78,8 +79,7 @@ async def log_in(call: Call[bytes, None]) -> Answer:
             guard.report(row["tenant"], row["user_id"], address, call.request_id)
         raise wrong_password()
     guard.succeeded(account, address)
-    # The id follows from the command's, so that a repeat with the same Idempotency-Key opens none.
-    session_id = "ses_" + call.command_id.removeprefix("cmd_")
+    session_id = _session_id(call, row)
     command = OpenSession(
         row["user_id"],
         row["epoch"],
@@ -156,6 +156,18 @@ async def log_out_everywhere(call: Call[None, None]) -> Answer:
         Success(True, "Logged out everywhere"),
         headers={"set-cookie": _cookie(call, "", seconds=0)},
     )
+
+
+def _session_id(call: Call[Any, Any], user: dict[str, Any]) -> str:
+    """A repeat with the same Idempotency-Key opens no other session of this user.
+
+    Nor may it name another user's: nothing but the client chose the key, and a session's secrets
+    follow from its id.
+    """
+    own = call.command_id
+    if call.fingerprint:
+        own = command_id(user["tenant"], call.command_id, scope=f"login:{user['user_id']}")
+    return "ses_" + own.removeprefix("cmd_")
 
 
 _json = body_decoder(LoginBody, malformed_status=422, invalid_status=422)

@@ -99,6 +99,8 @@ def _issue(command: IssueApiKey, state: ApiKey, context: Context) -> Sequence[Ap
     if state.key_hash:
         if state.key_hash != command.key_hash:
             raise ApiKeyExists("this id belongs to another key")
+        if state.revoked:
+            raise AlreadyDone("this API key is revoked")
         return []
     _refuse_no_roles(command.roles)
     _refuse_past(command.expires_at, context)

@@ -3,15 +3,21 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 import os
+import stat
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from api.__main__ import forget_what_changes
 from api.app import build_app
+from api.cli import register
 from api.identity.store import PostgresCredentials
 from api.live import LiveHub
 from api.provision import Installation, provision, provision_tenant
@@ -158,6 +164,26 @@ async def test_a_second_tenant_has_its_own_people_keys_and_nothing_of_the_first(
                 assert answer.status_code == 404
             me = await api.client.get(ME, headers={"Authorization": f"Bearer {mine.admin_token}"})
             assert me.json()["tenant_id"] == mine.tenant_id
+
+
+async def test_weir_provision_makes_a_tenant_and_writes_its_credentials_for_their_owner_alone(
+    own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in own.to_env().items():
+        monkeypatch.setenv(name, value)
+    out, email = tmp_path / "globex.json", f"{new_id('root')}@globex.example"
+    app = typer.Typer()
+    register(app)
+    arguments = ["provision", "--name", "Globex", "--email", email, "--out", str(out)]
+    async with serving(own) as api:
+        done = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+        assert done.exit_code == 0, done.output
+        assert stat.S_IMODE(out.stat().st_mode) == 0o600
+        found = json.loads(out.read_text())
+        assert found["admin_email"] == email
+        login = {"email": email, "password": found["admin_password"]}
+        answer = await api.client.post(TOKEN, json=login)
+        assert answer.json()["tenant_id"] == found["tenant_id"]
 
 
 async def test_one_address_belongs_to_one_tenant(own: Settings) -> None:

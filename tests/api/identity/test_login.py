@@ -6,6 +6,8 @@ from http.cookies import SimpleCookie
 import pytest
 
 from api.tokens import TokenIssuer
+from infra.ids import Signer
+from infra.kafka import LogUnavailable
 from schemas.identity.session import SessionOpened, SessionRefreshed, SessionRevoked
 from schemas.identity.user import LoginFailed
 from tests.api.harness import OTHER_TENANT, SECRET, TENANT
@@ -95,6 +97,18 @@ async def test_a_wrong_password_of_a_known_account_is_on_the_log_and_no_other() 
         await world.client.post(TOKEN, json={"email": "nobody@example.com", "password": "wrong"})
         await world.guard.settle()
         assert world.bus.emitted(LoginFailed) == [LoginFailed("192.0.2.1")]
+
+
+async def test_a_wrong_password_is_401_also_while_the_log_is_away() -> None:
+    async with World() as world:
+        await world.register(ADA)
+        world.bus.fail_with = LogUnavailable("gone")
+        answer = await world.client.post(TOKEN, json={"email": ADA, "password": "wrong"})
+        await world.guard.settle()
+        assert answer.status_code == 401
+        right = await world.client.post(TOKEN, json={"email": ADA, "password": PASSWORD})
+        assert right.status_code == 503
+        assert "retry-after" in right.headers
 
 
 async def test_the_login_of_the_named_tenant_works() -> None:
@@ -241,6 +255,24 @@ async def test_a_login_repeated_with_its_idempotency_key_opens_one_session() -> 
         assert len(world.bus.emitted(SessionOpened)) == 1
 
 
+@pytest.mark.parametrize("tenant", [TENANT, OTHER_TENANT])
+async def test_somebody_elses_idempotency_key_opens_no_session_of_theirs(tenant: str) -> None:
+    async with World() as world:
+        await world.register(ADA)
+        eve_id = await world.register("eve@example.com", tenant)
+        key = {"Idempotency-Key": "7c9e6679-7425-40de-944b-e07fc1f90ae7"}
+        cookies = []
+        for email in (ADA, "eve@example.com"):
+            body = {"email": email, "password": PASSWORD}
+            response = await world.client.post(TOKEN, json=body, headers=key)
+            cookies.append(response.cookies.get("sessionid"))
+            world.client.cookies.clear()
+        assert len(set(cookies)) == 2
+        if cookies[1] is not None:
+            me = await world.client.get(ME, headers={"Cookie": f"sessionid={cookies[1]}"})
+            assert me.json()["user_id"] == eve_id
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -281,8 +313,6 @@ async def test_a_session_that_nobody_refreshes_for_14_days_has_ended() -> None:
 
 
 async def test_a_token_that_another_installation_signed_is_401() -> None:
-    from infra.ids import Signer
-
     async with World() as world:
         user_id = await world.register(ADA)
         tokens = await world.log_in(ADA)

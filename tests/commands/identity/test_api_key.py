@@ -45,6 +45,10 @@ def test_another_key_under_the_same_id_is_refused() -> None:
     Given(DECIDER, ISSUED).when(command).then_refused(ApiKeyExists)
 
 
+def test_issuing_a_key_again_that_was_revoked_is_refused() -> None:
+    Given(DECIDER, ISSUED, ApiKeyRevoked()).when(ISSUE).then_refused(AlreadyDone)
+
+
 def test_issuing_again_stays_quiet() -> None:
     Given(DECIDER, ISSUED).when(ISSUE).then_quiet()
 
