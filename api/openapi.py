@@ -147,7 +147,9 @@ def build_openapi(routes: Sequence[Route], version: str = "1.0.0") -> Json:
     types = [kind for route in routes for kind in _types(route)]
     schemas, components = msgspec.json.schema_components(types, ref_template=_COMPONENT)
     schema_of = dict(zip(map(_identity, types), schemas, strict=True))
-    queries = {route.query.__name__ for route in routes if route.query is not None}
+    queries = {
+        schema_of[_identity(route.query)]["$ref"] for route in routes if route.query is not None
+    }
     paths: Json = {}
     for route in routes:
         operations = paths.setdefault(route.path, {})
@@ -322,7 +324,7 @@ def _without_unused(document: Json, candidates: set[str]) -> Json:
     """Drop the query structs' schemas: their fields are parameters now."""
     text = msgspec.json.encode(document).decode()
     schemas = document["components"]["schemas"]
-    for name in candidates:
-        if f'"{_COMPONENT.format(name=name)}"' not in text:
-            schemas.pop(name, None)
+    for reference in candidates:
+        if f'"{reference}"' not in text:
+            schemas.pop(reference.rsplit("/", 1)[1], None)
     return document

@@ -85,6 +85,15 @@ def compose() -> typer.Typer:
     return app
 
 
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI 3.1 document of the API."""
+    from infra.gen import openapi_files
+
+    for text in openapi_files().values():
+        sys.stdout.write(text)
+
+
 def one_line(error: BaseException) -> str:
     """What went wrong, for a person: the error's own text on one line, or its kind."""
     text = " ".join(str(error).split())

@@ -91,6 +91,15 @@ def _check_type(old: Any, new: Any, path: str) -> None:
     raise Incompatible(f"{path} changed from {old} to {new}")
 
 
+def openapi_files() -> dict[Path, str]:
+    """Path -> text of the OpenAPI document."""
+    from api.app import ROUTES
+    from api.openapi import build_openapi
+
+    text = json.dumps(build_openapi(ROUTES), indent=1, ensure_ascii=False)
+    return {ROOT / "api" / "openapi.json": text + "\n"}
+
+
 def write(files: dict[Path, str]) -> list[Path]:
     """Write what differs; returns the paths written."""
     changed = [path for path, text in files.items() if _read(path) != text]
@@ -114,7 +123,7 @@ def _read(path: Path) -> str | None:
 
 def main(arguments: list[str]) -> int:
     """`python -m infra.gen [--check]`: 0 when all is (or now is) as it should be, else 1."""
-    files = avro_files()
+    files = avro_files() | openapi_files()
     if "--check" in arguments:
         stale = drifted(files)
         for path in stale:

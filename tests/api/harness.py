@@ -15,6 +15,9 @@ from api.credentials import (
     User,
     lookup_prefix,
 )
+from api.dispatch import CLIENT_GONE, Observer
+from api.exchange import Exchange
+from api.openapi import statuses_of
 from api.routing import Route
 from api.services import Services
 from commands import DECIDERS
@@ -54,6 +57,7 @@ class Harness:
 
     `key`, `agent` and `human` make a credential and return the headers that carry it. `bus`, `log`,
     `reads`, `analytics` and `credentials` are the doubles of `tests.api.memory`. changes: settings.
+    An answer with a status that its route doesn't document fails the test at the end.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Harness:
         clock: Clock | None = None,
         apply: Apply | None = None,
         changes: Mapping[str, Any] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.clock = clock or ManualClock()
         self.signer = Signer(SECRET)
@@ -80,7 +85,9 @@ class Harness:
             clock=self.clock,
             log=self.log,
         )
-        self.app = build_app(self.services, routes)
+        self.app = build_app(self.services, routes, self._observe)
+        self._observer = observer
+        self._undocumented: set[str] = set()
         self.tokens = self.services.tokens
         self._made = 0
 
@@ -91,6 +98,14 @@ class Harness:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.client.aclose()
+        assert not self._undocumented, "declare these in the routes' refusals"
+
+    def _observe(self, exchange: Exchange, seconds: float) -> None:
+        route, status = exchange.route, exchange.status
+        if route is not None and status not in (*statuses_of(route), CLIENT_GONE):
+            self._undocumented.add(f"{route.method} {route.path} answered {status}")
+        if self._observer is not None:
+            self._observer(exchange, seconds)
 
     def key(
         self,

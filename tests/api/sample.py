@@ -177,6 +177,7 @@ ROUTES = [
     row("POST", "/api/v1/observe/telemetry", telemetry, OBSERVE, Who.API_KEY, body=NoteBody,
         status=202, max_body=1000, lenient=True),
     row("DELETE", "/v1/sums/{id}", nothing, WAITROOM, Who.ANY, status=204),
+    row("GET", "/api/v1/quiet", echo, SERVICE, Who.EVERYONE, quiet=True),
     row("GET", "/api/v1/bug", bug, SERVICE, Who.HUMAN),
     row("GET", "/v1/missing/{id}", missing, WAITROOM, Who.ANY),
     row("GET", "/waxell/v1/own", own_problem, ENTERPRISE, Who.API_KEY, refusals=(402,)),
