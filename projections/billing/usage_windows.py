@@ -15,6 +15,8 @@ OFFSETS = f"usage_offsets_v{VERSION}"
 
 # Another key than the decider's tables have: both may be made at the same time.
 DDL_LOCK = 7351
+# With the hash of a tenant: shared while its usage is counted, alone while its budgets change.
+TENANT_LOCK = 7352
 
 # - totals are sums of very many 64-bit quantities, hence numeric;
 # - alerts: each is sent as a command once its row is committed, and then marked as sent;
@@ -32,6 +34,7 @@ DDL = (
     f"""CREATE TABLE IF NOT EXISTS {BUDGETS} (
   tenant text, budget_id text, revision bigint NOT NULL, meter text NOT NULL,
   window_kind text NOT NULL, limit_quantity bigint NOT NULL, alert_percents int[] NOT NULL,
+  since bigint NOT NULL,
   PRIMARY KEY (tenant, budget_id))""",
     f"""CREATE TABLE IF NOT EXISTS {ALERTS} (
   tenant text, budget_id text, revision bigint, window_start bigint, percent int,

@@ -1,0 +1,123 @@
+"""Usage is counted exactly, whatever order and however often records come."""
+
+import asyncio
+import random
+
+from aiokafka import TopicPartition
+
+from commands.billing.budget import SetBudget, budget_id
+from infra.config import Settings
+from infra.kafka import bounds, consumer, read_range, stop_consumer
+from projections.billing.usage_windows import ALERTS, CALLS, OFFSETS, WINDOWS
+from schemas.billing.budget import BudgetReached
+from tests.integration.usage_rig import UsageRig, some_call, usage_rig
+from tests.loops import read_topic
+
+
+async def catch_up(rig: UsageRig) -> None:
+    meter = rig.meter()
+    for partition in rig.partitions():
+        await meter.catch_up(partition)
+    await meter.stop()
+
+
+async def log_of(settings: Settings, partition: TopicPartition) -> list[object]:
+    reader = consumer(settings.kafka_bootstrap_servers, "test")
+    await reader.start()
+    try:
+        reader.assign([partition])
+        first, end = await bounds(reader, partition)
+        return [r async for chunk in read_range(reader, partition, first, end) for r in chunk]
+    finally:
+        await stop_consumer(reader)
+
+
+async def test_usage_and_llm_calls_add_up_and_again_from_nothing(settings: Settings) -> None:
+    dice = seeded()
+    async with usage_rig(settings) as rig:
+        await rig.load(dice, 150)
+        await catch_up(rig)
+        await rig.until_counted()
+        await catch_up(rig)
+        await rig.until_counted()
+        before = await rig.rows(f"SELECT * FROM {WINDOWS} ORDER BY 1, 2, 3, 4")
+        for table in (WINDOWS, OFFSETS, CALLS, ALERTS):
+            await rig.rows(f"DELETE FROM {table} RETURNING 1")
+        await catch_up(rig)
+        assert await rig.rows(f"SELECT * FROM {WINDOWS} ORDER BY 1, 2, 3, 4") == before
+
+
+async def test_records_that_come_late_twice_or_with_holes_count_once(settings: Settings) -> None:
+    dice = seeded()
+    async with usage_rig(settings) as rig:
+        await rig.load(dice, 100)
+        meter = rig.meter()
+        for partition in rig.partitions():
+            records = await log_of(settings, partition)
+            begin = 0
+            while begin < len(records):
+                end = begin + dice.randrange(1, 20)
+                piece = [record for record in records[begin:end] if dice.random() > 0.2]
+                await meter.take(partition, piece)
+                # Now and then back by some, as after a rebalance.
+                begin = end - dice.choice([0, 0, 5])
+            await meter.take(partition, records[-1:])
+        await rig.until_counted()
+        await meter.stop()
+
+
+async def test_two_processes_with_the_same_partitions_count_once(settings: Settings) -> None:
+    dice = seeded()
+    async with usage_rig(settings) as rig:
+        await rig.load(dice, 100)
+        await asyncio.gather(*(catch_up(rig) for _ in range(3)))
+        await rig.until_counted()
+
+
+async def test_a_budget_is_reached_once_whatever_brought_it_there(settings: Settings) -> None:
+    async with usage_rig(settings) as rig:
+        budget = budget_id("llm.calls", "month")
+        command = SetBudget(meter="llm.calls", window="month", limit=10, alert_percents=[50, 100])
+        await rig.loops.send(rig.tenant, budget, command)
+        run, dice = rig.run_id(), seeded()
+        for _ in range(6):
+            await rig.call_llm(run, some_call(dice))
+            await catch_up(rig)
+        await rig.use("llm.calls", 7)
+        await catch_up(rig)
+        await catch_up(rig)
+        async with asyncio.timeout(30):
+            while True:
+                reached = [
+                    event
+                    for _, event in await read_topic(settings, "billing", rig.tenant)
+                    if isinstance(event, BudgetReached)
+                ]
+                if len(reached) >= 2:
+                    break
+                await asyncio.sleep(0.1)
+        assert [(event.percent, event.total) for event in reached] == [(50, 5), (100, 13)]
+        assert reached[0].budget_id == budget
+
+
+async def test_an_alert_whose_sender_died_is_sent_by_the_next(settings: Settings) -> None:
+    async with usage_rig(settings) as rig:
+        budget = budget_id("api.requests", "hour")
+        command = SetBudget(meter="api.requests", window="hour", limit=1, alert_percents=[100])
+        await rig.loops.send(rig.tenant, budget, command)
+        await rig.use("api.requests", 3)
+        await catch_up(rig)
+        # As if it had died after the commit and before, or after, the command was posted.
+        await rig.rows(f"UPDATE {ALERTS} SET sent = false RETURNING 1")
+        await catch_up(rig)
+        assert await rig.rows(f"SELECT 1 FROM {ALERTS} WHERE NOT sent") == []
+        # The commands of one tenant are decided in order: after this one both are done.
+        await rig.use("other", 1)
+        events = [event for _, event in await read_topic(settings, "billing", rig.tenant)]
+        assert len([event for event in events if isinstance(event, BudgetReached)]) == 1
+
+
+def seeded() -> random.Random:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    return random.Random(seed)
