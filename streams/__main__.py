@@ -7,7 +7,9 @@ and raises when it cannot go on.
 import asyncio
 import contextlib
 import socket
+import tempfile
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
@@ -78,6 +80,20 @@ async def analytics(settings: Settings, stop: asyncio.Event, ready: Ready) -> No
             if leases is not None:
                 await leases.stop()
             await dead_letters.stop()
+
+
+async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:
+    """Run the Faust processors. Raises RuntimeError when Faust gives up."""
+    from streams import app as faust_app  # only here: Faust is slow to load, and patched
+
+    bus = command_bus(settings)
+    await bus.start()
+    with tempfile.TemporaryDirectory(prefix="weir-streams-") as folder:
+        role = faust_app.Processors(settings, codec(), bus, Path(folder))
+        try:
+            await until_stopped(role.run(ready), stop)
+        finally:
+            await bus.stop()
 
 
 def owner() -> str:

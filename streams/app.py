@@ -1,22 +1,28 @@
 """The Faust app: processors of what is soft and can be rebuilt from the log.
 
-Each module in `PROCESSORS` attaches its agents with `attach(app, …)`. Faust 0.15.3 needs care here:
+Each processor's module attaches its agents to the app, in `Processors`. Faust 0.15.3 needs care:
 its consumers read aborted records of transactional topics unless told otherwise (`read_committed`),
 `exactly_once` loses its fencing on a rebalance, tables can hang in recovery, and an agent with
 concurrency above 1 commits past events that are unfinished. So: no tables, no transactions,
 concurrency 1, and a processor's state and its offset live in Postgres, in one transaction.
 """
 
+import asyncio
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
 import faust
+from aiokafka import TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
+from infra.config import Settings
+from schemas.codec import Codec
 from streams.billing import agent as usage_agent
 from streams.billing.meter import UsageMeter
+from streams.bus import CommandBus
+from streams.watchdog import Watchdog
 
-PROCESSORS = (usage_agent,)
 FAUST_VERSION = "0.15.3"
 GROUP = "streams.v1"
 
@@ -66,8 +72,52 @@ def make_app(bootstrap: str, folder: Path, group: str = GROUP) -> Any:
     )
 
 
-def build(bootstrap: str, folder: Path, meter: UsageMeter, group: str = GROUP) -> Any:
-    """The app with every processor's agents."""
-    app = make_app(bootstrap, folder, group)
-    usage_agent.attach(app, meter)
-    return app
+class Processors:
+    """Every processor in one app, with the watchdog beside it: the role `streams`.
+
+    folder: for Faust's files. group: the consumer group; each gets every record once.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        bus: CommandBus,
+        folder: Path,
+        group: str = GROUP,
+    ) -> None:
+        self.meter = UsageMeter(
+            bootstrap=settings.kafka_bootstrap_servers,
+            database=settings.database_url,
+            codec=codec,
+            bus=bus,
+        )
+        self.app = make_app(settings.kafka_bootstrap_servers, folder, group)
+        usage_agent.attach(self.app, self.meter)
+        self._watchdog = Watchdog(self._pending)
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Process until cancelled. Raises RuntimeError when Faust gives up."""
+        watching = None
+        try:
+            await self.app.start()
+            watching = asyncio.create_task(self._watchdog.run(), name="watchdog")
+            ready()
+            await self.app.wait_until_stopped()
+            raise RuntimeError(f"Faust gave up: {self.app.crash_reason!r}")
+        finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+            await self.app.stop()
+            await self.meter.stop()
+
+    async def _pending(self) -> dict[Hashable, int]:
+        pending: dict[Hashable, int] = {}
+        for partition in self.app.consumer.assignment():
+            if partition.topic in usage_agent.TOPICS:
+                place = TopicPartition(*partition)
+                offset = await self.meter.uncounted(place)
+                if offset is not None:
+                    pending[place] = offset
+        return pending

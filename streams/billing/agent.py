@@ -17,9 +17,21 @@ WITHIN_SECONDS = 0.1
 
 def attach(app: Any, meter: UsageMeter) -> None:
     """Give the app the agent, and the meter the partitions as they come and go."""
-    topic = app.topic(*TOPICS, key_type=bytes, value_type=bytes, value_serializer="raw")
-    catching_up: set[asyncio.Task[None]] = set()
+    topic = app.topic(
+        *TOPICS,
+        key_type=bytes,
+        value_type=bytes,
+        value_serializer="raw",
+        # Nothing is committed to Kafka: Faust's bookkeeping of acknowledgements stands still at
+        # the first gap that a transaction's marker leaves, and grows from there.
+        acks=False,
+    )
+    app.agent(topic, concurrency=1, name="billing.usage")(_agent(meter))
+    _start_where_counting_stands(app, meter)
+    _follow_assignments(app, meter)
 
+
+def _agent(meter: UsageMeter) -> Any:
     async def usage(stream: Any) -> AsyncIterator[None]:
         async for events in stream.noack_take(BATCH_MAX, within=WITHIN_SECONDS):
             by_partition: dict[TopicPartition, list[Any]] = {}
@@ -31,9 +43,36 @@ def attach(app: Any, meter: UsageMeter) -> None:
                 await meter.take(partition, records)
             for event in events:
                 event.ack()
-        # An agent is told by its generator that it yields; this one has nothing to say.
+        # What makes it a generator, which Faust wants; it has nothing to say.
         return
         yield
+
+    return usage
+
+
+def _start_where_counting_stands(app: Any, meter: UsageMeter) -> None:
+    """After every rebalance Faust seeks: to what Kafka has of its group, unless told otherwise."""
+    consumer = app.consumer
+    seek_elsewhere = consumer.perform_seek
+
+    async def perform_seek() -> None:
+        await seek_elsewhere()
+        for partition in consumer.assignment():
+            if partition.topic not in TOPICS:
+                continue
+            try:
+                offset = await meter.stands(TopicPartition(*partition))
+            except Exception as error:
+                # From the log's beginning then: what was counted is passed over.
+                logger.warning("%s starts where Kafka says: %r", partition, error)
+                return
+            await consumer.seek(partition, offset)
+
+    consumer.perform_seek = perform_seek
+
+
+def _follow_assignments(app: Any, meter: UsageMeter) -> None:
+    catching_up: set[asyncio.Task[None]] = set()
 
     async def assigned(_: Any, partitions: Any, **__: Any) -> None:
         # Not awaited: a rebalance must not wait for a rebuild.
@@ -47,6 +86,5 @@ def attach(app: Any, meter: UsageMeter) -> None:
         for partition in partitions:
             meter.lets_go(TopicPartition(*partition))
 
-    app.agent(topic, concurrency=1, name="billing.usage")(usage)
     app.on_partitions_assigned.connect(assigned, weak=False)
     app.on_partitions_revoked.connect(revoked, weak=False)

@@ -95,17 +95,29 @@ class UsageMeter:
         if not self._is_halted(partition):
             await self._insist(partition, count)
 
+    async def stands(self, partition: TopicPartition) -> int:
+        """The first offset that is not counted. Raises what Postgres being away makes it raise."""
+        async with self._lock:
+            self._next.pop(partition, None)
+            return await self._stands(partition)
+
     async def uncounted(self, partition: TopicPartition) -> int | None:
         """The offset of the first committed record that is not counted, None when all are.
 
-        Raises what a server that is away makes it raise.
+        None too for a partition that is halted, and while a server is away: that is known, and
+        waited out. Raises what a server that is away makes it raise.
         """
+        if self.trouble or partition in self._halted:
+            return None
         async with self._lock:
             start = await self._stands(partition)
             reader = await self._reading(partition)
             _, end = await bounds(reader, partition)
             async for chunk in read_range(reader, partition, start, end, batch=1):
                 return int(chunk[0].offset)
+            if start < end:
+                # Markers only; next time there is less to look at.
+                await self._apply(partition, start, (), end)
             return None
 
     def lets_go(self, partition: TopicPartition) -> None:
