@@ -14,7 +14,7 @@ from commands.billing.usage import RecordUsage
 from infra.config import Settings
 from infra.ids import Signer, new_id
 from infra.kafka import Log
-from projections.billing.usage_windows import WINDOWS
+from projections.billing.usage_windows import ALERTS, WINDOWS
 from schemas.envelope import Actor
 from schemas.observability.run import LlmCall, LlmCallsRecorded
 from streams.billing.agent import TOPICS
@@ -34,6 +34,7 @@ class UsageRig:
         self.tenant = new_id("ten")
         self.telemetry = Telemetry(log)
         self.used: dict[str, int] = {}
+        self.budgets = 0
 
     def meter(self) -> UsageMeter:
         return UsageMeter(
@@ -124,6 +125,14 @@ class UsageRig:
             raise AssertionError(f"{found} was counted, not {self.used}") from None
         for kind in ("hour", "day", "month"):
             assert await self.totals(kind) == self.used
+
+    async def until_sent(self, timeout: float = 60.0) -> None:
+        """Wait until every alert's command is on the log."""
+        async with asyncio.timeout(timeout):
+            while await self.rows(  # noqa: ASYNC110
+                f"SELECT 1 FROM {ALERTS} WHERE tenant = %s AND NOT sent", self.tenant
+            ):
+                await asyncio.sleep(0.05)
 
 
 def some_call(dice: random.Random) -> LlmCall:
