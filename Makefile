@@ -45,7 +45,7 @@ check: lint ## lint, and that nothing derived has drifted
 	@$(BIN)/python -m infra.gen --check
 
 bench: install ## the figures of docs/performance.md, on this machine
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m bench
 
 chaos: install ## kill everything at random: make chaos MINUTES=30 SEED=7
 	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
