@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -35,7 +34,7 @@ def cache_key() -> str:
     digest = hashlib.sha256()
     for path in (TOOLCHAIN, SOURCE_LOCK, TOOLS_LOCK):
         digest.update(path.read_bytes())
-    digest.update(f"{sysconfig.get_config_var('SOABI')} {platform.platform()}".encode())
+    digest.update(f"{sysconfig.get_config_var('SOABI')} {sysconfig.get_platform()}".encode())
     return digest.hexdigest()[:16]
 
 
