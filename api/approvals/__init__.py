@@ -6,22 +6,20 @@ from api.approvals import agents, audit, check_ins, room_events, rooms
 from api.approvals.check_in_items import CheckInItem, StatusItem
 from api.approvals.envelopes import Data, Page, PageQuery
 from api.problems import WAITROOM
+from api.roles import BUILDERS, READERS
 from api.routing import Handler, Route, Who
 
 # The largest valid body: 10 KB of context, and 5,500 characters that may all be written `\uXXXX`
 # pairs, with room for white space.
 _MAX_BODY = 256 * 1024
-# Of people, the roles that write here and those that may look (`commands/identity/README.md`).
-# Routes that agents call too name none: an agent has no role, its key says what it reaches.
-_WRITERS = ("admin", "developer")
-_READERS = (*_WRITERS, "viewer")
+# Routes that agents call too name no roles: an agent has none, its key says what it reaches.
 
 
 def _route(method: str, path: str, handler: Handler, who: Who, summary: str, **more: Any) -> Route:
     """A row of this surface: its dialect, its limit, its tag after the path."""
     tag = path.split("/")[2]
     if who is Who.HUMAN:
-        more["roles"] = _READERS if method == "GET" else _WRITERS
+        more["roles"] = READERS if method == "GET" else BUILDERS
     return Route(
         method,
         path,

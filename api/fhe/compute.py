@@ -11,11 +11,12 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from api.fhe.jobs import JobItem, find_row, problem_of_failure, whole_item
-from api.fhe.keys import WRITERS, key_row
+from api.fhe.keys import key_row
 from api.fhe.operands import Intake, OperandBody
 from api.fhe.storage import discard
 from api.live import TooManyListeners
 from api.problems import FHE, Problem
+from api.roles import COMPUTERS
 from api.routing import Answer, Call, Route, Who
 from api.subscription import LiveEvent
 from commands.fhe.job import STREAM, Input, SubmitJob
@@ -132,7 +133,7 @@ def _route(operation: Operation, summary: str, description: str) -> Route:
         _computing(operation),
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
-        roles=WRITERS,
+        roles=COMPUTERS,
         tags=("compute",),
         summary=summary,
         description=description,

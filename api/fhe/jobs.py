@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from api.fhe.cursors import read_cursor, write_cursor
-from api.fhe.keys import READERS, WRITERS
 from api.fhe.storage import answered
 from api.problems import FHE, Problem, not_found
+from api.roles import COMPUTE_READERS, COMPUTERS
 from api.routing import Call, Route, Who
 from commands.fhe.job import CancelJob
 from infra.clock import iso
@@ -187,7 +187,7 @@ ROUTES = [
         list_jobs,
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
-        roles=READERS,
+        roles=COMPUTE_READERS,
         tags=("jobs",),
         summary="List jobs",
         query=JobsQuery,
@@ -200,7 +200,7 @@ ROUTES = [
         get_job,
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
-        roles=READERS,
+        roles=COMPUTE_READERS,
         tags=("jobs",),
         summary="Show a job and its result",
         response=JobItem,
@@ -211,7 +211,7 @@ ROUTES = [
         cancel_job,
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
-        roles=WRITERS,
+        roles=COMPUTERS,
         tags=("jobs",),
         summary="Cancel a job",
         response=JobItem,

@@ -9,6 +9,7 @@ from api.fhe import uploads
 from api.fhe.cursors import read_cursor, write_cursor
 from api.fhe.storage import discard
 from api.problems import FHE, Problem, not_found
+from api.roles import COMPUTE_READERS, COMPUTERS
 from api.routing import Answer, Call, Route, Who, answer_of
 from commands.fhe.evaluation_key import (
     DeleteEvaluationKey,
@@ -20,9 +21,6 @@ from infra.ids import derived_id
 from projections.fhe import fhe_keys
 from schemas.fhe.key_material import RELIN
 from schemas.types import Text
-
-READERS = ("admin", "developer", "compute", "viewer")
-WRITERS = ("admin", "developer", "compute")
 
 
 class UploadQuery(Struct):
@@ -159,7 +157,7 @@ ROUTES = [
         upload,
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
-        roles=WRITERS,
+        roles=COMPUTERS,
         tags=("keys",),
         summary="Upload an evaluation key",
         description=(
@@ -181,7 +179,7 @@ ROUTES = [
         list_keys,
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
-        roles=READERS,
+        roles=COMPUTE_READERS,
         tags=("keys",),
         summary="List evaluation keys",
         query=KeysQuery,
@@ -194,7 +192,7 @@ ROUTES = [
         get_key,
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
-        roles=READERS,
+        roles=COMPUTE_READERS,
         tags=("keys",),
         summary="Show an evaluation key",
         response=EvaluationKeyItem,
@@ -205,7 +203,7 @@ ROUTES = [
         delete_key,
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
-        roles=WRITERS,
+        roles=COMPUTERS,
         tags=("keys",),
         summary="Delete an evaluation key",
         status=204,

@@ -3,6 +3,7 @@
 from api.identity import api_keys, login, sessions
 from api.identity.answers import CurrentUser, SessionList, SessionTokens, Success
 from api.problems import FHE, SERVICE
+from api.roles import ADMINS
 from api.routing import Route, Who
 
 _AUTH = "/api/v1/auth"
@@ -117,7 +118,7 @@ ROUTES = [
         max_body=16 * 1024,
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
-        roles=("admin",),
+        roles=ADMINS,
         tags=("auth",),
     ),
     Route(
@@ -129,7 +130,7 @@ ROUTES = [
         summary="List API keys",
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
-        roles=("admin",),
+        roles=ADMINS,
         tags=("auth",),
     ),
     Route(
@@ -143,7 +144,7 @@ ROUTES = [
         max_body=16 * 1024,
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
-        roles=("admin",),
+        roles=ADMINS,
         tags=("auth",),
     ),
     Route(
@@ -155,7 +156,7 @@ ROUTES = [
         refusals=(404,),
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
-        roles=("admin",),
+        roles=ADMINS,
         tags=("auth",),
     ),
 ]

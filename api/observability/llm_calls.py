@@ -9,6 +9,7 @@ from msgspec import Meta, Raw, Struct
 from api.observability.bodies import JsonObject
 from api.observability.pages import DEFAULT_LIMIT, MAX_LIMIT, Limit, Offset, instant, links
 from api.problems import OBSERVE, not_found
+from api.roles import READERS
 from api.routing import Call, Route, Who
 from infra.clock import iso
 from projections.observability import llm_call_list as queries
@@ -159,6 +160,7 @@ def _row(path: str, handler: Any, response: Any, summary: str, **more: Any) -> R
         handler,
         dialect=OBSERVE,
         who=Who.SESSION_OR_KEY,
+        roles=READERS,
         response=response,
         tags=("llm-calls",),
         summary=summary,

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from api.observability.llm_calls import dollars
 from api.problems import OBSERVE
+from api.roles import READERS
 from api.routing import Call, Route, Who
 from projections.observability.llm_call_list import Selection
 from projections.observability.model_usage import per_model_and_day
@@ -104,6 +105,7 @@ ROUTES = [
         model_analytics,
         dialect=OBSERVE,
         who=Who.SESSION_OR_KEY,
+        roles=READERS,
         query=ModelAnalyticsQuery,
         response=ModelAnalytics,
         tags=("analytics",),

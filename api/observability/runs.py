@@ -22,6 +22,7 @@ from api.observability.bodies import (
     with_unlisted,
 )
 from api.problems import OBSERVE, Problem, not_found
+from api.roles import BUILDERS
 from api.routing import Call, Route, Who
 from infra.clock import iso
 from schemas.observability.run import (
@@ -194,6 +195,7 @@ def _report(path: str, handler: Any, body: Any, response: Any, summary: str) -> 
         handler,
         dialect=OBSERVE,
         who=Who.API_KEY,
+        roles=BUILDERS,
         body=body,
         response=response,
         tags=("runs",),
