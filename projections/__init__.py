@@ -7,6 +7,7 @@ from projections.fhe import VIEWS as FHE
 from projections.identity import VIEWS as IDENTITY
 from projections.observability import CLICKHOUSE_VIEWS as OBSERVABILITY
 from projections.platform import CLICKHOUSE_VIEWS as PLATFORM_CLICKHOUSE
+from projections.platform import VIEWS as PLATFORM
 from projections.statements import View
 from projections.tenancy import VIEWS as TENANCY
 
@@ -15,6 +16,7 @@ VIEWS: list[View] = [
     *APPROVALS,
     *FHE,
     *IDENTITY,
+    *PLATFORM,
     *TENANCY,
 ]
 CLICKHOUSE_VIEWS: list[ClickHouseView] = [

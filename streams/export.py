@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from schemas.codec import Codec, SchemaVersion
 from schemas.topics import holds
-from streams.export_files import FORMATS, Format, RecordWriter, open_writer
+from streams.export_files import FORMATS, RecordWriter, open_writer
 from streams.replay import Bound, Entry, Filter, Span, TopicReader, decode
 
 MANIFEST_VERSION = 1
@@ -68,7 +68,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
     manifest: int = MANIFEST_VERSION
     topic: str
-    format: Format
+    format: str
     from_: str = msgspec.field(name="from", default="")
     to: str = ""
     filter: Filter
@@ -81,10 +81,13 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """What to export. start_text and end_text are the bounds as the manifest shall tell them."""
+    """What to export. start_text and end_text are the bounds as the manifest shall tell them.
+
+    format: for `export`, one of FORMATS.
+    """
 
     topic: str
-    format: Format
+    format: str
     start: Bound = Bound()
     end: Bound = Bound()
     start_text: str = ""
@@ -100,7 +103,7 @@ class Progress(Struct, frozen=True):
     records: int
 
 
-def target_files(out: Path, topic: str, format: Format) -> tuple[Path, Path]:
+def target_files(out: Path, topic: str, format: str) -> tuple[Path, Path]:
     """Where the data and the manifest go: into a folder, or to a file that `out` names.
 
     `out` is a file when it has the suffix of a format, unless it is a folder that exists.
@@ -168,7 +171,14 @@ async def export(
             file.seek(0)
             file.truncate()
             async with TopicReader(bootstrap, request.topic, "weir-export") as reader:
-                tally = await write_records(reader, codec, request, file, report)
+                schemas = [
+                    version
+                    for version in codec.schemas.values()
+                    if holds(request.topic, version.subject)
+                ]
+                writer = open_writer(request.format, file, schemas, request.topic)
+                tally = await write_records(reader, codec, request, writer, report)
+            await asyncio.to_thread(_sync, file)
             summary = await asyncio.to_thread(_settle, partial, target)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -182,14 +192,12 @@ async def write_records(
     reader: TopicReader,
     codec: Codec,
     request: Request,
-    file: BinaryIO,
+    writer: RecordWriter,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Tally:
-    """Replay into an open file, synced when done; returns what went into it."""
+    """Replay into a writer and finish it; returns what went into it. Raises LogUnavailable."""
     spans = await reader.spans(request.start, request.end)
-    wanted = msgspec.structs.replace(
-        request.filter, since=request.start.instant, until=request.end.instant
-    )
+    wanted = _within(request)
     tally = Tally(spans)
     total, passed = sum(span.length for span in spans), 0
 
@@ -198,16 +206,23 @@ async def write_records(
         passed += offsets
         report(Progress(passed, total, tally.records))
 
-    schemas = [
-        version for version in codec.schemas.values() if holds(request.topic, version.subject)
-    ]
-    writer = open_writer(request.format, file, schemas, request.topic)
     async for records in reader.read(spans, advance):
         chosen = [record for record in records if wanted.passes(record)]
         if chosen:
             await asyncio.to_thread(_write, writer, tally, chosen, codec)
-    await asyncio.to_thread(_finish, writer, file)
+    await asyncio.to_thread(writer.finish)
     return tally
+
+
+def _within(request: Request) -> Filter:
+    """The filter, with bounds that are instants made exact."""
+    wanted, since, until = request.filter, request.start.instant, request.end.instant
+    if since is not None:
+        wanted = msgspec.structs.replace(wanted, since=max(since, wanted.since or 0))
+    if until is not None:
+        sooner = until if wanted.until is None else min(until, wanted.until)
+        wanted = msgspec.structs.replace(wanted, until=sooner)
+    return wanted
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
@@ -221,8 +236,7 @@ def _lock(file: BinaryIO, path: Path) -> None:
         raise TargetBusy(f"another export writes {path}")
 
 
-def _finish(writer: RecordWriter, file: BinaryIO) -> None:
-    writer.finish()
+def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
 

@@ -244,9 +244,12 @@ def container_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_writer(
-    format: Format, file: BinaryIO, schemas: Sequence[SchemaVersion], name: str
+    format: str, file: BinaryIO, schemas: Sequence[SchemaVersion], name: str
 ) -> RecordWriter:
-    """A writer of one format. schemas: what an avro file declares. name: seeds its marker."""
+    """A writer of one format. schemas: what an avro file declares. name: seeds its marker.
+
+    Raises ValueError for a format that is not in FORMATS.
+    """
     match format:
         case "jsonl":
             return _JsonLines(file)
@@ -256,3 +259,4 @@ def open_writer(
             return _Parquet(file)
         case "avro":
             return _Avro(file, schemas, name)
+    raise ValueError(f"there is no format {format!r}")

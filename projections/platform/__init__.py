@@ -1,6 +1,9 @@
 """Read models of the platform: the audit trail and its exports."""
 
 from projections.clickhouse import ClickHouseView
+from projections.platform.audit_exports import AUDIT_EXPORTS
 from projections.platform.audit_records import AUDIT_RECORDS
+from projections.statements import View
 
+VIEWS: list[View] = [AUDIT_EXPORTS]
 CLICKHOUSE_VIEWS: list[ClickHouseView] = [AUDIT_RECORDS]

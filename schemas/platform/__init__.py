@@ -3,6 +3,17 @@
 from msgspec import Struct
 
 from schemas.platform.audit import AuditRecorded
+from schemas.platform.audit_export import (
+    AuditExportCompleted,
+    AuditExportFailed,
+    AuditExportRequested,
+)
 from schemas.platform.outcome import CommandHandled
 
-EVENTS: list[type[Struct]] = [AuditRecorded, CommandHandled]
+EVENTS: list[type[Struct]] = [
+    AuditExportCompleted,
+    AuditExportFailed,
+    AuditExportRequested,
+    AuditRecorded,
+    CommandHandled,
+]
