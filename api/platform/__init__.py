@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.platform import docs, health, outcomes, schema_registry
+from api.platform import audit, audit_exports, docs, health, outcomes, schema_registry
 from api.problems import FHE, SERVICE
 from api.routing import Route, Who
 
@@ -53,5 +53,7 @@ ROUTES = [
     _public("/.well-known/jwks.json", docs.jwks, "Keys of our access tokens", tags=("auth",)),
     _outcome("/api/v1/commands/{command_id}"),
     _outcome("/commands/{command_id}"),
+    *audit.ROUTES,
+    *audit_exports.ROUTES,
     *schema_registry.ROUTES,
 ]

@@ -118,4 +118,4 @@ def test_what_is_no_audit_record_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_columns_are_the_records_fields_and_its_position() -> None:
-    assert COLUMNS == ("position", *AuditRecorded.__struct_fields__)
+    assert ("position", *AuditRecorded.__struct_fields__) == COLUMNS
