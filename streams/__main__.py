@@ -8,17 +8,21 @@ import asyncio
 import contextlib
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
 from infra.ids import new_id
 from infra.kafka import Log
 from infra.leases import Leases
+from infra.objects import Objects
+from infra.postgres import Reads
 from projections import CLICKHOUSE_VIEWS
 from streams.analytics import AnalyticsLoop
 from streams.decider_role import DeciderRole
+from streams.platform.audit_exports import AuditExporter
 from streams.runtime import clickhouse, codec, command_bus, registry
 from streams.scheduler import Scheduler
 
@@ -83,17 +87,36 @@ async def analytics(settings: Settings, stop: asyncio.Event, ready: Ready) -> No
 
 
 async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:
-    """Run the Faust processors. Raises RuntimeError when Faust gives up."""
+    """Run the Faust processors and the exporter. Raises RuntimeError when Faust gives up."""
     from streams import app as faust_app  # only here: Faust is slow to load, and patched
 
-    bus = command_bus(settings)
+    bus, reads = command_bus(settings), Reads(settings.database_url)
     await bus.start()
+    await reads.start()
+    exporter = AuditExporter(
+        bootstrap=settings.kafka_bootstrap_servers,
+        codec=codec(),
+        bus=bus,
+        reads=reads,
+        objects=Objects(settings.object_store_url),
+    )
     with tempfile.TemporaryDirectory(prefix="weir-streams-") as folder:
         role = faust_app.Processors(settings, codec(), bus, Path(folder))
         try:
-            await until_stopped(role.run(ready), stop)
+            await until_stopped(_both(role.run(ready), exporter.run()), stop)
         finally:
             await bus.stop()
+            await reads.stop()
+
+
+async def _both(*works: Coroutine[Any, Any, None]) -> None:
+    """Run works side by side; the first to fail ends the others, and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 def owner() -> str:

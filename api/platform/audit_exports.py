@@ -207,7 +207,6 @@ ROUTES: list[Route] = [
         "{export_id}/download/",
         download,
         "Download an export",
-        response=bytes,
         media_type="application/octet-stream",
         refusals=(404, 409),
     ),
