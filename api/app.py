@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from api.approvals import ROUTES as APPROVALS
 from api.auth import Authenticator
+from api.billing import ROUTES as BILLING
 from api.cors import Cors
 from api.dispatch import Dispatcher, Observer
 from api.fhe import ROUTES as FHE
@@ -18,6 +19,7 @@ from api.services import Services
 ROUTES: list[Route] = [
     *FHE,
     *APPROVALS,
+    *BILLING,
     *IDENTITY,
     *OBSERVABILITY,
     *PLATFORM,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from infra.kafka import LogUnavailable
+from infra.kafka import LogUnavailable, stop_consumer
 
 READ_TIMEOUT_SECONDS = 5.0
 BATCH_RECORDS = 256
@@ -107,6 +107,6 @@ class Replay:
 async def close(reader: Any) -> None:
     """Close a consumer that may be broken or was never started."""
     if reader is not None:
-        with contextlib.suppress(KafkaError, TimeoutError, OSError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READ_TIMEOUT_SECONDS):
-                await reader.stop()
+                await stop_consumer(reader)
