@@ -90,7 +90,9 @@ def java() -> Path:
 
 def archive_path() -> Path:
     """Where this machine keeps the start-up archive for this JRE and these jars (see warm.py)."""
-    ingredients = [str(java()), str(java().stat().st_mtime), str(cache_folder("jars"))]
+    # The JVM checks its own build and the class path, not where it is installed itself.
+    release = java().parents[1] / "release"
+    ingredients = [release.read_text(), str(cache_folder("jars"))]
     name = hashlib.sha256("\n".join([*ingredients, LOCK_FILE.read_text()]).encode()).hexdigest()
     return cache_folder("archives") / f"{name[:16]}.aot"
 

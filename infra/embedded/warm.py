@@ -6,6 +6,7 @@ processor time. Without it, or when the JVM finds that it does not fit, all work
 """
 
 import asyncio
+import logging
 import signal
 import sys
 import tempfile
@@ -100,6 +101,8 @@ async def _exercise(bootstrap: str) -> None:
 
 
 if __name__ == "__main__":
+    # It speaks of every retry while the broker makes its first group coordinator.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     if not archive_path().exists():
         sys.stderr.write("weir: recording a start-up archive for Kafka, once on this machine\n")
     try:
