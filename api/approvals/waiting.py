@@ -14,30 +14,39 @@ from projections.approvals.check_ins import CHECK_INS
 from projections.statements import Set
 
 _STREAM = "approvals.check_in/"
+# How far the views hold a partition of `events`; written in the transaction that moves them.
+_VIEWS_NEXT = "SELECT events_next FROM decider_checkpoints WHERE partition = %s"
 
 
 async def settled_within(call: Call[Any, Any], check_in_id: str, seconds: int) -> dict[str, Any]:
     """The row of a check-in, once it is not pending or `seconds` have passed.
 
-    It waits on one subscription and asks the database once. Where there is no tail, or too many
-    listen, it answers at once, which every client copes with. Raises Problem (404).
+    The log is ahead of the views by a moment, so it is followed from where the views stood before
+    the row was read: nothing falls in between. Where there is no tail, or too many listen, the
+    answer comes at once, which every client copes with. Raises Problem (404).
     """
-    stream = _STREAM + check_in_id
     hub = call.services.live
     if hub is None:
         return await check_in_row(call, check_in_id)
+    partition = hub.partition_of(call.tenant)
+    views = await call.services.reads.one(_VIEWS_NEXT, partition.partition)
+    row = await check_in_row(call, check_in_id)
+    if row["status"] != "pending":
+        return row
+    stream = _STREAM + check_in_id
     try:
-        # Before the row is read, or what happens in between would be missed.
         subscription = await hub.subscribe(
             call.tenant,
             wants=lambda event: event.envelope.stream == stream,
+            after=f"{partition.topic}:{partition.partition}:{views['events_next'] - 1}"
+            if views
+            else None,
             credential=call.principal.key_id or call.principal.session_id,
             holder=call.actor.id,
         )
     except (TooManyListeners, LogUnavailable):
-        return await check_in_row(call, check_in_id)
+        return row
     async with subscription:
-        row = await check_in_row(call, check_in_id)
         return await _follow(call, subscription, row, seconds)
 
 
@@ -48,7 +57,11 @@ async def _follow(
     clock = asyncio.get_running_loop().time
     ends_at = clock() + seconds
     while row["status"] == "pending" and not subscription.ended and clock() < ends_at:
-        for item in await subscription.batch(ends_at - clock()):
+        try:
+            items = await subscription.batch(ends_at - clock())
+        except LogUnavailable:
+            break
+        for item in items:
             if isinstance(item, Resync):
                 return await check_in_row(call, row["id"])
             row = _changed(row, item)
@@ -56,7 +69,7 @@ async def _follow(
 
 
 def _changed(row: dict[str, Any], item: LiveEvent) -> dict[str, Any]:
-    # The event is on the log a moment before the view has it, so the view's reducer is applied.
+    # The view's own reducer, so that the answer is the row as it will be.
     for statement in CHECK_INS.reduce(item.event, item.envelope):
         if isinstance(statement, Set):
             row = {**row, **statement.values}

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka import TopicPartition
 
@@ -40,11 +41,16 @@ class WatchedHub(LiveHub):
 
 
 class LiveWaitroom(Waitroom):
-    """A Waitroom whose events reach `hub`, by way of `log`."""
+    """A Waitroom whose events reach `hub`, by way of `log`.
+
+    views_lag: while it is true, events are on the log and not yet in the views.
+    """
 
     def __init__(self, harness: Harness, log: FakeLog, hub: WatchedHub) -> None:
         super().__init__(harness)
         self.log, self.hub = log, hub
+        self.views_lag = False
+        self.views_next: dict[TopicPartition, int] = {}
 
     async def listening(self) -> None:
         """Wait until somebody has joined the tail."""
@@ -70,16 +76,28 @@ async def live_waitroom() -> AsyncIterator[LiveWaitroom]:
     hub = WatchedHub(log.consumer, CODEC)
     hub.joined = asyncio.Event()
 
+    held: list[Recorded] = []
+
     async def apply(recorded: Sequence[Recorded]) -> None:
-        await tables.apply(recorded)
         for item in recorded:
             await append(log, hub.partition_of(item.envelope.tenant), item)
+        if it.views_lag:
+            held.extend(recorded)
+        else:
+            await tables.apply([*held, *recorded])
+            it.views_next = dict(log.end)
+            held.clear()
+
+    def views_next(partition: int) -> list[dict[str, Any]]:
+        return [{"events_next": it.views_next.get(TopicPartition("events", partition), 0)}]
 
     await hub.start()
     try:
         async with Harness(ROUTES, apply=apply) as harness:
             harness.services.live = hub
             tables.answer(harness.reads)
-            yield LiveWaitroom(harness, log, hub)
+            harness.reads.when("decider_checkpoints", views_next)
+            it = LiveWaitroom(harness, log, hub)
+            yield it
     finally:
         await hub.stop()

@@ -5,6 +5,8 @@ from typing import Any
 
 from tests.api.approvals.client import PATIENCE
 from tests.api.approvals.streaming import LiveWaitroom, live_waitroom
+from tests.api.fake_log import dispatched
+from tests.api.harness import TENANT
 
 
 async def ask(it: LiveWaitroom, id: str, agent: dict[str, str], wait: int = 30) -> Any:
@@ -29,6 +31,18 @@ async def test_the_answer_comes_with_the_decision() -> None:
         assert (found["status"], found["modifications"]) == ("modified", {"amount": 1})
         assert found == (await it.call("GET", f"{path}/status", agent)).json()["data"]
         assert it.hub.listeners == 0
+
+
+async def test_a_decision_that_the_views_do_not_show_yet_is_told() -> None:
+    async with live_waitroom() as it:
+        await it.room()
+        agent = await it.agent()
+        asked = await it.check_in(agent)
+        it.views_lag = True
+        await it.person_calls("POST", f"/v1/check-ins/{asked['id']}/approve")
+        await dispatched(it.hub, it.log, it.hub.partition_of(TENANT))
+        assert (await ask(it, asked["id"], agent, wait=0))["status"] == "pending"
+        assert (await ask(it, asked["id"], agent))["status"] == "approved"
 
 
 async def test_what_is_settled_is_told_at_once() -> None:
