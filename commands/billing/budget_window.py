@@ -44,7 +44,11 @@ class BudgetWindow(Struct, frozen=True):
 def decide(
     command: MarkBudgetReached, state: BudgetWindow, context: Context
 ) -> Sequence[BudgetWindowEvent]:
-    """Quiet about a budget that was changed or removed meanwhile. Raises InvalidCommand."""
+    """Quiet about a budget that was changed or removed meanwhile. Raises InvalidCommand.
+
+    A total that has come to one share has come to the lower ones, too. They are reached in order,
+    in whatever order the marks of several partitions arrive.
+    """
     budget: Budget = context.state(STREAM, command.budget_id)
     current = budget.current
     if current is None or current.revision != command.revision:
@@ -58,6 +62,7 @@ def decide(
     window = window_of(current.window, command.window_start)
     if context.stream_id != budget_window_id(command.budget_id, window.start):
         raise InvalidCommand("the window starts at another time", field="window_start")
+    before = state.reached if state.revision == command.revision else ()
     return [
         BudgetReached(
             budget_id=command.budget_id,
@@ -66,10 +71,12 @@ def decide(
             window=current.window,
             window_start=window.start,
             window_end=window.end,
-            percent=command.percent,
+            percent=percent,
             limit=current.limit,
             total=command.total,
         )
+        for percent in current.alert_percents
+        if percent <= command.percent and percent not in before
     ]
 
 

@@ -122,7 +122,8 @@ class Ledger:
         """The alerts that this partition set off and that were not sent yet."""
         rows = await self._rows(
             f"SELECT tenant, budget_id, revision, window_start, percent, total FROM {ALERTS} "
-            "WHERE topic = %s AND partition = %s AND NOT sent LIMIT 1000",
+            "WHERE topic = %s AND partition = %s AND NOT sent "
+            "ORDER BY window_start, percent LIMIT 1000",
             *partition,
         )
         return [

@@ -84,6 +84,11 @@ def test_each_share_is_reached_once() -> None:
     given.when(mark(100, 131)).then_quiet()
 
 
+def test_lower_shares_are_reached_first_in_whatever_order_marks_come() -> None:
+    given = given_window().when(mark(100, 130)).then(reached(80, 130), reached(100, 130))
+    given.when(mark(80, 85)).then_quiet()
+
+
 def test_a_budget_that_was_changed_or_removed_meanwhile_says_nothing() -> None:
     given_window().when(mark(revision=2)).then_quiet()
     given_window(current=None).when(mark()).then_quiet()
@@ -157,6 +162,7 @@ def test_no_sequence_reaches_a_share_twice_or_too_early(
         for event in events:
             assert (event.revision, event.percent) not in seen
             assert event.total * 100 >= event.limit * event.percent
+            assert all(percent < event.percent for rev, percent in seen if rev == event.revision)
             seen.add((event.revision, event.percent))
             state = budget_window.DECIDER.evolve(state, event)
     assert len(state.reached) <= 2
