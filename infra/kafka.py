@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 SEND_TIMEOUT_SECONDS = 5.0
 TXN_TIMEOUT_SECONDS = 8.0
 MAX_RECORD_BYTES = 1_000_000
+# Enough to close a healthy client; a broken one may wait for its broker for ever.
+_CLOSE_SECONDS = 5.0
 _PENDING_BYTES_MAX = 64 * 1024 * 1024
 
 if aiokafka.__version__.startswith("0.14."):
@@ -85,14 +87,15 @@ def consumer(bootstrap: str, client_id: str, **options: Any) -> AIOKafkaConsumer
 
 
 async def stop_consumer(reader: AIOKafkaConsumer) -> None:
-    """Close a consumer, broken or not.
+    """Close a consumer, broken or not, in seconds.
 
     One that was never assigned a partition raises CancelledError out of its own stop (aiokafka
     0.14), which would look as if the caller were cancelled: only a real cancellation passes.
     """
     task = asyncio.current_task()
     try:
-        await reader.stop()
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await reader.stop()
     except asyncio.CancelledError:
         if task is not None and task.cancelling():
             raise
@@ -200,9 +203,9 @@ class Log:
 
 
 async def _close(client: Any) -> None:
-    """Close a client that may be broken already; five seconds are enough for a healthy one."""
+    """Close a client that may be broken already."""
     with contextlib.suppress(Exception):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(_CLOSE_SECONDS):
             await client.stop()
 
 
@@ -240,7 +243,7 @@ class Transactions:
         self._bootstrap, self.transactional_id = bootstrap, transactional_id
         self._producer: AIOKafkaProducer | None = None
 
-    async def fence(self, timeout: float = 30.0) -> None:
+    async def fence(self, timeout: float = 15.0) -> None:
         """InitProducerId: aborts or finishes what the last owner left open, and shuts it out."""
         await self.discard()
         producer = AIOKafkaProducer(
@@ -294,10 +297,10 @@ class Transactions:
         if producer is None:
             return
         # A producer in mid-transaction would wait for its coordinator when stopped: cut it short.
-        with contextlib.suppress(Exception):
-            await producer._sender.close()
-        with contextlib.suppress(Exception):
-            await producer.client.close()
+        for close in (producer._sender.close, producer.client.close):
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await close()
         producer._closed = True
 
     async def stop(self) -> None:

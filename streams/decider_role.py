@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import psycopg
 
@@ -15,6 +15,7 @@ from schemas.codec import Codec
 from streams.decider import PartitionDecider
 from streams.deciding import Registry
 from streams.store import create_tables
+from streams.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class DeciderRole:
         """Run until cancelled."""
         await self._prepare()
         await self._leases.start()
+        watching = asyncio.create_task(Watchdog(self._beats).run(), name="watchdog")
         try:
             while True:
                 await self._follow_leases()
@@ -64,11 +66,16 @@ class DeciderRole:
                         lambda: self._leases.held != set(self._tasks)
                     )
         finally:
-            for task in self._tasks.values():
+            tasks = [watching, *self._tasks.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._leases.stop()
             await self._replies.stop()
+
+    async def _beats(self) -> Mapping[Hashable, int]:
+        """What the watchdog sees: a loop whose count stands still is stuck, work or no work."""
+        return {partition: loop.beats for partition, loop in self._loops.items()}
 
     async def _prepare(self) -> None:
         while True:
