@@ -97,7 +97,7 @@ class Load:
                 for number in range(4):
                     group.create_task(self._runs(number))
                     group.create_task(self._approvals(number))
-                for number in range(0):
+                for number in range(2):
                     group.create_task(self._usage(number))
         finally:
             await self._http.aclose()
