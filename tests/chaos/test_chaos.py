@@ -89,7 +89,8 @@ def postgres(url: str) -> dict[str, list[str]]:
             row[0]
             for row in connection.execute(
                 "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND "
-                "(tablename ~ '_v[0-9]+$' OR tablename LIKE 'decider\\_%')"
+                "(tablename ~ '_v[0-9]+$' OR tablename LIKE 'decider\\_%') "
+                "AND tablename NOT LIKE 'usage\\_%'"
             )
         ]
         return {
@@ -99,6 +100,23 @@ def postgres(url: str) -> dict[str, list[str]]:
             )
             for name in names
         }
+
+
+async def metered(settings: Settings, log: dict[str, list[oracle.Entry]]) -> None:
+    """Wait until the usage processor has the log's last records."""
+    lasts = {(e.topic, e.partition): e.offset for t in ("billing", "telemetry") for e in log[t]}
+    async with (
+        asyncio.timeout(120),
+        await psycopg.AsyncConnection.connect(settings.database_url, autocommit=True) as connection,
+    ):
+        while lasts:
+            cursor = await connection.execute(
+                "SELECT topic, partition, next_offset FROM usage_offsets_v1"
+            )
+            for topic, partition, next_offset in await cursor.fetchall():
+                if next_offset > lasts.get((topic, partition), next_offset):
+                    del lasts[topic, partition]
+            await asyncio.sleep(0.1)
 
 
 def check_log(log: dict[str, list[oracle.Entry]]) -> None:
@@ -134,7 +152,7 @@ def check_read_models(
         rows = connection.execute("SELECT id, status FROM check_ins_v1").fetchall()
         assert dict(rows) == oracle.check_ins(log["events"])
         counted = connection.execute(
-            "SELECT tenant, meter, sum(total)::bigint FROM usage_windows "
+            "SELECT tenant, meter, sum(quantity)::bigint FROM usage_windows_v1 "
             "WHERE window_kind = 'day' AND meter NOT LIKE 'llm.%' GROUP BY tenant, meter"
         ).fetchall()
         assert {(t, m): n for t, m, n in counted} == oracle.usage(log["billing"])
@@ -169,6 +187,7 @@ async def test_nothing_acknowledged_is_lost_or_counted_twice(tmp_path: Path) -> 
         log = await asyncio.to_thread(oracle.read_log, settings.kafka_bootstrap_servers, TOPICS)
         check_log(log)
         check_told(told, log, credentials.tenant_id)
+        await metered(settings, log)
         for group in DEFAULT_ROLES:
             await asyncio.to_thread(stack.halt, "+".join(group))
         await check_live_and_rebuilt(stack, log, tmp_path)
