@@ -36,6 +36,23 @@ def up(
 
 
 @app.command()
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Folder to keep the data in (default: a temporary one)."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the stack running until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Run the main job on a stack of its own, from an agent's run to a verified replay."""
+    from infra.bootstrap import find_provision
+    from infra.demo import demo as run_demo
+
+    run_demo(data, keep, find_provision())
+
+
+@app.command()
 def run(
     roles: Annotated[list[str], typer.Argument(help="api decider analytics streams ...")],
 ) -> None:
