@@ -70,7 +70,7 @@ async def _serve(
     ready: Callable[[], None],
 ) -> None:
     app = build_app(services, observer=RequestObserver())
-    server = _Server(_config(app, services.settings), ready)
+    server = HttpServer(server_config(app, services.settings), ready)
     # What start-up made lives until the end: the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -178,7 +178,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",
@@ -197,7 +197,7 @@ def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     )
 
 
-class _Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """uvicorn as a part of a process: signals are not its business, and it says when it serves."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
