@@ -239,7 +239,7 @@ class Dispatcher:
             ) from None
         if not await self._services.analytics.reached(position, _POSITION_SECONDS):
             raise Problem(
-                503,
+                409,
                 "position_not_reached",
                 f"The views have not reached {position} yet; try again in 1 s",
                 headers={"retry-after": "1"},

@@ -123,6 +123,8 @@ def statuses_of(route: Route) -> list[int]:
         errors.add(404)
     if route.query is not None or route.analytics:
         errors.add(dialect.invalid)
+    if route.analytics:
+        errors.add(409)  # the position asked for is not reached
     if route.body is not None:
         errors |= {dialect.malformed, dialect.invalid, 413, 415}
     if route.unsafe:

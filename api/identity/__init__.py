@@ -47,6 +47,7 @@ ROUTES = [
         response=Success,
         tags=("auth",),
         summary="Logout Session",
+        refusals=(404,),
         max_body=16 * 1024,
     ),
     Route(

@@ -158,7 +158,7 @@ class MemoryReads:
 
 
 class MemoryAnalytics:
-    """ClickHouse in memory, told what to answer as `MemoryReads` is. `position`: how far it is."""
+    """ClickHouse in memory, told what to answer as `MemoryReads` is. position: how far it is."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Mapping[str, Any]]] = []
@@ -174,7 +174,7 @@ class MemoryAnalytics:
         return next((rows for text, rows in self._answers if text in sql), [])
 
     async def reached(self, position: Position, timeout: float) -> bool:
-        return self.position is not None and self.position >= position
+        return self.position is None or self.position >= position
 
 
 class MemoryCredentials:

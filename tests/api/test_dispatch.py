@@ -279,9 +279,9 @@ async def test_a_query_for_a_position_waits_or_says_so(app: Harness) -> None:
     ahead = await app.client.get(f"{path}?min_position=telemetry:1:40", headers=headers)
     assert ahead.status_code == 200
     behind = await app.client.get(f"{path}?min_position=telemetry:1:41", headers=headers)
-    assert (behind.status_code, behind.headers["retry-after"]) == (503, "1")
+    assert (behind.status_code, behind.headers["retry-after"]) == (409, "1")
     by_header = {**headers, "X-Min-Log-Position": "telemetry:1:41"}
-    assert (await app.client.get(path, headers=by_header)).status_code == 503
+    assert (await app.client.get(path, headers=by_header)).status_code == 409
     for bad in ("nonsense", "telemetry:x:1", ":1:1", "telemetry:1"):
         answer = await app.client.get(path, params={"min_position": bad}, headers=headers)
         assert answer.status_code == 400
