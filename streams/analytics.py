@@ -29,6 +29,7 @@ from infra.clickhouse import (
     ClickHouse,
     RowsRefused,
 )
+from infra.failpoints import failpoint
 from infra.kafka import Log, LogUnavailable, Record, bounds, consumer, stop_consumer
 from infra.leases import Leases
 from projections.clickhouse import Batch, ClickHouseView
@@ -270,7 +271,9 @@ class AnalyticsLoop:
         for batch in pending.batches.values():
             if batch.rows:
                 await self._insert(pending, batch)
+                failpoint("analytics.inserted")
         await self._store_positions(pending.next)
+        failpoint("analytics.positioned")
         self._clickhouse.advance(pending.next)
         self.flushes += 1
 

@@ -26,6 +26,7 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from infra.clock import Clock
+from infra.failpoints import failpoint
 from infra.ids import new_id
 from infra.kafka import (
     Log,
@@ -180,12 +181,14 @@ class PartitionDecider:
                 self._pruned_at = now
                 await store.prune(now)
             return
+        failpoint("decider.read")
         batch = [self._incoming(record) for record in records]
         workspace = await self._workspace(store, batch)
         for incoming in batch:
             workspace.handle(incoming, now)
         effects = workspace.effects
         sent = await self._commit(effects)
+        failpoint("decider.committed")
         after = Checkpoint(
             commands_next=batch[-1].offset + 1,
             events_next=sent.get("events", self._checkpoint.events_next),
@@ -193,6 +196,7 @@ class PartitionDecider:
             audit_next=sent.get("audit", self._checkpoint.audit_next),
         )
         await store.apply(effects, self._checkpoint, after)
+        failpoint("decider.applied")
         self._checkpoint = after
         self._memory.merge(effects)
         self._reply(effects.outcomes)
@@ -297,6 +301,7 @@ class PartitionDecider:
             for dead in effects.dead:
                 headers = [("reason", dead.reason.encode()), ("incident", dead.incident.encode())]
                 await txn.send("commands.dlq", Record(dead.key, dead.raw, headers))
+            failpoint("decider.sent")
         return {topic: future.result().offset + 1 for topic, future in last.items()}
 
     async def _send_event(self, txn: Txn, recorded: Recorded) -> "asyncio.Future[Any]":

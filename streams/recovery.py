@@ -12,6 +12,7 @@ import msgspec
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from infra.failpoints import failpoint
 from infra.ids import new_id
 from infra.kafka import bounds, consumer, read_range, stop_consumer
 from projections import VIEWS
@@ -79,6 +80,7 @@ class Recovery:
                 **{field: records[-1].offset + 1},
             )
             await self._store.apply(effects, checkpoint, after)
+            failpoint("recovery.folded")
             checkpoint = after
             self._folded(effects, checkpoint)
         return checkpoint

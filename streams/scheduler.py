@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 
 from infra.clock import Clock
+from infra.failpoints import failpoint
 from infra.ids import command_id
 from infra.kafka import LogUnavailable
 from infra.leases import Leases
@@ -79,6 +80,7 @@ class Scheduler:
         due = [row for row in rows if _key(row) not in self._sent][:BATCH_MAX]
         if due:
             await self._bus.post_many([self._request(row) for row in due])
+            failpoint("scheduler.posted")
             self._sent |= {_key(row): now for row in due}
             self.fired += len(due)
         return len(due)

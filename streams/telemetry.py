@@ -16,6 +16,7 @@ from typing import Protocol
 from msgspec import Struct, structs
 
 from infra.clock import SYSTEM_CLOCK, Clock
+from infra.failpoints import failpoint
 from infra.kafka import Record
 from schemas.avro_derivation import tag_of
 from schemas.codec import Codec, load_schemas
@@ -112,6 +113,7 @@ class Telemetry:
             for index, (tag, value) in enumerate(encoded)
         ]
         positions = await self._log.append(TOPIC, records)
+        failpoint("telemetry.appended")
         return positions[-1]
 
 
