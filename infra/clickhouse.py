@@ -65,11 +65,12 @@ class RowsRefused(Exception):
     """An insert that will never succeed: a value does not fit its column."""
 
 
-def _client(url: str) -> Any:
+def _client(url: str, query_seconds: int) -> Any:
     """A client of one's own for the calling thread."""
     parts = urlsplit(url)
+    settings = {**_SETTINGS, "max_execution_time": query_seconds}
     if parts.scheme == "chdb":
-        return clickhouse_connect.get_client(dsn=url, settings=_SETTINGS)
+        return clickhouse_connect.get_client(dsn=url, settings=settings)
     return clickhouse_connect.get_client(
         host=parts.hostname or "localhost",
         port=parts.port,
@@ -77,9 +78,9 @@ def _client(url: str) -> Any:
         password=unquote(parts.password or ""),
         database=parts.path.strip("/") or None,
         secure=parts.scheme == "https",
-        settings=_SETTINGS,
+        settings=settings,
         connect_timeout=3,
-        send_receive_timeout=QUERY_TIMEOUT_SECONDS + 5,
+        send_receive_timeout=query_seconds + 5,
         autogenerate_session_id=False,
         query_retries=1,
     )
@@ -91,13 +92,19 @@ class ClickHouse:
     `query` and `reached` are for everybody; `insert` and `advance` are the analytics loop's.
     `follow` names the partitions that this process's loop fills and `advance` tells how far they
     are; for all others `reached` asks the table of positions.
-    tables: the live tables by the topic they are filled from.
+    tables: the live tables by the topic they are filled from. query_seconds: how long a query may
+    take.
     """
 
     def __init__(
-        self, url: str, *, tables: Mapping[str, Sequence[str]] | None = None, threads: int = 4
+        self,
+        url: str,
+        *,
+        tables: Mapping[str, Sequence[str]] | None = None,
+        threads: int = 4,
+        query_seconds: int = QUERY_TIMEOUT_SECONDS,
     ) -> None:
-        self.url = url
+        self.url, self._query_seconds = url, query_seconds
         self.tables = {topic: list(names) for topic, names in (tables or {}).items()}
         self._local = threading.local()
         self._clients: list[Any] = []
@@ -201,7 +208,7 @@ class ClickHouse:
         try:
             client = getattr(self._local, "client", None)
             if client is None:
-                client = self._local.client = _client(self.url)
+                client = self._local.client = _client(self.url, self._query_seconds)
                 with self._guard:
                     self._clients.append(client)
             return work(client)

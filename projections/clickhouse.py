@@ -90,8 +90,8 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
         own = (kind.partition(" CODEC(")[0] for kind in self.columns.values())
         return (*own, "UInt32", "UInt64", "UInt32")
 
-    def ddl(self) -> str:
-        """The statement that creates the table if it isn't there."""
+    def ddl(self, table: str | None = None) -> str:
+        """The statement that creates the table (or one beside it) if it isn't there."""
         lines = [f"`{name}` {kind}" for name, kind in self.columns.items()]
         lines += [
             "_partition UInt32 CODEC(Delta, ZSTD(1))",
@@ -106,7 +106,7 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
         lines += [f"INDEX {index}" for index in self.indexes]
         settings = {"non_replicated_deduplication_window": DEDUPLICATION_WINDOW, **self.settings}
         return (
-            f"CREATE TABLE IF NOT EXISTS {self.table} (\n  "
+            f"CREATE TABLE IF NOT EXISTS {table or self.table} (\n  "
             + ",\n  ".join(lines)
             + f"\n) ENGINE = ReplacingMergeTree({version})\nORDER BY ({', '.join(self.order_by)})"
             + "\nSETTINGS "

@@ -1,8 +1,9 @@
-"""The `weir` commands that read the log again: tail, export, audit verify.
+"""The `weir` commands that read the log again: tail, export, rebuild, audit verify.
 
 What they do lives in modules of their own, imported inside the commands so that `weir --help` is
-quick. They need no more than a broker: `--kafka`, KAFKA_BOOTSTRAP_SERVERS, or the data folder of a
-stack that `weir up` runs on this machine.
+quick. Most need no more than a broker: `--kafka`, KAFKA_BOOTSTRAP_SERVERS, or the data folder of a
+stack that `weir up` runs on this machine. A rebuild needs the servers that the environment names,
+or the data folder, whose servers it starts itself when `weir up` does not run.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from schemas.platform.audit_chain import Link
     from streams.audit_verification import ChainReport
     from streams.export_files import Format
+    from streams.rebuild_report import Report
     from streams.replay import Bound
 
 Advance = Callable[[int, int, str], None]
@@ -197,6 +199,55 @@ def audit_verify(
     raise typer.Exit(1 if failed else 0)
 
 
+def rebuild(
+    view: Annotated[str, typer.Argument(help="rooms, check_ins, llm_calls, audit_records ...")],
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="A stack's folder; without it, the environment's servers."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare only: the live table stays, whatever comes.")
+    ] = False,
+) -> None:
+    """Fold a read model anew from the log, beside the live one, and switch to it.
+
+    Ends with 1 when the live table was not what the log says.
+    """
+    from streams.rebuilding import NoSuchView, find_view, rebuild_view, servers
+
+    try:
+        found = find_view(view)
+    except NoSuchView as error:
+        raise typer.BadParameter(str(error), param_hint="VIEW") from None
+    with servers(data) as settings, progress(f"rebuilding {view}") as advance:
+        report = _run(rebuild_view(settings, found, advance, switch=not check))
+    for line in describe_report(report):
+        print(line)
+    raise typer.Exit(0 if report.agree else 1)
+
+
+def describe_report(report: "Report") -> list[str]:
+    """What a rebuild found and did, for a person."""
+    rows = f"{report.rebuilt.rows:,} rows, content {report.rebuilt.content}"
+    told = f"{report.events:,} events in {report.seconds:.1f} s"
+    if report.agree:
+        return [f"{report.view}: the rebuilt table agrees with the live one ({rows}; {told})"]
+    count, most = len(report.differences), "" if len(report.differences) < 10 else " or more"
+    live = f"{report.live.rows:,} rows, content {report.live.content}"
+    lines = [
+        f"{report.view}: {count}{most} differences ({told})",
+        f"  live    {live}",
+        f"  rebuilt {rows}",
+    ]
+    for item in report.differences:
+        key = " ".join(f"{name}={value}" for name, value in item.key.items())
+        lines.append(f"  {key}: {item.kind} {', '.join(item.columns)}".rstrip())
+    if report.kept == "live":
+        return [*lines, "the live table was kept, the rebuilt one is gone"]
+    return [*lines, f"the rebuilt table is live now, the former one is kept as {report.aside}"]
+
+
 def describe_chain(chain: "ChainReport") -> str:
     """One line: whether a tenant's chain holds, and where it breaks."""
     held = f"{chain.tenant}: {chain.records:,} records hold"
@@ -215,6 +266,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the `weir` app."""
     app.command()(tail)
     app.command()(export)
+    app.command()(rebuild)
     audit = typer.Typer(help="The audit trail.", no_args_is_help=True)
     audit.command("verify")(audit_verify)
     app.add_typer(audit, name="audit")

@@ -12,76 +12,36 @@ it was, and its own is dropped by the next.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
-from msgspec import Struct
 
 from infra.postgres import connect
 from projections.runner import VIEWS_LOCK, apply, create_table, reduce_all
 from projections.statements import View
 from schemas.codec import Codec
 from schemas.envelope import from_headers
+from streams.rebuild_report import (
+    DIFFERENCES_MAX,
+    Advance,
+    CannotRebuild,
+    Difference,
+    Report,
+    Side,
+)
 from streams.replay import Span, TopicReader
 
 Connection = psycopg.AsyncConnection[Any]
-Advance = Callable[[int, int, str], None]
 
 REBUILT, REPLACED = "weir_rebuild", "weir_replaced"
 REBUILD_LOCK = 7303
 TOPIC = "events"
-DIFFERENCES_MAX = 10
 NEAR_OFFSETS = 500
 """The new table is near enough to the deciders for holding them when it lacks no more than this."""
 _HOLD_SECONDS = 5.0
 _ROUNDS_MAX = 100
-
-
-class CannotRebuild(Exception):
-    """The rebuild was not begun, or was given up with the live table as it was."""
-
-
-class Difference(Struct, frozen=True):
-    """A row on which the tables do not agree.
-
-    columns: those that differ, none when the row is in one table only. Values are not told: some
-    are hashes of secrets.
-    """
-
-    key: dict[str, Any]
-    kind: str  # "only in the live table", "only in the rebuilt table" or "differs"
-    columns: list[str]
-
-
-class Side(Struct, frozen=True):
-    """A table's rows and a hash of their content, whatever their order."""
-
-    rows: int
-    content: str
-
-
-class Report(Struct, frozen=True, kw_only=True):
-    """What a rebuild found and did.
-
-    events: folded. kept: which one is live now. aside: where the other one is, empty when it is
-    gone. differences: the first of them, when the two do not agree.
-    """
-
-    view: str
-    events: int
-    seconds: float
-    live: Side
-    rebuilt: Side
-    kept: str
-    aside: str = ""
-    differences: Sequence[Difference] = ()
-
-    @property
-    def agree(self) -> bool:
-        """Whether the live table was the fold of the log."""
-        return self.live == self.rebuilt
 
 
 class Rebuild:
@@ -103,6 +63,7 @@ class Rebuild:
         """
         started = time.monotonic()
         async with (
+            alone(self._database),
             _connection(self._database) as control,
             _connection(self._database) as work,
             TopicReader(self._bootstrap, TOPIC, "weir-rebuild") as reader,
@@ -128,9 +89,6 @@ class Rebuild:
     async def _prepare(self, control: Connection, work: Connection) -> str:
         """An empty table beside the live one; returns the schema where the live one is."""
         table = self._view.table
-        alone = await _one(control, "SELECT pg_try_advisory_lock(%s) AS taken", REBUILD_LOCK)
-        if not alone["taken"]:
-            raise CannotRebuild("another rebuild is running")
         row = await _one(
             control,
             "SELECT n.nspname AS home FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -241,9 +199,10 @@ class Rebuild:
         live, rebuilt = row["live"], row["rebuilt"]
         known = live if live is not None else rebuilt
         key = {name: known[name] for name in self._view.key}
-        if live is None or rebuilt is None:
-            side = "rebuilt" if live is None else "live"
-            return Difference(key, f"only in the {side} table", [])
+        if live is None:
+            return Difference(key, "only in the rebuilt table", [])
+        if rebuilt is None:
+            return Difference(key, "only in the live table", [])
         names = sorted(set(live) | set(rebuilt))
         return Difference(
             key, "differs", [name for name in names if live.get(name) != rebuilt.get(name)]
@@ -283,6 +242,16 @@ class Rebuild:
             return f"{REPLACED}.{table}"
         await control.execute(f'DROP TABLE IF EXISTS {REPLACED}."{table}"'.encode())
         return ""
+
+
+@asynccontextmanager
+async def alone(database: str) -> AsyncIterator[None]:
+    """Keep other rebuilds away while the block runs. Raises CannotRebuild, DatabaseUnavailable."""
+    async with _connection(database) as holder:
+        row = await _one(holder, "SELECT pg_try_advisory_lock(%s) AS taken", REBUILD_LOCK)
+        if not row["taken"]:
+            raise CannotRebuild("another rebuild is running")
+        yield
 
 
 @asynccontextmanager

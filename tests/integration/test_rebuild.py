@@ -61,9 +61,7 @@ class World:
 
     async def rows(self) -> dict[str, dict[str, Any]]:
         """The live rows of this test's tenants."""
-        found = await self.sql(
-            f"SELECT * FROM {TENANTS.table} WHERE tenant = ANY(%s)", self.made
-        )
+        found = await self.sql(f"SELECT * FROM {TENANTS.table} WHERE tenant = ANY(%s)", self.made)
         return {row["tenant"]: row for row in found}
 
     async def names(self) -> set[tuple[str, str]]:
@@ -124,7 +122,7 @@ async def _damage(world: World) -> list[str]:
     await world.sql(f"UPDATE {table} SET name = 'Evil' WHERE tenant = %s", changed)
     added = "ten_zzz"
     await world.sql(
-        f"INSERT INTO {table} SELECT (jsonb_populate_record(t, '{{\"tenant\": \"{added}\"}}')).* "
+        f'INSERT INTO {table} SELECT (jsonb_populate_record(t, \'{{"tenant": "{added}"}}\')).* '
         f"FROM {table} t WHERE tenant = %s",
         changed,
     )
@@ -171,9 +169,7 @@ async def test_two_rebuilds_at_once_are_refused(world: World) -> None:
 
 
 async def test_a_table_that_is_not_there_yet_is_told(settings: Settings) -> None:
-    work = Rebuild(
-        settings.kafka_bootstrap_servers, settings.database_url, TENANTS, codec(), print
-    )
+    work = Rebuild(settings.kafka_bootstrap_servers, settings.database_url, TENANTS, codec(), print)
     with pytest.raises(CannotRebuild, match="there is no table tenants_v"):
         await work.run()
 
@@ -184,8 +180,7 @@ async def test_a_long_reader_delays_the_switch_and_no_one_else(world: World) -> 
         await reader.execute(f"SELECT * FROM {TENANTS.table}".encode())
         rebuilding = asyncio.create_task(world.rebuild())
         # The switch runs into the reader's lock; meanwhile commands are decided as ever.
-        while not await world.sql("SELECT 1 FROM pg_locks WHERE NOT granted AND mode = %s", WAITS):
-            await asyncio.sleep(0.01)
+        await _until_it_waits(world)
         await world.make(3)
         assert not rebuilding.done()
         await reader.commit()
@@ -194,7 +189,13 @@ async def test_a_long_reader_delays_the_switch_and_no_one_else(world: World) -> 
     assert set(await world.rows()) == set(world.made)
 
 
-WAITS = "AccessExclusiveLock"
+async def _until_it_waits(world: World) -> None:
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+    while True:
+        if await world.sql(waiting):
+            return
+        await asyncio.sleep(0.01)
+
 
 DIE_HALFWAY = """
 import asyncio, os, signal, sys
