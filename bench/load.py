@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, cast
 
 
@@ -67,17 +69,14 @@ def _length(head: bytes) -> int:
     return 0
 
 
-async def load(port: int, request: bytes, connections: int, seconds: float) -> Figures:
-    """Keep `connections` busy with the request for so long. Raises what a connection met."""
+async def load(port: int, requests: Sequence[bytes], seconds: float) -> Figures:
+    """Keep a connection busy with each request for so long. Raises what a connection met."""
     loop, began = asyncio.get_running_loop(), time.perf_counter()
-    made = [
-        (
-            await loop.create_connection(
-                lambda: _Connection(request, began + seconds), "127.0.0.1", port
-            )
-        )[1]
-        for _ in range(connections)
-    ]
+    ends = began + seconds
+    made = []
+    for request in requests:
+        connect = loop.create_connection(partial(_Connection, request, ends), "127.0.0.1", port)
+        made.append((await connect)[1])
     await asyncio.gather(*(connection.done for connection in made))
     took = time.perf_counter() - began
     spent = sorted(moment for connection in made for moment in connection.spent)

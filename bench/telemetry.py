@@ -1,7 +1,8 @@
 """Telemetry over HTTP against a bare handler: `python -m bench.telemetry [SECONDS]`.
 
-Four LLM calls with 200-character previews a request, 32 connections, every answer after Kafka's
-acknowledgement. The two servers take turns, so that what else the machine does hits both.
+Four LLM calls with 200-character previews a request, 32 connections with a run each, every answer
+after the acknowledgement of Kafka. The two servers take turns, so that what else the machine does
+hits both.
 """
 
 import contextlib
@@ -79,18 +80,21 @@ async def run(settings: Settings, seconds: float) -> None:
     await create_topics(settings.kafka_bootstrap_servers, settings.partitions)
     await create_bare_topic(settings)
     body = json.dumps({"calls": CALLS}).encode()
-    run_id = Signer(SECRET).run_id(TENANT)
-    request = post(f"/api/v1/observe/runs/{run_id}/llm-calls/", body, X_Wax_Key=KEY)
+    signer = Signer(SECRET)
+    requests = [
+        post(f"/api/v1/observe/runs/{signer.run_id(TENANT)}/llm-calls/", body, X_Wax_Key=KEY)
+        for _ in range(CONNECTIONS)
+    ]
     first = free_port()
     second = free_port({first})
     found: dict[str, list[tuple[Figures, float]]] = {"bare": [], "ours": []}
     with server("bare", first, settings) as bare, server("ours", second, settings) as ours:
         for port in (first, second):
-            await load(port, request, CONNECTIONS, 2)
+            await load(port, requests, 2)
         for _ in range(ROUNDS):
             for side, port, pid in (("bare", first, bare), ("ours", second, ours)):
                 before = cpu_seconds(pid)
-                figures = await load(port, request, CONNECTIONS, seconds)
+                figures = await load(port, requests, seconds)
                 cpu = (cpu_seconds(pid) - before) / figures.requests * 1e6
                 found[side].append((figures, cpu))
     rates = {}

@@ -5,6 +5,7 @@ and analytics and Postgres are absent, since this path asks neither. bare: Starl
 with nothing in between: decode, produce the same items as JSON, wait for the acknowledgement.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -113,6 +114,9 @@ async def main(side: str, port: int) -> None:
         access_log=False,
         server_header=False,
     )
+    # As the API's role does: what start-up made need not be looked at again.
+    gc.collect()
+    gc.freeze()
     await Server(config).serve()
 
 

@@ -53,12 +53,12 @@ def _bytes(value: bytes, out: Callable[[bytes], None]) -> None:
     out(value)
 
 
-# How a value named {v} is written, for what needs no function of its own.
+# How a value named v is written, for what needs no function of its own.
 _INLINE = {
-    "string": "d = {v}.encode(); n = len(d); out(LONGS[n] if n < SMALL else long(n)); out(d)",
-    "long": "n = {v}; out(LONGS[n] if 0 <= n < SMALL else long(n))",
-    "double": "out(double({v}))",
-    "boolean": "out(TRUE if {v} else FALSE)",
+    "string": "d = v.encode(); n = len(d); out(LONGS[n] if n < SMALL else long(n)); out(d)",
+    "long": "out(LONGS[v] if 0 <= v < SMALL else long(v))",
+    "double": "out(double(v))",
+    "boolean": "out(TRUE if v else FALSE)",
 }
 _WRITERS: dict[str, Write] = {
     "string": _string,
@@ -94,20 +94,24 @@ def _record(schema: dict[str, Any], struct: Any, known: dict[str, Write]) -> Wri
         "double": _double,
         "TRUE": b"\x01",
         "FALSE": b"\x00",
+        "SOME": b"\x02",
     }
     lines = ["def write(value, out):"]
     # A record may hold itself: whoever refers to it by name finds it once it is made.
-    known[schema["name"]] = lambda value, out: names["write"](value, out)
+    known[schema["name"]] = lambda value, out: names["write"](value, out)  # noqa: PLW0108
     for index, field in enumerate(schema["fields"]):
-        found = attributes[field["name"]]
-        kind, value = field["type"], f"value.{found.name}"
+        found, kind = attributes[field["name"]], field["type"]
+        lines.append(f"    v = value.{found.name}")
         if isinstance(kind, str) and kind in _INLINE:
-            lines.append("    " + _INLINE[kind].format(v=value))
-            continue
-        names[f"write_{index}"] = _writer(kind, found.type, known)
-        lines.append(f"    write_{index}({value}, out)")
+            lines.append("    " + _INLINE[kind])
+        elif isinstance(kind, list) and isinstance(kind[1], str) and kind[1] in _INLINE:
+            lines.append("    if v is None: out(FALSE)")
+            lines.append("    else: out(SOME); " + _INLINE[kind[1]])
+        else:
+            names[f"write_{index}"] = _writer(kind, found.type, known)
+            lines.append(f"    write_{index}(v, out)")
     lines.append("    return")
-    exec(compile("\n".join(lines), f"<avro writer of {schema['name']}>", "exec"), names)  # noqa: S102
+    exec(compile("\n".join(lines), f"<avro writer of {schema['name']}>", "exec"), names)
     write: Write = names["write"]
     return write
 

@@ -8,6 +8,7 @@ defaults; fields that the struct no longer has are ignored.
 import io
 import json
 import struct as binary
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -16,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.avro_derivation import tag_of
+from schemas.avro_writer import compile_writer
 
 MAGIC = 0
 _FRAME = binary.Struct(">bI")
@@ -42,7 +44,7 @@ class Codec:
         if len(self.types) != len(types):
             raise ValueError("two structs share a tag")
         self.schemas = {version.id: version for version in schemas}
-        self._writers: dict[type[Struct], tuple[bytes, Any]] = {}
+        self._writers: dict[type[Struct], tuple[bytes, Callable[[Any], bytes]]] = {}
         self._readers: dict[int, Any] = {}
         newest: dict[str, SchemaVersion] = {}
         for version in sorted(schemas, key=lambda item: item.version):
@@ -55,13 +57,10 @@ class Codec:
         writer = self._writers.get(cls)
         if writer is None:
             version = self._newest[tag_of(cls)]
-            writer = (_FRAME.pack(MAGIC, version.id), fastavro.parse_schema(version.schema))
+            writer = (_FRAME.pack(MAGIC, version.id), compile_writer(cls, version.schema))
             self._writers[cls] = writer
-        prefix, schema = writer
-        out = io.BytesIO()
-        out.write(prefix)
-        fastavro.schemaless_writer(out, schema, msgspec.to_builtins(value, builtin_types=(bytes,)))
-        return out.getvalue()
+        prefix, body = writer
+        return prefix + body(value)
 
     def decode_fields(self, data: bytes | None) -> tuple[str, dict[str, Any]]:
         """The tag and the plain fields of a record. Raises Undecodable."""
