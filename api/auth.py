@@ -5,6 +5,7 @@ counts. What was looked up is kept for some seconds; `drop` forgets it at once a
 every event that changes a credential, so that a revoked key stops within a second everywhere.
 """
 
+import asyncio
 import hmac
 import time
 from collections import OrderedDict
@@ -33,6 +34,7 @@ FRESH_SECONDS = 5.0  # the second belt: how old a look-up may be without having 
 STALE_SECONDS = 300.0  # and while Postgres is away; revocation still comes over the log
 # After a drop the view may lag behind the event for a moment: what is read then is not kept.
 _UNSETTLED_SECONDS = 3.0
+_AWAY_SECONDS = 2.0
 _MAX_ENTRIES = 20_000
 _MAX_CREDENTIAL = 8_192  # characters
 
@@ -150,7 +152,9 @@ class Authenticator:
         self._clock, self._lockout = clock, lockout
         # An address shares many people; only a flood of different wrong secrets closes it.
         self._flood = Lockout(guesses=1_000, repeats=10_000, seconds=10.0, now=now)
-        self._cache = cache
+        self._cache, self._now = cache, now
+        self._pending: dict[str, tuple[int, asyncio.Task[_Found]]] = {}
+        self._away_until = 0.0  # Postgres did not answer: known credentials don't wait for it
 
     async def authenticate(self, headers: Mapping[bytes, bytes], address: str) -> Principal | None:
         """The principal of the request's credential; None when it has none.
@@ -187,16 +191,33 @@ class Authenticator:
         return entry.expires_at is not None and entry.expires_at <= self._clock.now()
 
     async def _found(self, secret: str, digest: str, by_cookie: bool) -> _Found:
+        """Look up, once for all who ask meanwhile. Raises DatabaseUnavailable."""
+        known = self._cache.get(digest, STALE_SECONDS)
+        if known is not None and (known.principal is None or self._expired(known)):
+            known = None
+        if known is not None and self._now() < self._away_until:
+            return _Found(known.principal)
         generation = self._cache.generation
+        pending = self._pending.get(digest)
+        if pending is None or pending[0] != generation:
+            asked = asyncio.create_task(self._ask(secret, digest, by_cookie, generation))
+            pending = self._pending[digest] = (generation, asked)
+        try:
+            return await asyncio.shield(pending[1])
+        except DatabaseUnavailable:
+            self._away_until = self._now() + _AWAY_SECONDS
+            if known is None:
+                raise
+            return _Found(known.principal)
+
+    async def _ask(self, secret: str, digest: str, by_cookie: bool, generation: int) -> _Found:
         try:
             found = await self._look_up(secret, by_cookie)
-        except DatabaseUnavailable:
-            entry = self._cache.get(digest, STALE_SECONDS)
-            if entry is None or entry.principal is None or self._expired(entry):
-                raise
-            return _Found(entry.principal)
-        self._cache.put(digest, found, generation)
-        return found
+            self._cache.put(digest, found, generation)
+            return found
+        finally:
+            if self._pending.get(digest, (None,))[0] == generation:
+                del self._pending[digest]
 
     async def _look_up(self, secret: str, by_cookie: bool) -> _Found:
         if by_cookie:
