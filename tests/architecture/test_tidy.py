@@ -30,7 +30,7 @@ BANNED_CALLS = {
             "infra/up.py",
             "infra/cli.py",
             "infra/doctor.py",
-            "infra/demo.py",
+            "infra/demo/__init__.py",
             "api/cli.py",
             "streams/cli.py",
             "streams/watchdog.py",
