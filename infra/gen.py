@@ -100,10 +100,24 @@ def openapi_files() -> dict[Path, str]:
     return {ROOT / "api" / "openapi.json": text + "\n"}
 
 
+def event_files() -> dict[Path, str]:
+    """Path -> text of what is said about the log: `docs/events.md` and the AsyncAPI document."""
+    from commands import commands
+    from infra.event_docs import build_asyncapi, events_markdown
+
+    structs = commands()
+    document = json.dumps(build_asyncapi(EVENTS, structs), indent=1, ensure_ascii=False)
+    return {
+        ROOT / "docs" / "events.md": events_markdown(EVENTS, structs),
+        ROOT / "docs" / "asyncapi.json": document + "\n",
+    }
+
+
 def write(files: dict[Path, str]) -> list[Path]:
     """Write what differs; returns the paths written."""
     changed = [path for path, text in files.items() if _read(path) != text]
     for path in changed:
+        path.parent.mkdir(exist_ok=True)
         path.write_text(files[path])
     kept = set(files) | {ROOT / "schemas" / "avro" / "released.json"}
     for stale in set((ROOT / "schemas" / "avro").glob("*.avsc")) - kept:
@@ -123,7 +137,7 @@ def _read(path: Path) -> str | None:
 
 def main(arguments: list[str]) -> int:
     """`python -m infra.gen [--check]`: 0 when all is (or now is) as it should be, else 1."""
-    files = avro_files() | openapi_files()
+    files = avro_files() | openapi_files() | event_files()
     if "--check" in arguments:
         stale = drifted(files)
         for path in stale:

@@ -42,6 +42,7 @@ ROUTES = [
         "/metrics", health.metrics, "Prometheus metrics", response=str, media_type="text/plain"
     ),
     _public("/openapi.json", docs.openapi, "This document", tags=("docs",)),
+    _public("/asyncapi.json", docs.asyncapi, "The topics and events of the log", tags=("docs",)),
     _public(
         "/docs",
         docs.page,

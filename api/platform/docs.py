@@ -1,4 +1,4 @@
-"""The API's own description: OpenAPI, a page to read it in, and the keys that sign our tokens."""
+"""What this server offers: OpenAPI, AsyncAPI, a page to read, and the keys that sign our tokens."""
 
 from importlib import resources
 from typing import Any
@@ -7,6 +7,9 @@ import msgspec
 
 from api.openapi import build_openapi
 from api.routing import Answer, Call
+from commands import commands
+from infra.event_docs import build_asyncapi
+from schemas import EVENTS
 
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
@@ -20,6 +23,15 @@ async def openapi(call: Call[None, None]) -> Answer:
     document = caches.get("openapi")
     if document is None:
         document = caches["openapi"] = msgspec.json.encode(build_openapi(caches["routes"]))
+    return Answer(document, headers={"cache-control": _KEEP})
+
+
+async def asyncapi(call: Call[None, None]) -> Answer:
+    """The AsyncAPI document of the log behind this server."""
+    caches = call.services.caches
+    document = caches.get("asyncapi")
+    if document is None:
+        document = caches["asyncapi"] = msgspec.json.encode(build_asyncapi(EVENTS, commands()))
     return Answer(document, headers={"cache-control": _KEEP})
 
 
