@@ -15,7 +15,7 @@ import contextlib
 import logging
 import random
 import struct
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -119,20 +119,8 @@ def consumer(bootstrap: str, client_id: str, **options: Any) -> AIOKafkaConsumer
 
 
 async def stop_consumer(reader: AIOKafkaConsumer) -> None:
-    """Close a consumer, broken or not, in seconds.
-
-    One that was never assigned a partition raises CancelledError out of its own stop (aiokafka
-    0.14), which would look as if the caller were cancelled: only a real cancellation passes.
-    """
-    task = asyncio.current_task()
-    try:
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await reader.stop()
-    except asyncio.CancelledError:
-        if task is not None and task.cancelling():
-            raise
-    except Exception:
-        logger.debug("a consumer did not stop cleanly", exc_info=True)
+    """Close a consumer, broken or not, in seconds; one that was never assigned anything, too."""
+    await _settle(reader.stop)
 
 
 class Log:
@@ -237,9 +225,24 @@ class Log:
 
 async def _close(client: Any) -> None:
     """Close a client that may be broken already."""
-    with contextlib.suppress(Exception):
+    await _settle(client.stop)
+
+
+async def _settle(close: Callable[[], Awaitable[None]]) -> None:
+    """Run a clean-up to its end, at most `_CLOSE_SECONDS`, whatever it raises.
+
+    aiokafka cancels its own tasks and awaits them: one that had not begun to run raises its
+    CancelledError here, which would end the loop that cleans up. Only a real cancellation passes.
+    """
+    task = asyncio.current_task()
+    try:
         async with asyncio.timeout(_CLOSE_SECONDS):
-            await client.stop()
+            await close()
+    except asyncio.CancelledError:
+        if task is not None and task.cancelling():
+            raise
+    except Exception:
+        logger.debug("a client did not close cleanly", exc_info=True)
 
 
 class Txn:
@@ -331,9 +334,7 @@ class Transactions:
             return
         # A producer in mid-transaction would wait for its coordinator when stopped: cut it short.
         for close in (producer._sender.close, producer.client.close):
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await close()
+            await _settle(close)
         producer._closed = True
 
     async def stop(self) -> None:

@@ -1,0 +1,21 @@
+"""Clients that are let go before they have done anything: it must not look like a cancellation."""
+
+from infra.config import Settings
+from infra.ids import new_id
+from infra.kafka import Transactions, consumer, stop_consumer
+
+
+async def test_a_producer_that_was_just_fenced_in_can_be_thrown_away(settings: Settings) -> None:
+    # A decider whose Postgres is away does exactly this, again and again.
+    transactions = Transactions(settings.kafka_bootstrap_servers, new_id("txn"))
+    for _ in range(3):
+        await transactions.fence()
+        await transactions.discard()
+
+
+async def test_a_consumer_that_was_never_assigned_anything_can_be_stopped(
+    settings: Settings,
+) -> None:
+    reader = consumer(settings.kafka_bootstrap_servers, "test")
+    await reader.start()
+    await stop_consumer(reader)
