@@ -5,6 +5,7 @@ answer or a 503, until it has an answer. A 5xx other than 503 ends the run: noth
 """
 
 import asyncio
+import base64
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+import numpy as np
+
+from tests.fhe_workers.clients import Client as KeyHolder
 
 PATIENCE_SECONDS = 120.0
 COSTS = [0.001175, 0.00002, 0.0, 0.35]
@@ -27,6 +31,7 @@ class Told:
     completed: set[str] = field(default_factory=set)
     check_ins: dict[str, str] = field(default_factory=dict)
     usage: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    jobs: set[str] = field(default_factory=set)
     requests: int = 0
     retries: int = 0
 
@@ -39,7 +44,7 @@ class Client:
 
     async def call(self, method: str, path: str, key: str, body: Any = None) -> dict[str, Any]:
         """The JSON of the first 2xx answer. Raises AssertionError on what may never happen."""
-        headers = {**self._headers, "Idempotency-Key": key}
+        headers = {**self._headers, **({"Idempotency-Key": key} if key else {})}
         deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         while True:
             self._told.requests += 1
@@ -71,11 +76,13 @@ class Load:
             limits=httpx.Limits(max_connections=64),
         )
         self.told, self._credentials, self._seed = told, credentials, seed
-        self.api = self._client({"X-Wax-Key": credentials.api_key})
+        self._key = {"X-Wax-Key": credentials.api_key}
+        self.api = self._client(self._key)
         self.agent = self._client({"Authorization": f"Bearer {credentials.agent_key}"})
         self.human = self._client({"Authorization": f"Bearer {credentials.admin_token}"})
         self._stopping = asyncio.Event()
-        self._room = ""
+        self._room = self._key_id = ""
+        self._holder = KeyHolder()
 
     def _client(self, headers: dict[str, str]) -> Client:
         return Client(self._http, headers, self.told)
@@ -85,6 +92,10 @@ class Load:
         body = {"name": f"chaos {self._seed}"}
         room = await self.human.call("POST", "/v1/rooms", f"room-{self._seed}", body)
         self._room = room["data"]["id"]
+        parts = {"Content-Type": "application/octet-stream", **self._key}
+        answer = await self._http.post("/api/v1/keys", content=self._holder.relin, headers=parts)
+        assert answer.status_code == 201, answer.text
+        self._key_id = answer.json()["key_id"]
 
     def stop(self) -> None:
         """Let every actor finish what it began."""
@@ -99,6 +110,7 @@ class Load:
                     group.create_task(self._approvals(number))
                 for number in range(2):
                     group.create_task(self._usage(number))
+                group.create_task(self._encrypted())
         finally:
             await self._http.aclose()
 
@@ -166,3 +178,20 @@ class Load:
             body = {"meter": meter, "quantity": quantity}
             await self.human.call("POST", path, f"{self._seed}-use-{actor}-{count}", body)
             self.told.usage[meter] += quantity
+
+    async def _encrypted(self) -> None:
+        """One computation after the other; each result is decrypted and right."""
+        values, count = np.array([0.5, -0.25, 1.0]), 0
+        sealed = {"ciphertext": base64.b64encode(self._holder.encrypt(values)).decode()}
+        while not self._stopping.is_set():
+            count += 1
+            body = {"key_id": self._key_id, "operands": [sealed, {"value": count}]}
+            path, key = "/api/v1/compute/multiply?wait=0", f"{self._seed}-job-{count}"
+            job = await self.api.call("POST", path, key, body)
+            self.told.jobs.add(job["job_id"])
+            while job["status"] not in ("succeeded", "failed"):
+                await asyncio.sleep(0.2)
+                job = await self.api.call("GET", f"/api/v1/jobs/{job['job_id']}", "")
+            assert job["status"] == "succeeded", job
+            result = self._holder.decrypt(base64.b64decode(job["result"]["ciphertext"]))[:3]
+            assert np.abs(result - values * count).max() < 1e-3

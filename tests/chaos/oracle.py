@@ -172,6 +172,18 @@ def usage(billing: Iterable[Entry]) -> dict[tuple[str, str], int]:
     return dict(totals)
 
 
+def jobs(events: Iterable[Entry]) -> dict[str, str]:
+    """Job id -> status."""
+    found: dict[str, str] = {}
+    for entry in events:
+        if entry.type.startswith("fhe.job_"):
+            id, what = entry.stream_id, entry.type.removeprefix("fhe.job_")
+            before = found.get(id)
+            assert before == (None if what == "submitted" else "submitted"), (id, before, what)
+            found[id] = what
+    return found
+
+
 # Properties of the log itself.
 
 

@@ -143,6 +143,7 @@ def check_told(told: Told, log: dict[str, list[oracle.Entry]], tenant: str) -> N
         assert runs[run].steps == {"s0", "s1"}
     assert oracle.check_ins(log["events"]) == told.check_ins
     assert oracle.usage(log["billing"]) == {(tenant, m): n for m, n in told.usage.items()}
+    assert oracle.jobs(log["events"]) == dict.fromkeys(told.jobs, "succeeded")
 
 
 def check_read_models(
