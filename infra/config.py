@@ -213,13 +213,13 @@ class Settings:
         "WEIR_RATE_LIMIT_PER_MINUTE",
         _whole(0, 100_000_000),
         "requests per minute for each credential, 0 for no limit",
-        default=6_000,
+        default=60_000,
     )
     rate_limit_burst: int = _setting(
         "WEIR_RATE_LIMIT_BURST",
         _whole(1, 100_000_000),
         "requests that may come at once before the limit per minute counts",
-        default=1_000,
+        default=5_000,
     )
     cors_origins: tuple[str, ...] = _setting(
         "WEIR_CORS_ORIGINS",
