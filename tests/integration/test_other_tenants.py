@@ -1,0 +1,138 @@
+"""Every route with another tenant's ids: 404, whoever asks, and nothing of it is changed.
+
+Built from the declared routes: one that is new fails here until its id is made below.
+"""
+
+import asyncio
+import base64
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from api.app import ROUTES
+from api.openapi import operation_id
+from api.provision import connected, provision_tenant
+from api.routing import Route
+from infra.bootstrap import Credentials
+from infra.config import Settings
+from infra.ids import command_id
+from tests.api.test_every_route import body_of, check_error
+from tests.fhe_workers.clients import Client
+from tests.integration.served import Served, headers_of
+
+BY_ID = [route for route in ROUTES if route.who.kinds and "{" in route.path]
+# What comes behind the id of the tenant's own, and has to be well-formed.
+FURTHER = {"meter": "llm.calls", "window": "month"}
+
+
+def owned(route: Route) -> str:
+    """The part of a path that names what a tenant owns: up to the first parameter."""
+    return route.path[: route.path.index("}") + 1]
+
+
+def filled(route: Route, id: str) -> str:
+    """The route's path with `id` for the first parameter."""
+    path = route.path.replace(owned(route), owned(route).partition("{")[0] + id, 1)
+    for name, value in FURTHER.items():
+        path = path.replace(f"{{{name}}}", value)
+    return path
+
+
+class World:
+    """Two tenants; one has made one of everything. ids: by the part of a path that names it."""
+
+    def __init__(self, served: Served, other: Credentials) -> None:
+        self.mine, self.theirs = headers_of(served.made), headers_of(other)
+        self.client = httpx.Client(base_url=served.url, timeout=60)
+        tenant = served.made.tenant_id
+        self.ids = {"/api/v1/billing/tenants/{tenant_id}": tenant}
+        self._make_run()
+        self._make_check_in()
+        self._make_credentials(tenant)
+        self._make_computation()
+        export = self._post("/waxell/v1/audit/export/", "api_key", {"format": "json"})
+        self.ids["/waxell/v1/audit/export/{export_id}"] = export["export_id"]
+
+    def _post(self, path: str, kind: str, body: Any, **headers: str) -> Any:
+        answer = self.client.post(path, json=body, headers={**self.mine[kind], **headers})
+        assert answer.status_code < 300, answer.text
+        return answer.json()
+
+    def _get(self, path: str, kind: str) -> Any:
+        answer = self.client.get(path, headers=self.mine[kind])
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def _make_run(self) -> None:
+        run = self._post("/api/v1/observe/runs/start/", "api_key", {"agent_name": "a"})
+        self.ids["/api/v1/observe/runs/{run_id}"] = run["run_id"]
+        calls = {"calls": [{"model": "m", "tokens_in": 1, "tokens_out": 1}]}
+        path = f"/api/v1/observe/runs/{run['run_id']}/llm-calls/"
+        answer = self.client.post(path, json=calls, headers=self.mine["api_key"])
+        position = answer.headers["x-log-position"]
+        listed = self._get(f"/api/v1/observability/llm-calls/?min_position={position}", "user")
+        self.ids["/api/v1/observability/llm-calls/{call_id}"] = listed["results"][0]["id"]
+
+    def _make_check_in(self) -> None:
+        key = {"Idempotency-Key": "the room"}
+        room = self._post("/v1/rooms", "user", {"name": "Other tenants"}, **key)["data"]
+        self.ids["/v1/rooms/{room}"] = room["id"]
+        check_in = self._post(f"/v1/rooms/{room['id']}/check-in", "agent", {"action": "x"})
+        self.ids["/v1/check-ins/{id}"] = check_in["data"]["id"]
+        agent = self._get("/v1/agents/me", "agent")["data"]
+        self.ids["/v1/agents/{agent}"] = agent["id"]
+
+    def _make_credentials(self, tenant: str) -> None:
+        sessions = self._get("/api/v1/auth/sessions", "user")["sessions"]
+        self.ids["/api/v1/auth/sessions/{session_id}"] = sessions[0]["id"]
+        issued = self._post("/api/v1/api-keys", "user", {"name": "k", "roles": ["viewer"]})
+        self.ids["/api/v1/api-keys/{api_key_id}"] = issued["id"]
+        me = self._get("/api/v1/auth/me", "user")
+        command = command_id(tenant, "the room", scope=f"user:{me['user_id']}")
+        self.ids["/api/v1/commands/{command_id}"] = command
+        self.ids["/commands/{command_id}"] = command
+
+    def _make_computation(self) -> None:
+        client = Client()
+        octets = {**self.mine["api_key"], "Content-Type": "application/octet-stream"}
+        key = self.client.post("/api/v1/keys", content=client.relin, headers=octets).json()
+        self.ids["/api/v1/keys/{key_id}"] = key["key_id"]
+        cipher = base64.b64encode(client.encrypt(np.array([1.0]))).decode()
+        body = {"key_id": key["key_id"], "operands": [{"ciphertext": cipher}] * 2}
+        job = self._post("/api/v1/compute/add?wait=0", "api_key", body)
+        self.ids["/api/v1/jobs/{job_id}"] = job["job_id"]
+
+
+async def _another(settings: Settings) -> Credentials:
+    async with connected(settings) as installation:
+        return await provision_tenant(installation, name="Other", email="other@weir.test")
+
+
+@pytest.fixture(scope="module")
+def world(served: Served) -> World:
+    return World(served, asyncio.run(_another(served.settings)))
+
+
+@pytest.mark.parametrize("route", BY_ID, ids=operation_id)
+def test_another_tenant_s_id_is_not_found(world: World, route: Route) -> None:
+    assert owned(route) in world.ids, "make one of these in World"
+    path = filled(route, world.ids[owned(route)])
+    for kind in route.who.kinds:
+        answer = world.client.request(
+            route.method, path, headers=world.theirs[kind], **body_of(route)
+        )
+        check_error(answer, 404, route.dialect)
+
+
+@pytest.mark.parametrize(
+    "route",
+    [route for route in BY_ID if route.method == "GET" and not route.stream],
+    ids=operation_id,
+)
+def test_its_owner_finds_it_as_it_was(world: World, route: Route) -> None:
+    path = filled(route, world.ids[owned(route)])
+    kind = sorted(route.who.kinds)[-1]
+    answer = world.client.get(path, headers=world.mine[kind])
+    assert answer.status_code != 404, answer.text
