@@ -1,0 +1,220 @@
+"""The analytics loop against raw columnar inserts: `python -m bench.analytics [RECORDS]`.
+
+N records of four LLM calls lie on the log. Ours: the loop, from the first record to the last row in
+its table. Raw: the same rows, made beforehand, inserted in columnar blocks and nothing else. Both
+into tables of the same definition in one engine, in turns. Then: how long after its acknowledgement
+a call is visible in a query, the loop at rest otherwise.
+"""
+
+import asyncio
+import contextlib
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from infra.clickhouse import ClickHouse
+from infra.config import Settings
+from infra.embedded.stack import Stack
+from infra.ids import Signer, new_id
+from infra.kafka import Log, Record, create_topics
+from projections.clickhouse import Batch, ClickHouseView, tables_by_topic
+from projections.observability.llm_calls import LLM_CALLS
+from schemas.envelope import Actor, Envelope, Position, to_headers
+from schemas.observability.run import LlmCall, LlmCallsRecorded
+from streams.analytics import AnalyticsLoop
+from streams.runtime import codec
+from streams.telemetry import Origin, Telemetry, item_id
+from tests.api.harness import SECRET
+
+ROUNDS = 3
+BLOCK = 20_000
+WARM_UP_RECORDS = 500
+TENANT = "ten_bench"
+ACTOR = Actor("api_key", "key_1")
+Event = tuple[LlmCallsRecorded, Envelope]
+
+
+def events(count: int, dice: random.Random) -> list[Event]:
+    """Reports of four calls with 200-character previews over a vocabulary of 5,000 words."""
+    signer, words = (
+        Signer(SECRET),
+        ["".join(dice.choices("etaoinshrdlu", k=6)) for _ in range(5000)],
+    )
+    made: list[Event] = []
+    for index in range(count):
+        if index % 4 == 0:
+            run_id = signer.run_id(TENANT)
+        request = new_id("cmd")
+        calls = [
+            LlmCall(
+                id=item_id("call", request, n),
+                model=dice.choice(("gpt-4o", "gpt-4o-mini", "claude-3-5-sonnet")),
+                tokens_in=dice.randrange(2000),
+                tokens_out=dice.randrange(500),
+                cost=dice.randrange(10**6) / 10**6,
+                task="answer_question",
+                prompt_preview=" ".join(dice.choices(words, k=29)),
+                response_preview=" ".join(dice.choices(words, k=29)),
+            )
+            for n in range(4)
+        ]
+        envelope = Envelope(
+            id=new_id("evt"),
+            type="observability.llm_calls_recorded.v1",
+            tenant=TENANT,
+            stream=f"observability.run/{run_id}",
+            version=0,
+            time=1_700_000_000_000_000 + index,
+            actor=ACTOR,
+        )
+        made.append((LlmCallsRecorded(calls=calls), envelope))
+    return made
+
+
+async def append(log: Log, made: list[Event]) -> list[Position]:
+    """Put the events on the log; the last position of each partition."""
+    last: dict[int, Position] = {}
+    for start in range(0, len(made), 1000):
+        records = [
+            Record(envelope.stream_id.encode(), codec().encode(event), to_headers(envelope))
+            for event, envelope in made[start : start + 1000]
+        ]
+        for position in await log.append("telemetry", records, timeout=30):
+            last[position.partition] = position
+    return list(last.values())
+
+
+def blocks(view: ClickHouseView, made: list[Event]) -> list[tuple[str, list[Any]]]:
+    """The rows as columns, in blocks, each with its token."""
+    found = []
+    for start in range(0, len(made), BLOCK // 4):
+        batch = Batch(view)
+        for offset, (event, envelope) in enumerate(made[start : start + BLOCK // 4], start):
+            batch.add(event, envelope, 0, offset)
+        found.append((batch.token, list(batch.columns())))
+    return found
+
+
+async def raw(clickhouse: ClickHouse, view: ClickHouseView, made: list[Event]) -> float:
+    """Seconds to insert the rows, made beforehand."""
+    await clickhouse.command(view.ddl())
+    ready = blocks(view, made)
+    began = time.perf_counter()
+    for token, columns in ready:
+        await clickhouse.insert(view.table, view.stored, view.types, columns, token=token)
+    return time.perf_counter() - began
+
+
+@contextlib.asynccontextmanager
+async def looping(
+    settings: Settings, clickhouse: ClickHouse, view: ClickHouseView, log: Log
+) -> Any:
+    """The loop on one view."""
+    clickhouse.tables = tables_by_topic([view])
+    loop = AnalyticsLoop(
+        bootstrap=settings.kafka_bootstrap_servers,
+        clickhouse=clickhouse,
+        views=[view],
+        codec=codec(),
+        dead_letters=log,
+    )
+    task = asyncio.create_task(loop.run())
+    try:
+        await loop.serving()
+        yield loop
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def ours(
+    settings: Settings, clickhouse: ClickHouse, view: ClickHouseView, log: Log, ends: list[Position]
+) -> float:
+    """Seconds from the first record to the last row."""
+    async with looping(settings, clickhouse, view, log):
+        began = time.perf_counter()
+        for position in ends:
+            assert await clickhouse.reached(position, timeout=600)
+        return time.perf_counter() - began
+
+
+async def visibility(
+    settings: Settings, clickhouse: ClickHouse, view: ClickHouseView, log: Log, ends: list[Position]
+) -> list[float]:
+    """Seconds from an acknowledgement until a query finds the call, once the loop has caught up."""
+    telemetry, spent = Telemetry(log), []
+    async with looping(settings, clickhouse, view, log):
+        for position in ends:
+            assert await clickhouse.reached(position, timeout=600)
+        for number in range(20):
+            request, run_id = new_id("cmd"), Signer(SECRET).run_id(TENANT)
+            call = LlmCall(id=f"seen-{number}", model="m", tokens_in=1, tokens_out=1)
+            event = LlmCallsRecorded(calls=[call])
+            await telemetry.record(Origin(TENANT, ACTOR, request), run_id, [event])
+            began = time.perf_counter()
+            await found(clickhouse, view, call.id)
+            spent.append(time.perf_counter() - began)
+    return spent
+
+
+async def found(clickhouse: ClickHouse, view: ClickHouseView, id: str) -> None:
+    """Ask for a call until it is there."""
+    sql = f"SELECT id FROM {view.table} WHERE tenant = {{t:String}} AND id = {{id:String}}"
+    for _ in range(10_000):
+        if await clickhouse.query(sql, {"t": TENANT, "id": id}):
+            return
+        await asyncio.sleep(0.01)
+
+
+async def run(settings: Settings, count: int) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    await create_topics(settings.kafka_bootstrap_servers, settings.partitions)
+    log = Log(settings.kafka_bootstrap_servers, "bench")
+    clickhouse = ClickHouse(settings.clickhouse_url)
+    await log.start()
+    await clickhouse.start()
+    try:
+        made = events(count, random.Random(seed))
+        ends = await append(log, made)
+        rows = 4 * count
+        warm = structs.replace(LLM_CALLS, name="warm")
+        await raw(clickhouse, warm, made[:WARM_UP_RECORDS])
+        rates: dict[str, list[float]] = {"raw": [], "ours": []}
+        for turn in range(ROUNDS):
+            view = structs.replace(LLM_CALLS, name="raw", version=turn)
+            rates["raw"].append(rows / await raw(clickhouse, view, made))
+            await clickhouse.command(f"DROP TABLE {view.table}")
+            view = structs.replace(LLM_CALLS, name="ours", version=turn)
+            rates["ours"].append(rows / await ours(settings, clickhouse, view, log, ends))
+            await clickhouse.command(f"DROP TABLE {view.table}")
+        middle = {side: statistics.median(found) for side, found in rates.items()}
+        for side, rate in middle.items():
+            print(f"{side}: {rate:,.0f} rows/s ({', '.join(f'{r:,.0f}' for r in rates[side])})")
+        print(f"ratio {middle['ours'] / middle['raw']:.2f} (at least 0.70)")
+        view = structs.replace(LLM_CALLS, name="seen")
+        spent = sorted(await visibility(settings, clickhouse, view, log, ends))
+        print(
+            f"visible after: p50 {spent[len(spent) // 2] * 1e3:.0f} ms,"
+            f" worst of {len(spent)} {spent[-1] * 1e3:.0f} ms (at most 1,000)"
+        )
+    finally:
+        await log.stop()
+        await clickhouse.stop()
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
+        asyncio.run(run(stack.settings, count))
+
+
+if __name__ == "__main__":
+    main()
