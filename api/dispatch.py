@@ -122,6 +122,7 @@ class Dispatcher:
         route = match.route
         if route is None:
             if exchange.method == "OPTIONS" and match.allowed:
+                exchange.permit = self._limiter.peek(exchange.address)
                 preflight = self._cors.preflight(headers, match.allowed)
                 await exchange.respond(204, extra=preflight)
                 return

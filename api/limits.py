@@ -66,6 +66,14 @@ class RateLimiter:
         reset = math.ceil((self._burst - bucket.tokens) / self._rate)
         return Permit(self._burst, int(bucket.tokens), reset, retry_after)
 
+    def peek(self, key: Hashable) -> Permit:
+        """How a key stands, without counting anything."""
+        bucket = self._buckets.get(key)
+        if not self._rate or bucket is None:
+            return Permit(self._burst, self._burst, 0, 0)
+        tokens = min(float(self._burst), bucket.tokens + (self._now() - bucket.at) * self._rate)
+        return Permit(self._burst, int(tokens), math.ceil((self._burst - tokens) / self._rate), 0)
+
 
 class _Record:
     __slots__ = ("guesses", "locked_until", "repeats", "since", "strikes")

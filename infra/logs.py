@@ -5,7 +5,9 @@ says looks like what we say.
 """
 
 import logging
+import re
 import sys
+from typing import Any
 
 import structlog
 
@@ -14,6 +16,32 @@ from infra.config import LogFormat, LogLevel
 # aiokafka reports every retry as an error, some hundred a second while a broker restarts; what
 # matters of it our own loops say.
 QUIET = {"aiokafka": logging.CRITICAL, "kafka": logging.CRITICAL, "faust": logging.WARNING}
+
+
+# What must never be readable in a log, wherever it slipped in (an exception's text, a URL).
+_SECRETS = (
+    (re.compile(r"\b(wax_sk_|wax_su_|wr_)[0-9A-Za-z_.-]{8,}"), r"\1[redacted]"),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), "[redacted token]"),
+    (re.compile(r"(?i)\b(bearer\s+|sessionid=)[^\s;,'\"]+"), r"\1[redacted]"),
+    (re.compile(r"(://[^/\s:@]*:)[^/\s@]+@"), r"\1[redacted]@"),
+)
+
+
+def redacted(text: str) -> str:
+    """The text without keys, tokens, cookies and passwords in URLs."""
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def redact(
+    _logger: Any, _name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Take secrets out of every text of a record."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = redacted(value)
+    return event
 
 
 def configure(level: LogLevel, form: LogFormat) -> None:
@@ -25,6 +53,7 @@ def configure(level: LogLevel, form: LogFormat) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(),
         structlog.processors.format_exc_info,
+        redact,
     ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()

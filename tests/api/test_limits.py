@@ -43,6 +43,17 @@ def test_a_slow_rate_says_how_long_to_wait() -> None:
     assert limiter.take("a").retry_after == 0
 
 
+def test_looking_costs_nothing() -> None:
+    ticks = Ticks()
+    limiter = RateLimiter(60, 3, ticks)
+    assert limiter.peek("a").remaining == 3
+    limiter.take("a")
+    limiter.take("a")
+    assert [limiter.peek("a").remaining for _ in range(3)] == [1, 1, 1]
+    ticks.now += 1
+    assert (limiter.peek("a").remaining, limiter.peek("a").reset) == (2, 1)
+
+
 def test_no_limit_refuses_nothing() -> None:
     limiter = RateLimiter(0, 1)
     assert all(limiter.take("a").retry_after == 0 for _ in range(100))
@@ -67,7 +78,8 @@ async def test_a_caller_over_the_limit_is_told_in_its_dialect() -> None:
         other = await app.client.post("/v1/sums/1", json={"n": 1}, headers=app.human())
         assert other.status_code == 201
         for _ in range(5):
-            assert (await app.client.options("/v1/sums/1")).status_code == 204
+            preflight = await app.client.options("/v1/sums/1")
+            assert (preflight.status_code, preflight.headers["ratelimit-remaining"]) == (204, "2")
 
 
 async def test_without_a_credential_the_address_is_counted() -> None:
