@@ -142,6 +142,8 @@ class UsageMeter:
             try:
                 async with self._lock:
                     await count()
+                if self.trouble:
+                    logger.info("usage metering goes on")
                 self.trouble = ""
                 self._halted.pop(partition, None)
                 return
@@ -153,8 +155,9 @@ class UsageMeter:
                 self._halted[partition] = _now()
                 return
             except _FORESEEN as error:
+                if not self.trouble:
+                    logger.warning("usage metering waits: %r", error)
                 self.trouble = repr(error)
-                logger.warning("usage of %s waits: %r", partition, error)
                 await self._disconnect()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _PAUSE_SECONDS_MAX)
