@@ -25,7 +25,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[], Non
         async with Pool(PoolLimits(children=children)) as pool:
             execution = Execution(
                 pool=pool,
-                objects=Objects(settings.object_store_url),
+                objects=Objects(settings.object_store_url, in_place=True),
                 reports=bus,
                 clock=SYSTEM_CLOCK,
             )

@@ -3,7 +3,7 @@
 It is started with an almost empty environment, reads Work from its standard input and answers on
 what was its standard output; whatever the engine prints goes to standard error. It has no
 credentials, and it never sees a secret key. When its parent goes away, its input ends and it ends
-too. Run as `python -m fhe_workers.child '<ChildLimits as JSON>'`.
+too. Run as `python -m fhe_workers.child '<ChildLimits as JSON>' <descriptor of the region>`.
 """
 
 import contextlib
@@ -19,10 +19,13 @@ import psutil
 from fhe_workers import frames, jobs, messages
 from fhe_workers.contexts import ContextCache
 from fhe_workers.refusals import JobRefused
+from fhe_workers.region import Region
 
 # Exit codes the parent can tell apart in its log.
 EXIT_OUT_OF_MEMORY = 71
 EXIT_PROTOCOL = 72
+
+_THIS = psutil.Process()
 
 
 def main() -> None:
@@ -32,9 +35,9 @@ def main() -> None:
     # A library that prints must not be able to write into a frame.
     os.dup2(2, 1)
     _limit(limits)
-    cache = ContextCache(limits.cache_bytes)
+    service = _Service(answers, Region(int(sys.argv[2])), ContextCache(limits.cache_bytes))
     with contextlib.suppress(BrokenPipeError):
-        while _serve_one(sys.stdin.buffer, answers, cache):
+        while service.serve_one():
             pass
 
 
@@ -45,54 +48,56 @@ def _limit(limits: messages.ChildLimits) -> None:
     os.nice(limits.niceness)
 
 
-def _serve_one(requests: BinaryIO, answers: BinaryIO, cache: ContextCache) -> bool:
-    frame = frames.read(requests)
-    if frame is None:
-        return False
-    message, operands = frame
-    work = msgspec.msgpack.decode(message, type=messages.Work)
-    _limit_cpu(work.cpu_seconds_max)
-    try:
-        answer, blobs = _answer(work, operands, requests, answers, cache)
-    except JobRefused as error:
-        refused = messages.Refused(work.job_id, error.reason, error.message, _resident_bytes())
-        answer, blobs = refused, []
-    except MemoryError:
-        # The engine's pools may be in any state; the parent starts a fresh process.
-        os._exit(EXIT_OUT_OF_MEMORY)
-    frames.write(answers, msgspec.msgpack.encode(answer), blobs)
-    return True
+class _Service:
+    def __init__(self, answers: BinaryIO, region: Region, cache: ContextCache) -> None:
+        self._answers, self._region, self._cache = answers, region, cache
 
+    def serve_one(self) -> bool:
+        """Do one piece of work; False when there is none any more."""
+        frame = frames.read(sys.stdin.buffer)
+        if frame is None:
+            return False
+        work = msgspec.msgpack.decode(frame[0], type=messages.Work)
+        _limit_cpu(work.cpu_seconds_max)
+        try:
+            self._say(self._computed(work))
+        except JobRefused as error:
+            resident = _resident_bytes()
+            self._say(messages.Refused(work.job_id, error.reason, error.message, resident))
+        except MemoryError:
+            # The engine's pools may be in any state; the parent starts a fresh process.
+            os._exit(EXIT_OUT_OF_MEMORY)
+        return True
 
-def _answer(
-    work: messages.Work,
-    operands: list[bytes],
-    requests: BinaryIO,
-    answers: BinaryIO,
-    cache: ContextCache,
-) -> tuple[messages.Computed | messages.Refused, list[bytes]]:
-    context = jobs.context_for(work, cache)
-    was_loaded = context is not None
-    if context is None:
-        wanted = msgspec.msgpack.encode(messages.KeyWanted(work.key_name))
-        frames.write(answers, wanted, [])
-        frame = frames.read(requests)
+    def _computed(self, work: messages.Work) -> messages.Computed:
+        context = jobs.context_for(work, self._cache)
+        was_loaded = context is not None
+        if context is None:
+            context = jobs.learn_key(work, self._fetch_key(work), self._cache)
+        start = time.process_time_ns()
+        operands = self._region.take_operands(work.operand_bytes)
+        result, data = jobs.compute(work, context, operands)
+        return messages.Computed(
+            job_id=work.job_id,
+            level=result.level,
+            scale=result.scale,
+            cpu_us=jobs.cpu_us_since(start),
+            key_was_loaded=was_loaded,
+            resident_bytes=_resident_bytes(),
+            result_bytes=self._region.put_result(data),
+        )
+
+    def _fetch_key(self, work: messages.Work) -> list[bytes]:
+        self._say(messages.KeyWanted(work.key_name))
+        frame = frames.read(sys.stdin.buffer)
         if frame is None:
             os._exit(EXIT_PROTOCOL)
         message, parts = frame
         msgspec.msgpack.decode(message, type=messages.KeyMaterial)
-        context = jobs.learn_key(work, parts, cache)
-    start = time.process_time_ns()
-    result, data = jobs.compute(work, context, operands)
-    computed = messages.Computed(
-        job_id=work.job_id,
-        level=result.level,
-        scale=result.scale,
-        cpu_us=jobs.cpu_us_since(start),
-        key_was_loaded=was_loaded,
-        resident_bytes=_resident_bytes(),
-    )
-    return computed, [data]
+        return parts
+
+    def _say(self, answer: messages.Answer) -> None:
+        frames.write(self._answers, msgspec.msgpack.encode(answer), [])
 
 
 def _limit_cpu(seconds: int) -> None:
@@ -103,7 +108,7 @@ def _limit_cpu(seconds: int) -> None:
 
 
 def _resident_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)
+    return int(_THIS.memory_info().rss)
 
 
 if __name__ == "__main__":

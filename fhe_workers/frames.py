@@ -1,8 +1,8 @@
 """The pipe protocol between a worker and its children: a message and its blobs, length first.
 
 Layout: u32 length of the message, u32 number of blobs, u64 length of each blob, the message
-(MessagePack), the blobs. Both sides bound every length, because a child runs native code on bytes
-from strangers and a parent must not believe it.
+(MessagePack), the blobs: the parts of a key. Both sides bound every length, because a child runs
+native code on bytes from strangers and a parent must not believe it.
 """
 
 import struct

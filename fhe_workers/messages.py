@@ -1,6 +1,7 @@
 """What a worker and its children say to each other; free of the engine, so that the parent is too.
 
-The bytes (operands, key parts, the result) follow each message as raw blobs, see frames.py.
+Operands and results lie in shared memory (region.py), and messages say how long they are; the
+parts of a key follow their message as raw blobs (frames.py).
 """
 
 from msgspec import Struct
@@ -22,7 +23,7 @@ class ChildLimits(Struct, frozen=True):
 
 
 class Work(Struct, frozen=True, tag="work"):
-    """Compute `operation` over the blobs that follow: ciphertexts, or a ciphertext and values.
+    """Compute `operation` over operands: ciphertexts, or a ciphertext and values.
 
     `key_name` names the key material in the child's cache; it changes when the material does.
     """
@@ -33,6 +34,7 @@ class Work(Struct, frozen=True, tag="work"):
     key_name: str
     operand_kinds: tuple[str, ...]
     cpu_seconds_max: int
+    operand_bytes: tuple[int, ...] = ()
 
 
 class KeyMaterial(Struct, frozen=True, tag="key_material"):
@@ -46,7 +48,7 @@ class KeyWanted(Struct, frozen=True, tag="key_wanted"):
 
 
 class Computed(Struct, frozen=True, tag="computed"):
-    """The job is done; the one blob is the resulting ciphertext."""
+    """The job is done; the resulting ciphertext has `result_bytes`."""
 
     job_id: str
     level: int
@@ -54,6 +56,7 @@ class Computed(Struct, frozen=True, tag="computed"):
     cpu_us: int
     key_was_loaded: bool
     resident_bytes: int
+    result_bytes: int
 
 
 class Refused(Struct, frozen=True, tag="refused"):

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from signal import SIGKILL, Signals
 
 import msgspec
@@ -20,6 +20,7 @@ from msgspec import Struct
 from fhe_workers import frames, messages
 from fhe_workers.messages import ChildLimits
 from fhe_workers.refusals import JobRefused
+from fhe_workers.region import Blob, Region, make_region
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,8 @@ logger = logging.getLogger(__name__)
 _CHILD_ENVIRONMENT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 _TRIES = 2
-_STREAM_BYTES = 4 * 1024**2
+
+_decode_answer = msgspec.msgpack.Decoder(messages.Answer).decode
 
 KeySource = Callable[[], Awaitable[list[bytes]]]
 
@@ -65,6 +67,7 @@ class _Child:
     def __init__(self, limits: PoolLimits) -> None:
         self._limits = limits
         self._process: Process | None = None
+        self._region: Region | None = None
         self._jobs_done = 0
         self._resident_bytes = 0
         self.keys_seen: set[str] = set()
@@ -85,22 +88,31 @@ class _Child:
         if self._process is not None:
             return
         environment = {name: os.environ[name] for name in _CHILD_ENVIRONMENT if name in os.environ}
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "fhe_workers.child",
-            msgspec.json.encode(self._limits.child).decode(),
-            stdin=PIPE,
-            stdout=PIPE,
-            env=environment | _ONE_THREAD,
-            limit=_STREAM_BYTES,
-        )
+        shared = make_region()
+        try:
+            self._region = Region(shared)
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "fhe_workers.child",
+                msgspec.json.encode(self._limits.child).decode(),
+                str(shared),
+                stdin=PIPE,
+                stdout=PIPE,
+                env=environment | _ONE_THREAD,
+                pass_fds=[shared],
+            )
+        finally:
+            os.close(shared)
         self._jobs_done, self._resident_bytes = 0, 0
         self.keys_seen = set()
 
     async def stop(self) -> str:
         """Kill the process, wait for its end, and say how it ended."""
         process, self._process = self._process, None
+        if self._region is not None:
+            self._region.close()
+            self._region = None
         if process is None:
             return "was not running"
         # Not process.kill(): it would reap a child that is dead already, and lose how it died.
@@ -113,13 +125,20 @@ class _Child:
         return f"signal {Signals(-code).name}" if code is not None and code < 0 else f"exit {code}"
 
     async def attempt(
-        self, work: messages.Work, operands: list[bytes], key_source: KeySource
+        self, work: messages.Work, operands: Sequence[Blob], key_source: KeySource
     ) -> tuple[messages.Computed, bytes]:
         """One try; raises `JobRefused`, or `_ChildDied` after which the child must be stopped."""
-        answer, blobs = await self._ask(work, operands)
+        try:
+            await self.start()
+            assert self._region is not None
+            work = msgspec.structs.replace(work, operand_bytes=self._region.put_operands(operands))
+        except OSError as error:
+            raise _ChildDied(f"did not start: {error}") from None
+        except ValueError as error:
+            raise JobRefused("ciphertext_invalid", str(error)) from None
+        answer = await self._ask(work)
         if isinstance(answer, messages.KeyWanted):
-            parts = await key_source()
-            answer, blobs = await self._ask(messages.KeyMaterial(), parts)
+            answer = await self._ask(messages.KeyMaterial(), await key_source())
         if isinstance(answer, messages.KeyWanted) or answer.job_id != work.job_id:
             raise _ChildDied("answered another question")
         self._jobs_done += 1
@@ -127,15 +146,13 @@ class _Child:
         self.keys_seen.add(work.key_name)
         if isinstance(answer, messages.Refused):
             raise JobRefused(answer.reason, answer.message)
-        if len(blobs) != 1:
-            raise _ChildDied("gave a result without its bytes")
-        return answer, blobs[0]
-
-    async def _ask(
-        self, request: messages.Request, blobs: list[bytes]
-    ) -> tuple[messages.Answer, list[bytes]]:
         try:
-            await self.start()
+            return answer, self._region.take_result(answer.result_bytes)
+        except ValueError as error:
+            raise _ChildDied(f"gave {error}") from None
+
+    async def _ask(self, request: messages.Request, blobs: Sequence[bytes] = ()) -> messages.Answer:
+        try:
             async with asyncio.timeout(self._limits.wall_seconds_max):
                 return await self._exchange(request, blobs)
         except TimeoutError:
@@ -145,15 +162,14 @@ class _Child:
         except (frames.FrameBroken, msgspec.DecodeError) as error:
             raise _ChildDied(f"broke the protocol: {error}") from None
 
-    async def _exchange(
-        self, request: messages.Request, blobs: list[bytes]
-    ) -> tuple[messages.Answer, list[bytes]]:
+    async def _exchange(self, request: messages.Request, blobs: Sequence[bytes]) -> messages.Answer:
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
         process.stdin.writelines(frames.pack(msgspec.msgpack.encode(request), blobs))
         await process.stdin.drain()
-        message, answered = await frames.read_async(process.stdout)
-        return msgspec.msgpack.decode(message, type=messages.Answer), answered
+        message, _ = await frames.read_async(process.stdout)
+        answer: messages.Answer = _decode_answer(message)
+        return answer
 
 
 class Pool:
@@ -181,7 +197,7 @@ class Pool:
         return [child.pid for child in self._children if child.pid is not None]
 
     async def run(
-        self, work: messages.Work, operands: list[bytes], key_source: KeySource
+        self, work: messages.Work, operands: Sequence[Blob], key_source: KeySource
     ) -> Result:
         """The result of `work`; `key_source` is asked only when no child has the key loaded.
 
@@ -196,7 +212,7 @@ class Pool:
             self._give_back(child)
 
     async def _run_on(
-        self, child: _Child, work: messages.Work, operands: list[bytes], key_source: KeySource
+        self, child: _Child, work: messages.Work, operands: Sequence[Blob], key_source: KeySource
     ) -> Result:
         death = ""
         for number in range(1, _TRIES + 1):

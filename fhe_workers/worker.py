@@ -150,7 +150,7 @@ class Worker:
         try:
             envelope, event = from_headers(record.headers), self._codec.decode(record.value)
         except (KeyError, ValueError, Undecodable) as error:
-            logger.error("a job that cannot be decoded", extra={"error": str(error)})
+            logger.error("a job cannot be decoded: %s", error)
             await self._bury(record, f"undecodable: {error}")
             progress.end(record.offset)
             return

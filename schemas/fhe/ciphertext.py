@@ -34,11 +34,21 @@ class CiphertextShape(Struct, frozen=True):
 
 
 def read_ciphertext(data: bytes, params: ParameterSet) -> CiphertextShape:
-    """The shape of the serialised ciphertext `data` of the set `params`.
+    """The shape of the serialised ciphertext `data` of the set `params`, every residue checked.
 
     Raises `CiphertextInvalid` with one of the reasons truncated, malformed, compressed,
     unsupported_version, wrong_length, wrong_parameters, not_relinearised, scale_not_nominal,
     residue_out_of_range, transparent.
+    """
+    shape = read_shape(data, params)
+    _check_residues(data, params, params.data_primes(shape.level))
+    return shape
+
+
+def read_shape(data: bytes, params: ParameterSet) -> CiphertextShape:
+    """The same from the head and the length alone, for whoever leaves the residues to the engine.
+
+    Raises `CiphertextInvalid` as `read_ciphertext` does, but for the last two reasons.
     """
     try:
         fields = seal.read_ciphertext_head(data)
@@ -66,7 +76,6 @@ def read_ciphertext(data: bytes, params: ParameterSet) -> CiphertextShape:
             "scale_not_nominal",
             f"the scale is {fields.scale!r}; encode at 2^{params.scale_bits}",
         )
-    _check_residues(data, params, primes)
     return CiphertextShape(params.params_id, level, fields.scale, len(data))
 
 

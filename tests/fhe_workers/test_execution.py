@@ -1,6 +1,6 @@
 """A job ends in one report, whatever goes wrong on the way."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -45,7 +45,7 @@ class BrokenPool(Pool):
         self._error = error
 
     async def run(
-        self, work: Any, operands: list[bytes], key_source: Callable[[], Awaitable[list[bytes]]]
+        self, work: Any, operands: Sequence[Any], key_source: Callable[[], Awaitable[list[bytes]]]
     ) -> Result:
         raise self._error
 
@@ -64,7 +64,7 @@ class Rig:
         await self.objects.put("key/relin", key)
         part = StoredPart("relin", "key/relin", _digest(key), len(key))
         return JobSubmitted(
-            "job_1", "ek_1", "ckks-n13", "multiply", operands, [part], ["in/a"], 0, 2**60
+            "job_1", "ek_1", "ckks-n13", "multiply", operands, [part], ["in/a"], 0, 2**57
         )
 
     def execution(self, pool: Pool) -> Execution:
@@ -131,9 +131,16 @@ async def test_what_ends_without_a_result_is_reported_with_its_reason(
 
 async def test_altered_bytes_are_not_computed_with(rig: Rig) -> None:
     job = await rig.job()
-    await rig.objects.put("in/a", b"something else")
     async with Pool(PoolLimits(children=1)) as pool:
+        await rig.objects.put("in/a", b"something else")
         assert await rig.execution(pool).carry_out(ENVELOPE, job) == "input_corrupt"
+        job = await rig.job()
+        await rig.objects.put("key/relin", rig.alice.relin[:-1] + b"!")
+        assert await rig.execution(pool).carry_out(ENVELOPE, job) == "input_corrupt"
+        job = await rig.job()
+        beyond = rig.alice.encrypt(np.ones(8))[:113] + b"\xff" * (job.operands[0].size_bytes - 113)
+        await rig.objects.put("in/a", beyond)
+        assert await rig.execution(pool).carry_out(ENVELOPE, job) == "ciphertext_invalid"
 
 
 async def test_a_log_and_a_store_that_come_back_cost_time_only(
@@ -142,16 +149,16 @@ async def test_a_log_and_a_store_that_come_back_cost_time_only(
     monkeypatch.setattr("fhe_workers.execution._FIRST_PAUSE_SECONDS", 0.001)
     job, away = await rig.job(), 2
     rig.reports.failures = 2
-    get = rig.objects.get
+    view = rig.objects.view
 
-    async def sometimes(name: str, *, size: int, digest: str) -> bytes:
+    async def sometimes(name: str, *, size: int) -> memoryview:
         nonlocal away
         if away:
             away -= 1
             raise ObjectsUnavailable("no answer")
-        return await get(name, size=size, digest=digest)
+        return await view(name, size=size)
 
-    monkeypatch.setattr(rig.objects, "get", sometimes)
+    monkeypatch.setattr(rig.objects, "view", sometimes)
     async with Pool(PoolLimits(children=1)) as pool:
         assert await rig.execution(pool).carry_out(ENVELOPE, job) == ""
     assert isinstance(rig.report, RecordJobResult)

@@ -12,10 +12,12 @@ DATA = b"ciphertext" * 100_000
 DIGEST = sha256(DATA).hexdigest()
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "in_place", "memory"])
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
     folder = tmp_path / "a folder" / "objects"
-    return Objects(folder.as_uri() if request.param == "file" else "memory:///")
+    if request.param == "memory":
+        return Objects("memory:///")
+    return Objects(folder.as_uri(), in_place=request.param == "in_place")
 
 
 async def _chunks(data: bytes, fail: bool = False) -> AsyncIterator[bytes]:
@@ -29,6 +31,7 @@ async def test_what_was_written_is_read(objects: Objects) -> None:
     await objects.put("fhe/ten_1/a", DATA)
     await objects.put("fhe/ten_1/a", DATA)
     assert await objects.get("fhe/ten_1/a", size=len(DATA), digest=DIGEST) == DATA
+    assert await objects.view("fhe/ten_1/a", size=len(DATA)) == DATA
     assert await objects.exists("fhe/ten_1/a")
     assert not await objects.exists("fhe/ten_1/b")
 
@@ -58,6 +61,8 @@ async def test_missing_and_altered_objects_are_told_apart(objects: Objects) -> N
     with pytest.raises(ObjectCorrupt):
         await objects.get("x", size=len(DATA), digest=DIGEST)
     await objects.put("x", DATA[:-1])
+    with pytest.raises(ObjectCorrupt):
+        await objects.view("x", size=len(DATA))
     with pytest.raises(ObjectCorrupt):
         await objects.get("x", size=len(DATA), digest=DIGEST)
 
