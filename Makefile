@@ -40,6 +40,7 @@ fmt: install ## format the code and repair what can be repaired
 
 gen: install ## write what is derived from the code
 	@$(BIN)/python -m infra.gen
+	@$(BIN)/python -m tests.docs.tables
 
 check: lint ## lint, and that nothing derived has drifted
 	@$(BIN)/python -m infra.gen --check

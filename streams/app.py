@@ -32,7 +32,7 @@ def read_committed() -> None:
     if faust.__version__ != FAUST_VERSION:
         raise RuntimeError(
             f"Faust {faust.__version__} is not the {FAUST_VERSION} whose consumer this patches: "
-            "see whether it is still needed, and run tests/streams/test_app.py"
+            "see whether it is still needed, and run tests/integration/test_faust_app.py"
         )
     create = AIOKafkaConsumerThread._create_worker_consumer
     if getattr(create, "reads_committed", False):

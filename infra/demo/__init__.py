@@ -20,6 +20,7 @@ from infra.clock import SYSTEM_CLOCK
 from infra.demo import approving, encrypting, metering, observing, proving
 from infra.demo.scene import Scene
 from infra.demo.stage import DemoFailed, Stage
+from infra.embedded.data_folder import DataFolder
 from infra.embedded.ports import free_port
 from infra.up import Stopped, started, stopping_on_signals
 
@@ -44,8 +45,7 @@ def demo(data: Path | None, keep: bool, provision: Provision) -> None:
         contextlib.suppress(Stopped),
         stopping_on_signals(),
         _folder(data) as folder,
-        # A port of its own each time: demos run side by side, and beside `weir up`.
-        started(folder, None if data else free_port(), provision) as (stack, credentials),
+        started(folder, _port(folder), provision) as (stack, credentials),
     ):
         try:
             asyncio.run(play(credentials, folder))
@@ -80,6 +80,11 @@ def _folder(data: Path | None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _port(folder: Path) -> int | None:
+    """A port of its own, so that demos start side by side; what a folder remembers stays."""
+    return None if DataFolder(folder).remembers else free_port()
 
 
 def _summary(credentials: Credentials, data: Path, keep: bool, kept: bool) -> None:

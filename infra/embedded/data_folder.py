@@ -44,7 +44,13 @@ class DataFolder:
         self.clickhouse = self.root / "clickhouse"
         self.objects = self.root / "objects"
         self.credentials = self.root / "credentials.json"
+        self._remembered = self.root / "identity.json"
         self._lock: IO[str] | None = None
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a stack has been here before, with ports of its own."""
+        return self._remembered.exists()
 
     def open(
         self,
@@ -94,7 +100,7 @@ class DataFolder:
         self._lock = handle
 
     def _identity(self, wanted: Mapping[str, int], preferred: Mapping[str, int]) -> Identity:
-        path = self.root / "identity.json"
+        path = self._remembered
         known: Identity | None = None
         if path.exists():
             try:

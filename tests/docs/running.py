@@ -1,0 +1,93 @@
+"""A stack that `weir demo --keep` runs, and the code blocks of a document run against it."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.docs.documents import ROOT, Block, blocks, name_of
+
+END = "The stack goes on until Ctrl-C."
+
+
+class Demo:
+    """A demo that has passed and whose stack goes on. summary: what it printed."""
+
+    def __init__(self, data: Path, summary: str) -> None:
+        self.data, self.summary = data, summary
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's environment, with our packages and without settings of Weir."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WEIR_", "KAFKA_"))}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
+@contextmanager
+def demo(data: Path) -> Iterator[Demo]:
+    """`weir demo --keep`, as a person starts it, ended as a person ends it."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "infra.cli", "demo", "--keep", "--data", str(data)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        text=True,
+    ) as running:
+        try:
+            assert running.stdout is not None
+            said = []
+            for line in running.stdout:
+                said.append(line)
+                if line.startswith(END):
+                    break
+            summary = "".join(said)
+            assert END in summary, f"the demo failed: {summary}{running.communicate()[1]}"
+            yield Demo(data, summary)
+            running.send_signal(signal.SIGINT)
+            _, errors = running.communicate(timeout=120)
+            assert (running.returncode, errors) == (0, "")
+        finally:
+            # Its parts end with it, however it ends.
+            running.kill()
+
+
+def script(path: Path) -> str:
+    """The blocks of a document as one shell script; the Python among them as documents in it."""
+    lines = ["set -euo pipefail"]
+    for block in blocks(path):
+        if block.runs:
+            lines += [f"echo '>>> {name_of(path)}:{block.line}' >&2", _shell(block)]
+    return "\n".join(lines)
+
+
+def _shell(block: Block) -> str:
+    return (
+        f"python3 - <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK"
+        if (block.language == "python")
+        else block.text
+    )
+
+
+def run(path: Path, folder: Path, data: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a document's blocks in `folder`, where `data` is the folder of a running stack."""
+    tools = folder / "bin"
+    tools.mkdir()
+    python = shlex.quote(sys.executable)
+    for name, command in (("weir", f"{python} -m infra.cli"), ("python3", python)):
+        tool = tools / name
+        tool.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        tool.chmod(0o755)
+    (folder / "data").symlink_to(data)
+    return subprocess.run(
+        ["bash", "-c", script(path)],
+        cwd=folder,
+        env=environment(PATH=f"{tools}:{os.environ['PATH']}"),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )

@@ -1,0 +1,118 @@
+"""The parts of the documents that are made from the code. `make gen` writes them.
+
+Each is between `<!-- begin NAME -->` and `<!-- end NAME -->`; a test holds them fresh.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import groupby
+from typing import get_args
+
+from api.app import ROUTES
+from api.problems import ENTERPRISE, FHE, OBSERVE, SERVICE, WAITROOM
+from api.problems import REGISTRY as SCHEMA_REGISTRY
+from api.routing import Route
+from infra.config import declared_variables
+from infra.telemetry import REGISTRY
+from schemas.approvals.policies import Conditions, Operator
+from schemas.identity.roles import ROLES
+from tests.docs.documents import documents, with_generated
+
+_DIALECTS = {
+    OBSERVE.name: "Observe",
+    ENTERPRISE.name: "Enterprise",
+    WAITROOM.name: "Waitroom",
+    FHE.name: "FHE",
+    SERVICE.name: "Service",
+    SCHEMA_REGISTRY.name: "Schema Registry",
+}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def settings() -> str:
+    """Every environment variable that a role reads."""
+    rows = []
+    for field, variable in declared_variables():
+        if field.default is dataclasses.MISSING:
+            default = "required"
+        else:
+            default = f"`{field.default}`" if field.default not in ("", ()) else ""
+        rows.append([f"`{variable.name}`", default, variable.meaning])
+    return table(["variable", "default", "what it is"], rows)
+
+
+def routes() -> str:
+    """Who may call what."""
+    rows = []
+    ordered = sorted(ROUTES, key=lambda route: (_DIALECTS[route.dialect.name], route.path))
+    for _, of_path in groupby(ordered, key=lambda route: route.path):
+        for route in of_path:
+            rows.append(
+                [
+                    f"`{route.method} {route.path}`",
+                    _DIALECTS[route.dialect.name],
+                    ", ".join(sorted(_callers(route))) or "anybody",
+                    _roles(route),
+                ]
+            )
+    return table(["route", "dialect", "who", "roles"], rows)
+
+
+def _callers(route: Route) -> set[str]:
+    names = {"user": "people", "api_key": "API keys", "agent": "agents"}
+    return {names[kind] for kind in route.who.kinds}
+
+
+def _roles(route: Route) -> str:
+    if not route.roles:
+        return ""
+    return ", ".join(role for role in ROLES if role in route.roles)
+
+
+def metrics() -> str:
+    """Every metric of ours."""
+    rows = [
+        # Prometheus shows a counter under its name and `_total`.
+        [
+            f"`{metric.name}{'_total' if metric.type == 'counter' else ''}`",
+            metric.type,
+            metric.documentation,
+        ]
+        for metric in REGISTRY.collect()
+        if metric.name.startswith("weir_")
+    ]
+    return table(["metric", "type", "what it is"], sorted(rows))
+
+
+def conditions() -> str:
+    """What a policy's rule may ask, and the operators of its context tests."""
+    names = ", ".join(f"`{name}`" for name in Conditions.__struct_fields__)
+    operators = ", ".join(f"`{name}`" for name in get_args(Operator))
+    return f"Conditions: {names}.\n\nOperators: {operators}.\n"
+
+
+def parts() -> dict[str, str]:
+    """All of them, by name."""
+    made = (settings, routes, metrics, conditions)
+    return {make.__name__: make() for make in made}
+
+
+def main() -> None:
+    """Write them into the documents."""
+    made = parts()
+    for path in documents():
+        text = path.read_text()
+        fresh = with_generated(text, made)
+        if fresh != text:
+            path.write_text(fresh)
+            print(f"wrote {path.name}")
+
+
+if __name__ == "__main__":
+    main()
