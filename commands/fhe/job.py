@@ -10,10 +10,12 @@ from typing import Any, Literal, assert_never
 
 from msgspec import Struct
 
-from commands.decider import ClearTimer, Context, Decider, Ref, SetTimer
+from commands.decider import ClearTimer, Context, Decider, Emit, Ref, SetTimer
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
 from commands.fhe.evaluation_key import EvaluationKey, KeyNotFound
 from commands.refusals import AlreadyDone, InvalidCommand, NotFound, Refusal
+from schemas.billing.usage import STREAM as USAGE_STREAM
+from schemas.billing.usage import UsageRecorded
 from schemas.fhe.job import (
     JobCancelled,
     JobEvent,
@@ -30,6 +32,8 @@ STREAM = "fhe.job"
 # After this long nobody waits for the result; far more than a worker needs for any queue.
 DEADLINE_MICROS = 3_600 * 1_000_000
 _DEADLINE = "deadline"
+# What a computation counts as: one operation, and the processor time that it took.
+OPERATIONS_METER, CPU_METER = "fhe.operations", "fhe.cpu_microseconds"
 
 
 class JobNotFound(NotFound):
@@ -126,7 +130,7 @@ class JobAnswer(Struct, frozen=True):
     operation: Operation
 
 
-def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEvent]:
+def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEvent | Emit]:
     """Raises KeyNotFound, CiphertextNotFound, KeyMismatch, KeyMissingRelin, LevelExhausted,
     InvalidCommand on submission; JobNotFound; JobFinished on cancelling.
     """
@@ -136,7 +140,9 @@ def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEve
         raise JobNotFound("no such job")
     match command:
         case RecordJobResult():
-            return [] if state.status != "queued" else [_succeeded(command, state, context)]
+            if state.status != "queued":
+                return []
+            return [_succeeded(command, state, context), *_usage(command, context)]
         case RecordJobFailure():
             return _failed(state, context, command.reason, command.message)
         case ExpireJob():
@@ -210,6 +216,30 @@ def _succeeded(command: RecordJobResult, state: Job, context: Context) -> JobSuc
     )
 
 
+def _usage(command: RecordJobResult, context: Context) -> Sequence[Emit]:
+    """In the transaction of the result, so that what is delivered is counted, and once."""
+    quantities = {OPERATIONS_METER: 1, CPU_METER: max(1, command.cpu_us)}
+    return [
+        Emit(
+            USAGE_STREAM,
+            usage_id,
+            UsageRecorded(
+                usage_id=usage_id,
+                meter=meter,
+                quantity=quantities[meter],
+                occurred_at=context.now,
+                source="fhe",
+                resource=context.stream_id,
+            ),
+        )
+        for meter, usage_id in _usage_ids(context.stream_id).items()
+    ]
+
+
+def _usage_ids(job_id: str) -> Mapping[str, str]:
+    return {meter: f"{job_id}.{meter}" for meter in (OPERATIONS_METER, CPU_METER)}
+
+
 def _failed(state: Job, context: Context, reason: str, message: str) -> Sequence[JobEvent]:
     if state.status != "queued":
         return []
@@ -230,6 +260,8 @@ def evolve(state: Job, event: JobEvent) -> Job:
 
 
 def _loads(command: JobCommand, stream_id: str) -> Sequence[Ref]:
+    if isinstance(command, RecordJobResult):
+        return [Ref(USAGE_STREAM, usage_id) for usage_id in _usage_ids(stream_id).values()]
     if not isinstance(command, SubmitJob):
         return ()
     sources = [Ref(STREAM, given.source_job_id) for given in command.inputs if given.source_job_id]

@@ -230,6 +230,8 @@ async def test_a_killed_workers_jobs_run_again_and_count_once(
             succeeded = await fhe.events("fhe.job_succeeded.v1")
             assert len(succeeded) == count
             assert await fhe.events("fhe.job_failed.v1") == []
+            usage = await fhe.events("billing.usage_recorded.v1")
+            assert len(usage) == len({event.usage_id for event in usage}) == 2 * count
             for number, job in enumerate(submitted):
                 done = await fhe.job(job["job_id"])
                 assert np.abs(decrypted(alice, done) - X * (number + 1)).max() < 1e-4

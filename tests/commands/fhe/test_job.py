@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commands.decider import ClearTimer, Context, Ref, SetTimer
+from commands.decider import ClearTimer, Context, Emit, Ref, SetTimer
 from commands.fhe.evaluation_key import EvaluationKey, KeyNotFound
 from commands.fhe.job import (
     DEADLINE_MICROS,
@@ -27,6 +27,7 @@ from commands.fhe.job import (
     SubmitJob,
 )
 from commands.refusals import InvalidCommand, Refusal
+from schemas.billing.usage import UsageRecorded
 from schemas.fhe.job import JobCancelled, JobFailed, JobSubmitted, JobSucceeded, Operand, Operation
 from schemas.fhe.parameters import ERROR_BOUND
 from tests.commands.fhe.cases import KEY, RELIN, ROTATE, cipher, plain
@@ -52,6 +53,21 @@ SUBMITTED = submitted(OPERANDS, [operand.object for operand in OPERANDS])
 SUCCEEDED = JobSucceeded("ek_1", "ckks-n13", "multiply", RESULT, ERROR_BOUND, 3_300, 1, NOW)
 FAILED = JobFailed("ek_1", "engine_failure", "the engine died twice", NOW)
 CANCELLED = JobCancelled("job_1", "ek_1", NOW)
+USAGE = [
+    Emit(
+        "billing.usage",
+        f"job_1.{meter}",
+        UsageRecorded(
+            usage_id=f"job_1.{meter}",
+            meter=meter,
+            quantity=quantity,
+            occurred_at=NOW,
+            source="fhe",
+            resource="job_1",
+        ),
+    )
+    for meter, quantity in (("fhe.operations", 1), ("fhe.cpu_microseconds", 3_300))
+]
 RECORD = RecordJobResult(RESULT, 3_300, 1)
 RECORD_FAILURE = RecordJobFailure("engine_failure", "the engine died twice")
 
@@ -113,8 +129,8 @@ def test_a_foreign_or_missing_result_is_refused() -> None:
     a_job(states=others).when(command).then_refused(KeyMismatch)
 
 
-def test_a_result_is_recorded_once() -> None:
-    a_job(SUBMITTED).when(RECORD).then(SUCCEEDED).when(RECORD).then_quiet()
+def test_a_result_is_recorded_and_counted_once() -> None:
+    a_job(SUBMITTED).when(RECORD).then(SUCCEEDED, *USAGE).when(RECORD).then_quiet()
     a_job().when(RECORD).then_refused(JobNotFound)
 
 
@@ -155,15 +171,18 @@ _COMMANDS = st.sampled_from([submit(*STORED), RECORD, RECORD_FAILURE, CancelJob(
 
 @settings(max_examples=100)
 @given(st.lists(_COMMANDS, max_size=12))
-def test_no_sequence_of_commands_ends_a_job_twice(commands: list[JobCommand]) -> None:
-    state, recorded = DECIDER.initial, []
+def test_no_sequence_of_commands_ends_or_counts_a_job_twice(commands: list[JobCommand]) -> None:
+    state, recorded, counted = DECIDER.initial, [], 0
     for command in commands:
         context = Context("ten_1", "job_1", HUMAN, NOW, "cmd_1", {KEY_REF: KEY}, {})
         try:
             events = DECIDER.decide(command, state, context)
         except Refusal:
             continue
+        counted += sum(isinstance(event, Emit) for event in events)
         for event in events:
+            if isinstance(event, Emit):
+                continue
             recorded.append(event)
             state = DECIDER.evolve(state, event)
     assert len(recorded) <= 2
@@ -171,3 +190,4 @@ def test_no_sequence_of_commands_ends_a_job_twice(commands: list[JobCommand]) ->
     ended = state.status in ("succeeded", "failed", "cancelled")
     assert ended == (len(recorded) == 2)
     assert (state.result is not None) == (state.status == "succeeded")
+    assert counted == (2 if state.status == "succeeded" else 0)
