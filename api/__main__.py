@@ -21,7 +21,7 @@ from api.identity.forgetting import forgotten
 from api.identity.store import PostgresCredentials
 from api.live import LiveHub
 from api.observing import RequestObserver
-from api.platform.probes import LogEnds, Probes
+from api.platform.probes import Probes
 from api.services import Services
 from api.subscription import LiveEvent
 from infra.clickhouse import AnalyticsUnavailable
@@ -29,6 +29,7 @@ from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
 from infra.ids import Signer, new_id
 from infra.kafka import Log, LogUnavailable, consumer
+from infra.log_view import LogView
 from infra.objects import Objects
 from infra.postgres import Reads
 from infra.telemetry import LIVE_LISTENERS, LOOP_DELAY
@@ -110,8 +111,8 @@ async def services_on(settings: Settings, stop: asyncio.Event) -> AsyncIterator[
         await _started(live.start, stop)
         running.push_async_callback(live.stop)
         objects = Objects(settings.object_store_url)
-        ends = LogEnds(bootstrap, f"{name}-health")
-        running.push_async_callback(ends.stop)
+        view = LogView(bootstrap, f"{name}-health")
+        running.push_async_callback(view.stop)
         services = Services(
             settings=settings,
             signer=Signer(settings.secret_key),
@@ -123,7 +124,7 @@ async def services_on(settings: Settings, stop: asyncio.Event) -> AsyncIterator[
             objects=objects,
             live=live,
             probes=Probes(
-                ends=ends, reads=reads, analytics=analytics, objects=objects, clock=SYSTEM_CLOCK
+                log=view, reads=reads, analytics=analytics, objects=objects, clock=SYSTEM_CLOCK
             ),
         )
         forget_what_changes(services, live)

@@ -6,16 +6,15 @@ are kept for one second, and any number of askers share one round of questions.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec import Struct
 
 from api.limits import Monotonic
 from api.services import Reads
 from infra.clock import Clock
-from infra.kafka import consumer, stop_consumer
+from infra.log_view import Group
 from infra.objects import Objects
 from infra.telemetry import DEPENDENCY_UP, LOOP_LAG
 
@@ -51,58 +50,39 @@ class Readiness(Struct, frozen=True):
     loops: dict[str, Loop]
 
 
-class LogEnds:
-    """The ends of topics, by a consumer that is made anew when it fails."""
+class Log(Protocol):
+    """What is asked of Kafka (`infra.log_view.LogView`)."""
 
-    def __init__(self, bootstrap: str, client_id: str) -> None:
-        self._bootstrap, self._client_id = bootstrap, client_id
-        self._consumer: AIOKafkaConsumer | None = None
+    async def ends(self, topic: str) -> dict[int, int]: ...
 
-    async def __call__(self, topic: str) -> dict[int, int]:
-        """Partition -> the next offset to be written. Raises KafkaError or TimeoutError."""
-        if self._consumer is None:
-            fresh = consumer(self._bootstrap, self._client_id)
-            try:
-                await fresh.start()
-            except BaseException:
-                await stop_consumer(fresh)
-                raise
-            self._consumer = fresh
-        try:
-            # Asking for one partition's end makes the client learn all of the topic's.
-            await self._consumer.end_offsets([TopicPartition(topic, 0)])
-            numbers = self._consumer.partitions_for_topic(topic) or set()
-            partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
-            ends = await self._consumer.end_offsets(partitions)
-        except BaseException:
-            await self.stop()
-            raise
-        return {partition.partition: offset for partition, offset in ends.items()}
+    async def group(self, name: str) -> Group: ...
 
-    async def stop(self) -> None:
-        """Close the connection."""
-        gone, self._consumer = self._consumer, None
-        if gone is not None:
-            await stop_consumer(gone)
+
+# Loops that are consumer groups. Their modules can't be imported here; a test compares the names.
+GROUPS = {
+    "streams": "streams.v1",
+    "audit-exports": "streams.platform.audit_exports.v1",
+    "fhe-worker": "fhe-workers",
+}
 
 
 class Probes:
     """Asks the servers behind this process, and the log and its read models about the loops.
 
-    ends(topic) -> partition -> next offset. analytics: `query` and `positions` of ClickHouse.
+    analytics: `query` and `positions` of ClickHouse.
     """
 
     def __init__(
         self,
         *,
-        ends: Callable[[str], Awaitable[Mapping[int, int]]],
+        log: Log,
         reads: Reads,
         analytics: Any,
         objects: Objects,
         clock: Clock,
         now: Monotonic = time.monotonic,
     ) -> None:
-        self._ends, self._reads, self._analytics = ends, reads, analytics
+        self._log, self._reads, self._analytics = log, reads, analytics
         self._objects, self._clock, self._now = objects, clock, now
         self._lock, self._store_lock = asyncio.Lock(), asyncio.Lock()
         self._kept: tuple[float, Readiness] | None = None
@@ -127,7 +107,7 @@ class Probes:
     async def _ask(self) -> Readiness:
         names = ("kafka", "postgres", "clickhouse", "objects")
         answers = await asyncio.gather(
-            _asked(self._ends("commands")),
+            _asked(self._log.ends("commands")),
             _asked(self._reads.one("SELECT 1 AS one")),
             _asked(self._analytics.query("SELECT 1 AS one")),
             _asked(self._objects.exists(_PROBE_OBJECT)),
@@ -159,6 +139,8 @@ class Probes:
                     "analytics": await self._analytics_lag(),
                     "scheduler": await self._timers_overdue(),
                 }
+                for name, group in GROUPS.items():
+                    alive[name], lags[name] = await self._group(group)
         except Exception:
             # Tables that no decider has made yet, a server that went away just now: not known.
             return {}
@@ -169,18 +151,25 @@ class Probes:
         return {name: Loop(alive.get(name, 0), lags.get(name)) for name in names}
 
     async def _decider_lag(self) -> int:
-        ends = await self._ends("commands")
+        ends = await self._log.ends("commands")
         rows = await self._reads.all("SELECT partition, commands_next FROM decider_checkpoints")
         done = {row["partition"]: row["commands_next"] for row in rows}
         return sum(max(0, end - done.get(partition, 0)) for partition, end in ends.items())
 
     async def _analytics_lag(self) -> int | None:
         reached: Mapping[tuple[str, int], int] = self._analytics.positions()
-        if not reached:
-            return None  # another process has the loop
+        # Nothing is known when another process has the loop.
+        return await self._behind(reached) if reached else None
+
+    async def _group(self, name: str) -> tuple[int, int]:
+        """A group's members, and how many records it has still to read."""
+        group = await self._log.group(name)
+        return group.members, await self._behind(group.offsets)
+
+    async def _behind(self, reached: Mapping[tuple[str, int], int]) -> int:
         lag = 0
         for topic in {topic for topic, _ in reached}:
-            for partition, end in (await self._ends(topic)).items():
+            for partition, end in (await self._log.ends(topic)).items():
                 # The end counts the markers of transactions, which no reader ever sees.
                 lag += max(0, end - reached.get((topic, partition), end) - 1)
         return lag

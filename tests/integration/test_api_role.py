@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from api.__main__ import serve
+from api.platform.probes import GROUPS
 from api.provision import provision
 from infra.bootstrap import Credentials
 from infra.config import Settings
@@ -70,6 +71,7 @@ async def test_the_role_serves_and_tells_how_everything_is(own: Settings) -> Non
         assert set(report["dependencies"]) == {"kafka", "postgres", "clickhouse", "objects"}
         assert all(found["ok"] for found in report["dependencies"].values())
         assert report["loops"]["decider"] == {"alive": 1, "lag": 0}
+        assert set(report["loops"]) == {"analytics", "decider", "scheduler", *GROUPS}
         assert (await client.get("/health/storage")).json()["status"] == "ok"
         metrics = (await client.get("/metrics")).text
         assert 'weir_http_requests_total{method="GET",route="/health",status="200"}' in metrics

@@ -8,10 +8,14 @@ import jsonschema
 import msgspec
 import pytest
 
+import fhe_workers.worker
+import streams.app
+import streams.platform.audit_exports
 from api.app import ROUTES
 from api.openapi import build_openapi
-from api.platform.probes import Probes
+from api.platform.probes import GROUPS, Probes
 from api.problems import SERVICE
+from infra.log_view import Group
 from infra.objects import Objects
 from schemas.platform.outcome import CommandHandled
 from tests.api.harness import OTHER_TENANT, TENANT, Harness
@@ -31,6 +35,7 @@ class World:
         self.asked = 0
         self.ticks = 0.0
         self.reached: dict[tuple[str, int], int] = {("telemetry", 0): 100, ("telemetry", 1): 20}
+        self.groups = {"fhe-workers": Group(2, {("telemetry", 0): 90})}
         app.reads.when("lease_members", [{"loop": "decider", "alive": 2}])
         checkpoints = [
             {"partition": 0, "commands_next": 8},
@@ -39,7 +44,7 @@ class World:
         app.reads.when("decider_checkpoints", checkpoints)
         app.reads.when("FROM timers", [{"n": 3}])
         app.services.probes = self.probes = Probes(
-            ends=self.ends,
+            log=self,
             reads=app.reads,
             analytics=self,
             objects=Objects("memory:///"),
@@ -52,6 +57,9 @@ class World:
         if "kafka" in self.gone:
             raise OSError("postgresql://user:password@host is what errors may say")
         return KAFKA[topic]
+
+    async def group(self, name: str) -> Group:
+        return self.groups.get(name, Group(0, {}))
 
     async def query(self, sql: str) -> list[dict[str, Any]]:
         if "clickhouse" in self.gone:
@@ -90,8 +98,11 @@ async def test_ready_tells_of_each_dependency_and_each_loop(world: World) -> Non
     }
     assert told["loops"] == {
         "analytics": {"alive": 0, "lag": 30},
+        "audit-exports": {"alive": 0, "lag": 0},
         "decider": {"alive": 2, "lag": 2},
+        "fhe-worker": {"alive": 2, "lag": 9},
         "scheduler": {"alive": 0, "lag": 3},
+        "streams": {"alive": 0, "lag": 0},
     }
     metrics = (await world.app.client.get("/metrics")).text
     assert 'weir_loop_lag_records{loop="decider"} 2.0' in metrics
@@ -134,6 +145,14 @@ async def test_lag_that_cannot_be_told_is_not_made_up(world: World) -> None:
 
     world.app.reads.when("decider_checkpoints", fails)
     assert (await world.probes.readiness()).loops == {}
+
+
+def test_the_groups_are_those_of_the_loops() -> None:
+    assert set(GROUPS.values()) == {
+        fhe_workers.worker.GROUP,
+        streams.app.GROUP,
+        streams.platform.audit_exports.GROUP,
+    }
 
 
 async def test_many_askers_cost_one_round_of_questions_a_second(world: World) -> None:
