@@ -1,6 +1,7 @@
 """Windows of time, in UTC: the hour, the day or the calendar month that an instant is in."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
 from msgspec import Struct
@@ -23,9 +24,14 @@ class Window(Struct, frozen=True, order=True):
 
 def window_of(kind: WindowKind, at: int) -> Window:
     """The window that the instant `at` (microseconds UTC) is in."""
+    # Every instant of an hour is in the same windows, and most usage is of the same few hours.
+    return _window(kind, at - at % _HOUR)
+
+
+@lru_cache(maxsize=4096)
+def _window(kind: WindowKind, at: int) -> Window:
     if kind == "hour":
-        start = at - at % _HOUR
-        return Window(kind, start, start + _HOUR)
+        return Window(kind, at, at + _HOUR)
     if kind == "day":
         start = at - at % _DAY
         return Window(kind, start, start + _DAY)

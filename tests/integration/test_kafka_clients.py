@@ -1,5 +1,7 @@
 """Clients that are let go before they have done anything: it must not look like a cancellation."""
 
+import asyncio
+
 from infra.config import Settings
 from infra.ids import new_id
 from infra.kafka import Transactions, consumer, stop_consumer
@@ -11,6 +13,8 @@ async def test_a_producer_that_was_just_fenced_in_can_be_thrown_away(settings: S
     for _ in range(3):
         await transactions.fence()
         await transactions.discard()
+    task = asyncio.current_task()
+    assert task is not None and not task.cancelling()
 
 
 async def test_a_consumer_that_was_never_assigned_anything_can_be_stopped(
@@ -19,3 +23,4 @@ async def test_a_consumer_that_was_never_assigned_anything_can_be_stopped(
     reader = consumer(settings.kafka_bootstrap_servers, "test")
     await reader.start()
     await stop_consumer(reader)
+    assert reader._closed
