@@ -52,6 +52,16 @@ def json_line(entry: Entry) -> str:
     return msgspec.json.encode(json_row(entry)).decode()
 
 
+def _printable(text: str) -> str:
+    """The text with what a terminal would obey, or break the line at, made visible.
+
+    Names come from strangers. JSON escapes such characters by itself.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def pretty_line(entry: Entry) -> Text:
     """Position, time, tenant, type, stream and data; without colours it is plain text."""
     line = Text(no_wrap=True, end="")
@@ -60,12 +70,13 @@ def pretty_line(entry: Entry) -> Text:
     envelope = entry.envelope
     line.append(iso(envelope.time if envelope else entry.timestamp_ms * 1000), style="green")
     if envelope is not None:
-        line.append(f" {envelope.tenant}", style="yellow")
-        line.append(f" {envelope.type}", style="bold cyan")
-        line.append(f" {envelope.stream}#{envelope.version}", style="magenta")
-        line.append(f" by {envelope.actor.kind}:{envelope.actor.name or envelope.actor.id}", "dim")
+        actor = envelope.actor
+        line.append(" " + _printable(envelope.tenant), style="yellow")
+        line.append(" " + _printable(envelope.type), style="bold cyan")
+        line.append(f" {_printable(envelope.stream)}#{envelope.version}", style="magenta")
+        line.append(" by " + _printable(f"{actor.kind}:{actor.name or actor.id}"), style="dim")
     elif entry.key:
-        line.append(f" key={entry.key}", style="yellow")
+        line.append(f" key={_printable(entry.key)}", style="yellow")
     if entry.problem:
         line.append(f" {entry.problem} ({len(entry.raw or b'')} bytes)", style="bold red")
     else:

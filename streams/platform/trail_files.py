@@ -2,7 +2,8 @@
 
 The fields are those that the chain's hash covers, unchanged (`at` in microseconds, `details` as the
 text it is), so that `weir audit verify --file` proves the file. The same records give the same
-bytes.
+bytes. For the same reason a csv cell is the text as it was recorded: a spreadsheet may take a name
+that begins with `=` for a formula.
 """
 
 import csv
