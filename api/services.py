@@ -11,6 +11,7 @@ from api.tokens import TokenIssuer
 from infra.clock import SYSTEM_CLOCK, Clock
 from infra.config import Settings
 from infra.ids import Signer
+from infra.objects import Objects
 from schemas.envelope import Position
 from streams.bus import CommandBus
 
@@ -59,7 +60,7 @@ class Services:
     analytics: Analytics
     clock: Clock = SYSTEM_CLOCK
     log: Any = None
-    objects: Any = None
+    objects: Objects = field(default_factory=lambda: Objects("memory:///"))
     live: Any = None
     probes: Any = None
     caches: dict[str, Any] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from obstore.store import ObjectStore, from_url
 _NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._=-]*(/[A-Za-z0-9_][A-Za-z0-9._=-]*)*$")
 _CHUNK_BYTES = 5 * 1024 * 1024  # the least that S3 takes as a part
 _PART_BYTES = 256 * 1024  # of a streamed read
+_PART_BYTES = 256 * 1024  # of a streamed read
 
 
 class ObjectMissing(Exception):
@@ -96,6 +97,21 @@ class Objects:
         if len(found) != size:
             raise ObjectCorrupt(f"{name} is not the object that was written")
         return memoryview(found)
+
+    async def stream(self, name: str) -> AsyncIterator[bytes]:
+        """The bytes of an object, a part at a time; whoever reads them checks their hash.
+
+        Raises ObjectMissing, ObjectsUnavailable, before the first part or between two.
+        """
+        _check(name)
+        try:
+            found = await obstore.get_async(self._store, name)
+            async for part in found.stream(min_chunk_size=_PART_BYTES):
+                yield bytes(part)
+        except FileNotFoundError as error:
+            raise ObjectMissing(name) from error
+        except (BaseError, OSError) as error:
+            raise ObjectsUnavailable(f"cannot read {name}: {error}") from error
 
     async def move(self, source: str, target: str) -> None:
         """Give an object another name. Raises ObjectMissing, ObjectsUnavailable."""
