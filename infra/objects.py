@@ -6,7 +6,7 @@ A streamed write appears whole when it ends and not at all when its source fails
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from hashlib import sha256
 
 import obstore
@@ -98,7 +98,7 @@ class Objects:
             raise ObjectCorrupt(f"{name} is not the object that was written")
         return memoryview(found)
 
-    async def stream(self, name: str) -> AsyncIterator[bytes]:
+    async def stream(self, name: str) -> AsyncGenerator[bytes, None]:
         """The bytes of an object, a part at a time; whoever reads them checks their hash.
 
         Raises ObjectMissing, ObjectsUnavailable, before the first part or between two.
