@@ -13,6 +13,7 @@ import psycopg
 from msgspec import Struct
 
 from projections import VIEWS
+from projections.billing import usage_windows
 from projections.runner import VIEWS_LOCK, apply, create_table, reduce_all
 from schemas.codec import Codec
 from schemas.platform.audit_chain import Link
@@ -71,6 +72,10 @@ async def create_tables(connection: Connection) -> None:
         for view in VIEWS:
             for statement in create_table(view):
                 await connection.execute(statement.encode())
+        # The usage processor's, so that they can be asked before it has ever run.
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (usage_windows.DDL_LOCK,))
+        for statement in usage_windows.DDL:
+            await connection.execute(statement.encode())
 
 
 class Store:

@@ -17,6 +17,7 @@ from infra.clock import Clock
 from infra.log_view import Group
 from infra.objects import Objects
 from infra.telemetry import DEPENDENCY_UP, LOOP_LAG
+from projections.billing import usage_windows
 
 ASK_SECONDS = 2.0
 _KEEP_SECONDS = 1.0
@@ -141,6 +142,7 @@ class Probes:
                 }
                 for name, group in GROUPS.items():
                     alive[name], lags[name] = await self._group(group)
+                lags["streams"] = await self._usage_lag()
         except Exception:
             # Tables that no decider has made yet, a server that went away just now: not known.
             return {}
@@ -165,6 +167,13 @@ class Probes:
         """A group's members, and how many records it has still to read."""
         group = await self._log.group(name)
         return group.members, await self._behind(group.offsets)
+
+    async def _usage_lag(self) -> int:
+        """Of the Faust processors, which commit their offsets to Postgres and none to Kafka."""
+        rows = await self._reads.all(usage_windows.REACHED)
+        return await self._behind(
+            {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+        )
 
     async def _behind(self, reached: Mapping[tuple[str, int], int]) -> int:
         lag = 0

@@ -13,7 +13,7 @@ ALERTS = f"usage_alerts_v{VERSION}"
 CALLS = f"usage_calls_v{VERSION}"
 OFFSETS = f"usage_offsets_v{VERSION}"
 
-# Another key than the decider's tables have: both may be made at the same time.
+# Taken by who makes the tables: the processor and, so that they are always there, the deciders.
 DDL_LOCK = 7351
 # With the hash of a tenant: shared while its usage is counted, alone while its budgets change.
 TENANT_LOCK = 7352

@@ -43,6 +43,8 @@ class World:
         ]
         app.reads.when("decider_checkpoints", checkpoints)
         app.reads.when("FROM timers", [{"n": 3}])
+        counted = [{"topic": "telemetry", "partition": 0, "next_offset": 95}]
+        app.reads.when("usage_offsets", counted)
         app.services.probes = self.probes = Probes(
             log=self,
             reads=app.reads,
@@ -102,7 +104,7 @@ async def test_ready_tells_of_each_dependency_and_each_loop(world: World) -> Non
         "decider": {"alive": 2, "lag": 2},
         "fhe-worker": {"alive": 2, "lag": 9},
         "scheduler": {"alive": 0, "lag": 3},
-        "streams": {"alive": 0, "lag": 0},
+        "streams": {"alive": 0, "lag": 4},
     }
     metrics = (await world.app.client.get("/metrics")).text
     assert 'weir_loop_lag_records{loop="decider"} 2.0' in metrics
