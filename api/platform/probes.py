@@ -149,6 +149,9 @@ class Probes:
         for name, lag in lags.items():
             if lag is not None:
                 LOOP_LAG.labels(loop=name).set(lag)
+        if lags["analytics"] is not None:
+            # An engine inside this process needs no lease: the loop is this process's.
+            alive.setdefault("analytics", 1)
         names = sorted({*lags, *alive})
         return {name: Loop(alive.get(name, 0), lags.get(name)) for name in names}
 

@@ -31,6 +31,7 @@ BANNED_CALLS = {
             "infra/cli.py",
             "infra/doctor.py",
             "infra/demo/__init__.py",
+            "infra/demo/stage.py",
             "api/cli.py",
             "streams/cli.py",
             "streams/watchdog.py",
