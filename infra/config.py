@@ -233,20 +233,6 @@ class Settings:
         "addresses (or networks) of proxies whose X-Forwarded-For we believe, comma-separated",
         default="",
     )
-    stripe_api_key: str = _setting(
-        "STRIPE_API_KEY",
-        _text,
-        "Stripe's key; without it no invoice leaves",
-        default="",
-        secret=True,
-    )
-    stripe_webhook_secret: str = _setting(
-        "STRIPE_WEBHOOK_SECRET",
-        _text,
-        "what Stripe signs its webhooks with",
-        default="",
-        secret=True,
-    )
 
     def __post_init__(self) -> None:
         if not self.public_url:
