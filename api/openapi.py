@@ -220,7 +220,7 @@ def _operation(route: Route, schema_of: dict[str, Json], components: Json) -> Js
     parameters = _parameters(route, schema_of, components)
     if parameters:
         operation["parameters"] = parameters
-    if route.body is not None:
+    if route.body is not None or route.streamed:
         operation["requestBody"] = _request_body(route, schema_of, components)
     operation["responses"] = _responses(route, schema_of)
     operation["security"] = [
@@ -260,7 +260,7 @@ def _parameters(route: Route, schema_of: dict[str, Json], components: Json) -> l
 
 
 def _request_body(route: Route, schema_of: dict[str, Json], components: Json) -> Json:
-    if route.body is bytes:
+    if route.body is bytes or route.streamed:
         return {"required": True, "content": {route.accepts: {"schema": {}}}}
     schema = schema_of[_identity(route.body)]
     resolved = _resolved(schema, components)

@@ -239,6 +239,8 @@ class Route:
     row. roles, scopes: one of the roles, and all of the scopes, are needed (403 without).
     max_body: bytes, after decompression. stream: the response is a stream of events. lenient: NaN
     and Infinity in the body are read as null. raw_body: `call.body` is the bytes as they came.
+    streamed: the body, at most `max_body`, is not read for the handler: it takes it from
+    `call.raw.stream()` as it arrives.
     analytics: the answer comes from ClickHouse, so `min_position` may ask to wait for a write.
     media_type: of the response; accepts: of the request. quiet: successes are logged at debug
     only (telemetry, health).
@@ -265,6 +267,7 @@ class Route:
         stream: bool = False,
         lenient: bool = False,
         raw_body: bool = False,
+        streamed: bool = False,
         analytics: bool = False,
         quiet: bool = False,
         media_type: str = "",
@@ -276,7 +279,7 @@ class Route:
         self.body, self.query, self.response, self.status = body, query, response, status
         self.roles, self.scopes = frozenset(roles), frozenset(scopes)
         self.refusals, self.max_body, self.stream = refusals, max_body, stream
-        self.lenient, self.raw_body = lenient, raw_body
+        self.lenient, self.raw_body, self.streamed = lenient, raw_body, streamed
         self.analytics, self.quiet = analytics, quiet
         self.accepts, self.description = accepts, description
         self.media_type = media_type or ("text/event-stream" if stream else "application/json")

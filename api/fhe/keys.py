@@ -172,6 +172,8 @@ ROUTES = [
         status=201,
         refusals=(200, 400, 413, 415, 422),
         max_body=uploads.BODY_BYTES_MAX,
+        streamed=True,
+        accepts="application/octet-stream",
     ),
     Route(
         "GET",
