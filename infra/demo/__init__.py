@@ -39,21 +39,28 @@ def demo(data: Path | None, keep: bool, provision: Provision) -> None:
     """Run the demo on a stack of its own and print a summary.
 
     data: the folder of the stack, a temporary one when None. keep: leave the stack running until
-    Ctrl-C. Raises DemoFailed when a step is disappointed, and as `infra.up.started` does.
+    Ctrl-C. Raises DemoFailed when a step is disappointed, KeyboardInterrupt when it is stopped
+    before the end, and as `infra.up.started` does.
     """
-    with (
-        contextlib.suppress(Stopped),
-        stopping_on_signals(),
-        _folder(data) as folder,
-        started(folder, _port(folder), provision) as (stack, credentials),
-    ):
-        try:
-            asyncio.run(play(credentials, folder))
-        except DemoFailed as error:
-            raise DemoFailed(f"{error} (logs: {stack.folder.logs})") from error
-        _summary(credentials, folder, keep, kept=data is not None)
-        if keep:
-            threading.Event().wait()
+    passed = False
+    try:
+        with (
+            stopping_on_signals(),
+            _folder(data) as folder,
+            started(folder, _port(folder), provision) as (stack, credentials),
+        ):
+            try:
+                asyncio.run(play(credentials, folder))
+            except DemoFailed as error:
+                raise DemoFailed(f"{error} (logs: {stack.folder.logs})") from error
+            _summary(credentials, folder, keep, kept=data is not None)
+            passed = True
+            if keep:
+                threading.Event().wait()
+    except Stopped:
+        # Stopping what goes on is how a kept stack ends; an interrupted demo has shown nothing.
+        if not passed:
+            raise KeyboardInterrupt from None
 
 
 async def play(credentials: Credentials, data: Path) -> None:
