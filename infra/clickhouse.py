@@ -247,9 +247,31 @@ class ClickHouse:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
-    def positions(self) -> dict[tuple[str, int], int]:
-        """By topic and partition, the next offset that the views don't hold yet."""
-        return dict(self._next)
+    @property
+    def fills(self) -> bool:
+        """Whether this process's loop fills any partition."""
+        return bool(self._followed)
+
+    async def positions(self) -> dict[tuple[str, int], int]:
+        """By topic and partition, the next offset that the views don't hold yet.
+
+        Of the partitions that this process fills; where it fills none, of all, as the table of
+        positions has them. Raises AnalyticsUnavailable.
+        """
+        if self._followed:
+            return {place: self._next.get(place, 0) for place in self._followed}
+        found: dict[tuple[str, int], int] = {}
+        for topic, tables in self.tables.items():
+            rows = await self.query(
+                f"SELECT partition, view, max(next_offset) AS next FROM {POSITIONS_TABLE}"
+                " WHERE topic = {topic:String} AND view IN {views:Array(String)}"
+                " GROUP BY partition, view",
+                {"topic": topic, "views": tables},
+            )
+            for row in rows:
+                place = (topic, int(row["partition"]))
+                found[place] = min(found.get(place, row["next"]), row["next"])
+        return found
 
     async def reached(self, position: Position, timeout: float) -> bool:
         """Wait until the views hold the record at `position`; False when `timeout` has passed.

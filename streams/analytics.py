@@ -83,8 +83,8 @@ class AnalyticsLoop:
         self._with_dead_letters = frozenset(
             topic for topic in self._topics if f"{topic}.dlq" in topics()
         )
-        self._consumer: AIOKafkaConsumer | None = None
         self._filled: dict[tuple[str, int], int] = {}
+        self._reached: dict[Place, int] = {}
         self._since = 0.0
         self.ready = False
         self._serving = asyncio.Event()
@@ -114,18 +114,6 @@ class AnalyticsLoop:
         """Return once the loop fills, or knows that other processes hold every partition."""
         await self._serving.wait()
 
-    @property
-    def lag(self) -> int:
-        """Records on the log that are in no table yet, as far as the last fetch knows."""
-        reader = self._consumer
-        if reader is None:
-            return 0
-        reached = self._clickhouse.positions()
-        return sum(
-            max(0, (reader.highwater(place) or 0) - reached.get((place.topic, place.partition), 0))
-            for place in reader.assignment()
-        )
-
     def _beat(self) -> None:
         self.alive_at = asyncio.get_running_loop().time()
 
@@ -145,7 +133,6 @@ class AnalyticsLoop:
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=2 * 1024 * 1024,
         )
-        self._consumer = None
         await reader.start()
         try:
             places = [
@@ -156,12 +143,10 @@ class AnalyticsLoop:
             ]
             reader.assign(places)
             await self._seek(reader, places)
-            self._consumer = reader
             self.ready = True
             self._serving.set()
             await self._read(reader, held)
         finally:
-            self._consumer = None
             self._clickhouse.follow(())
             await stop_consumer(reader)
 
@@ -182,7 +167,8 @@ class AnalyticsLoop:
             reader.seek(place, start)
             starts[place.topic, place.partition] = start
         self._clickhouse.follow(starts)
-        self._clickhouse.advance(starts)
+        self._reached = {}
+        self._advance(starts)
 
     async def _stored_positions(self) -> dict[tuple[str, int], int]:
         """By table and partition, the next offset that the table needs."""
@@ -219,6 +205,8 @@ class AnalyticsLoop:
                 if flush is not None and flush.done():
                     flush.result()
                     flush = None
+                if not fetched and not pending and flush is None:
+                    await self._pass_markers(reader)
                 due = (
                     loop.time() - self._since >= limits.age_seconds
                     or pending.bytes >= limits.bytes
@@ -274,8 +262,23 @@ class AnalyticsLoop:
                 failpoint("analytics.inserted")
         await self._store_positions(pending.next)
         failpoint("analytics.positioned")
-        self._clickhouse.advance(pending.next)
+        self._advance(pending.next)
         self.flushes += 1
+
+    def _advance(self, reached: Mapping[Place, int]) -> None:
+        self._reached.update(reached)
+        self._clickhouse.advance(reached)
+
+    async def _pass_markers(self, reader: AIOKafkaConsumer) -> None:
+        """With nothing pending, all that was read is stored: also the markers of transactions,
+        which come as no records, so that a loop at rest has no lag."""
+        ahead = {}
+        for assigned in reader.assignment():
+            place, at = (assigned.topic, assigned.partition), await reader.position(assigned)
+            if at > self._reached.get(place, 0) and place not in self.halted:
+                ahead[place] = at
+        if ahead:
+            self._advance(ahead)
 
     async def _insert(self, pending: Pending, batch: Batch) -> None:
         """Insert a batch. A record whose rows ClickHouse will never take is cut out and put aside.

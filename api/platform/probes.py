@@ -70,7 +70,7 @@ GROUPS = {
 class Probes:
     """Asks the servers behind this process, and the log and its read models about the loops.
 
-    analytics: `query` and `positions` of ClickHouse.
+    analytics: `query`, `positions` and `fills` of ClickHouse.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Probes:
         for name, lag in lags.items():
             if lag is not None:
                 LOOP_LAG.labels(loop=name).set(lag)
-        if lags["analytics"] is not None:
+        if self._analytics.fills:
             # An engine inside this process needs no lease: the loop is this process's.
             alive.setdefault("analytics", 1)
         names = sorted({*lags, *alive})
@@ -162,8 +162,8 @@ class Probes:
         return sum(max(0, end - done.get(partition, 0)) for partition, end in ends.items())
 
     async def _analytics_lag(self) -> int | None:
-        reached: Mapping[tuple[str, int], int] = self._analytics.positions()
-        # Nothing is known when another process has the loop.
+        reached: Mapping[tuple[str, int], int] = await self._analytics.positions()
+        # Nothing is known before a loop has stored anything.
         return await self._behind(reached) if reached else None
 
     async def _group(self, name: str) -> tuple[int, int]:

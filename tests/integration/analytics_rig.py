@@ -5,10 +5,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+from aiokafka import TopicPartition
+
 from infra.clickhouse import ClickHouse
 from infra.config import Settings
 from infra.ids import Signer, new_id
-from infra.kafka import Log, create_topics
+from infra.kafka import Log, bounds, consumer, create_topics
 from projections import CLICKHOUSE_VIEWS
 from projections.clickhouse import tables_by_topic
 from schemas import EVENTS
@@ -118,3 +120,23 @@ async def rig_on(settings: Settings) -> AsyncIterator[Rig]:
     finally:
         await log.stop()
         await clickhouse.stop()
+
+
+async def dead_letters(settings: Settings) -> dict[str, str]:
+    """Source position -> reason of every record in the dead letters."""
+    reader = consumer(settings.kafka_bootstrap_servers, "test")
+    await reader.start()
+    try:
+        place = TopicPartition("telemetry.dlq", 0)
+        reader.assign([place])
+        first, end = await bounds(reader, place)
+        reader.seek(place, first)
+        found: dict[str, str] = {}
+        while await reader.position(place) < end:
+            for records in (await reader.getmany(timeout_ms=500)).values():
+                for record in records:
+                    headers = dict(record.headers)
+                    found[headers["source"].decode()] = headers["reason"].decode()
+        return found
+    finally:
+        await reader.stop()

@@ -2,10 +2,8 @@
 
 import asyncio
 
-from aiokafka import TopicPartition
-
 from infra.config import Settings
-from infra.kafka import Record, bounds, consumer
+from infra.kafka import Record
 from schemas.envelope import Envelope, Position, to_headers
 from streams.analytics import Limits
 from tests.integration.analytics_rig import (
@@ -15,6 +13,7 @@ from tests.integration.analytics_rig import (
     call,
     calls,
     completed,
+    dead_letters,
     rig_on,
     started,
 )
@@ -119,26 +118,6 @@ async def test_a_record_nobody_can_read_is_put_aside_and_the_loop_lives_on(
         letters = await dead_letters(settings)
         assert {str(place) for place in written} <= set(letters)
         assert all(letters.values())
-
-
-async def dead_letters(settings: Settings) -> dict[str, str]:
-    """Source position -> reason of every record in the dead letters."""
-    reader = consumer(settings.kafka_bootstrap_servers, "test")
-    await reader.start()
-    try:
-        place = TopicPartition("telemetry.dlq", 0)
-        reader.assign([place])
-        first, end = await bounds(reader, place)
-        reader.seek(place, first)
-        found: dict[str, str] = {}
-        while await reader.position(place) < end:
-            for records in (await reader.getmany(timeout_ms=500)).values():
-                for record in records:
-                    headers = dict(record.headers)
-                    found[headers["source"].decode()] = headers["reason"].decode()
-        return found
-    finally:
-        await reader.stop()
 
 
 async def test_many_small_flushes_add_up(settings: Settings) -> None:

@@ -68,7 +68,9 @@ class World:
             raise OSError("gone")
         return [{"one": 1}]
 
-    def positions(self) -> dict[tuple[str, int], int]:
+    fills = True
+
+    async def positions(self) -> dict[tuple[str, int], int]:
         return self.reached
 
 
