@@ -19,7 +19,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[], Non
     """Compute jobs until `stop` is set; `ready()` is called once the first may come."""
     bus = command_bus(settings)
     dead_letters = Log(settings.kafka_bootstrap_servers, "fhe-worker-dead-letters")
-    children = os.cpu_count() or 1
+    children = _cores()
     await bus.start()
     try:
         async with Pool(PoolLimits(children=children)) as pool:
@@ -40,6 +40,13 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[], Non
     finally:
         await dead_letters.stop()
         await bus.stop()
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 if __name__ == "__main__":

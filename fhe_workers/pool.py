@@ -182,7 +182,8 @@ class Pool:
         self._replacements: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Pool":
-        await asyncio.gather(*(child.start() for child in self._children))
+        # One is warm for the first job; the others start when there is work for them.
+        await self._children[0].start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -239,9 +240,9 @@ class Pool:
         raise EngineFailed(f"the engine died twice on this job ({death})")
 
     def _pick(self, work: messages.Work) -> _Child:
-        child = next((idle for idle in self._idle if work.key_name in idle.keys_seen), None)
-        if child is None:
-            child = self._idle[0]
+        hot = [idle for idle in self._idle if work.key_name in idle.keys_seen]
+        warm = [idle for idle in self._idle if idle.pid is not None]
+        child = (hot or warm or self._idle)[0]
         self._idle.remove(child)
         return child
 

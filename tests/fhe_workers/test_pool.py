@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import uvloop
 
 from fhe_workers.messages import CIPHER, PLAIN, ChildLimits, Work
 from fhe_workers.pool import EngineFailed, Pool, PoolLimits
@@ -17,6 +18,14 @@ from tests.fhe_workers.clients import Client
 from tests.fhe_workers.mutations import MUTATIONS
 
 _BOTH = (CIPHER, CIPHER)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """Both loops, since they watch processes in their own ways."""
+    return (
+        uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
+    )
 
 
 def _work(operation: str = "multiply", kinds: tuple[str, ...] = _BOTH, name: str = "key-1") -> Work:

@@ -37,7 +37,7 @@ X = np.array([0.5, -0.25, 1.0])
 
 
 class WorkerProcess:
-    """`python -m fhe_workers` as an operator runs it."""
+    """`weir run fhe-worker` as an operator runs it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -46,7 +46,9 @@ class WorkerProcess:
         reading, writing = os.pipe()
         environment = {**os.environ, **self._settings.to_env(), VARIABLE: str(writing)}
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "fhe_workers", env=environment, pass_fds=[writing]
+            *(sys.executable, "-m", "infra.cli", "run", "fhe-worker"),
+            env=environment,
+            pass_fds=[writing],
         )
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
