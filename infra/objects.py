@@ -16,7 +16,6 @@ from obstore.store import ObjectStore, from_url
 _NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._=-]*(/[A-Za-z0-9_][A-Za-z0-9._=-]*)*$")
 _CHUNK_BYTES = 5 * 1024 * 1024  # the least that S3 takes as a part
 _PART_BYTES = 256 * 1024  # of a streamed read
-_PART_BYTES = 256 * 1024  # of a streamed read
 
 
 class ObjectMissing(Exception):
