@@ -79,7 +79,10 @@ class RouteTable:
         if segments is None:
             return _MISSING
         values: list[str] = []
-        node = _find(self._root, segments, 0, values, wanted)
+        node = _straight(self._root, segments, values)
+        if node is None or wanted not in node.methods:
+            values.clear()
+            node = _find(self._root, segments, 0, values, wanted)
         if node is not None:
             names = node.names[wanted]
             return Match(node.methods[wanted], dict(zip(names, values, strict=True)), ())
@@ -115,6 +118,20 @@ def _decoded(raw_path: bytes) -> list[str] | None:
     if segments and segments[-1] == "":
         segments.pop()
     return segments
+
+
+def _straight(node: _Node, segments: list[str], values: list[str]) -> _Node | None:
+    """The node that the path leads to when no choice has to be taken back: nearly always."""
+    for segment in segments:
+        fixed = node.static.get(segment)
+        if fixed is not None:
+            node = fixed
+        elif node.parameter is not None and segment:
+            values.append(segment)
+            node = node.parameter
+        else:
+            return None
+    return node
 
 
 def _find(

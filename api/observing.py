@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 from api.exchange import Exchange
-from infra.telemetry import HTTP_REQUESTS, HTTP_SECONDS
+from infra.telemetry import HTTP_REQUESTS
 
 logger = logging.getLogger("api.access")
 
@@ -19,26 +19,13 @@ _MAX_PATH = 512
 
 
 class RequestObserver:
-    """Counts and logs requests. Its parts are looked up once per route, method and status."""
-
-    def __init__(self) -> None:
-        self._counters: dict[tuple[str, str, int], Any] = {}
-        self._timers: dict[tuple[str, str], Any] = {}
+    """Counts and logs requests."""
 
     def __call__(self, exchange: Exchange, seconds: float) -> None:
         route = exchange.route
         path = route.path if route is not None else "none"
         method = route.method if route is not None else _known(exchange.method)
-        key = (method, path, exchange.status)
-        counter = self._counters.get(key)
-        if counter is None:
-            labels = {"method": method, "route": path, "status": str(exchange.status)}
-            counter = self._counters[key] = HTTP_REQUESTS.labels(**labels)
-        counter.inc()
-        timer = self._timers.get(key[:2])
-        if timer is None:
-            timer = self._timers[key[:2]] = HTTP_SECONDS.labels(method=method, route=path)
-        timer.observe(seconds)
+        HTTP_REQUESTS.record(method, path, exchange.status, seconds)
         level = _level(exchange, seconds)
         if logger.isEnabledFor(level):
             logger.log(level, "request", extra=_fields(exchange, method, path, seconds))

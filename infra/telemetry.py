@@ -4,10 +4,12 @@ Names end in their unit. Labels have few values: routes as declared, never paths
 ids. A process has its own registry of them; `/metrics` of a process shows what that process knows.
 """
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Iterable
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -23,22 +25,6 @@ GCCollector(registry=REGISTRY)
 # From a cached read to a command that waits for its time-out.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-HTTP_REQUESTS = Counter(
-    "weir_http_requests_total",
-    "Requests answered. status 499: the client left before.",
-    ("method", "route", "status"),
-    registry=REGISTRY,
-)
-HTTP_SECONDS = Histogram(
-    "weir_http_request_duration_seconds",
-    "From the request's first byte to the last of its answer (streams: their whole life).",
-    ("method", "route"),
-    buckets=_SECONDS,
-    registry=REGISTRY,
-)
-HTTP_IN_FLIGHT = Gauge(
-    "weir_http_requests_in_flight", "Requests being handled, open streams too.", registry=REGISTRY
-)
 LOOP_DELAY = Gauge(
     "weir_event_loop_delay_seconds",
     "How late the event loop came to a task that was due: the longest of the last ten seconds.",
@@ -59,20 +45,66 @@ LOOP_LAG = Gauge(
 )
 
 
-class Sampled(Collector):
-    """A gauge whose values are asked for when metrics are read. read() -> label value -> number."""
+class _Timings:
+    """How long requests of one route took: per bucket, and in all."""
 
-    def __init__(
-        self, name: str, about: str, label: str, read: Callable[[], Iterable[tuple[str, float]]]
-    ) -> None:
-        self._name, self._about, self._label, self._read = name, about, label, read
+    __slots__ = ("buckets", "total")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(_SECONDS) + 1)
+        self.total = 0.0
+
+
+class HttpRequests(Collector):
+    """Requests answered, by route: counted in plain integers, since each request pays for it.
+
+    weir_http_requests_total{method,route,status}: status 499 when the client left before.
+    weir_http_request_duration_seconds{method,route}: from the request to the last byte of its
+    answer (streams: their whole life). On one event loop only.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str, int], int] = {}
+        self._timings: dict[tuple[str, str], _Timings] = {}
+
+    def record(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        key = (method, route, status)
+        counts = self._counts
+        counts[key] = counts.get(key, 0) + 1
+        timings = self._timings.get((method, route))
+        if timings is None:
+            timings = self._timings[method, route] = _Timings()
+        timings.buckets[bisect_left(_SECONDS, seconds)] += 1
+        timings.total += seconds
+
+    def count(self, method: str, route: str, status: int) -> int:
+        """How many there were."""
+        return self._counts.get((method, route, status), 0)
 
     def collect(self) -> Iterable[Metric]:
         """What Prometheus asks."""
-        family = GaugeMetricFamily(self._name, self._about, labels=[self._label])
-        for value, number in self._read():
-            family.add_metric([value], number)
-        return [family]
+        requests = CounterMetricFamily(
+            "weir_http_requests",
+            "Requests answered. status 499: the client left before.",
+            labels=("method", "route", "status"),
+        )
+        for (method, route, status), count in self._counts.items():
+            requests.add_metric((method, route, str(status)), count)
+        durations = HistogramMetricFamily(
+            "weir_http_request_duration_seconds",
+            "From the request to the last byte of its answer (streams: their whole life).",
+            labels=("method", "route"),
+        )
+        bounds = [*(str(seconds) for seconds in _SECONDS), "+Inf"]
+        for labels, timings in self._timings.items():
+            sums = list(zip(bounds, accumulate(timings.buckets), strict=True))
+            durations.add_metric(labels, sums, timings.total)
+        return [requests, durations]
+
+
+HTTP_REQUESTS = HttpRequests()
+REGISTRY.register(HTTP_REQUESTS)
 
 
 def exposition() -> bytes:

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from api.observing import RequestObserver
-from infra.telemetry import HTTP_REQUESTS
+from infra.telemetry import HTTP_REQUESTS, HttpRequests
 from tests.api.harness import Harness
 from tests.api.sample import COUNTER, ROUTES
 
@@ -18,20 +19,33 @@ async def app() -> AsyncIterator[Harness]:
         yield harness
 
 
-def counted(**labels: str) -> float:
-    return float(HTTP_REQUESTS.labels(**labels)._value.get())
-
-
 async def test_requests_are_counted_by_route_never_by_path(app: Harness) -> None:
-    labels = {"method": "GET", "route": "/api/v1/echo/{id}", "status": "200"}
-    before = counted(**labels)
+    labels = ("GET", "/api/v1/echo/{id}", 200)
+    before = HTTP_REQUESTS.count(*labels)
     for number in range(3):
         await app.client.get(f"/api/v1/echo/{number}", headers=app.key())
-    assert counted(**labels) == before + 3
-    nowhere = {"method": "other", "route": "none", "status": "404"}
-    before = counted(**nowhere)
+    assert HTTP_REQUESTS.count(*labels) == before + 3
+    nowhere = ("other", "none", 404)
+    before = HTTP_REQUESTS.count(*nowhere)
     await app.client.request("MADEUP", "/wp-admin")
-    assert counted(**nowhere) == before + 1
+    assert HTTP_REQUESTS.count(*nowhere) == before + 1
+
+
+def test_counts_and_durations_in_prometheus_text() -> None:
+    requests = HttpRequests()
+    for seconds in (0.0005, 0.001, 0.3, 60.0):
+        requests.record("GET", "/x/{id}", 200, seconds)
+    registry = CollectorRegistry()
+    registry.register(requests)
+    text = generate_latest(registry).decode()
+    labels = 'method="GET",route="/x/{id}"'
+    assert f'weir_http_requests_total{{{labels},status="200"}} 4.0' in text
+    name = "weir_http_request_duration_seconds"
+    assert f'{name}_bucket{{le="0.001",{labels}}} 2.0' in text
+    assert f'{name}_bucket{{le="0.5",{labels}}} 3.0' in text
+    assert f'{name}_bucket{{le="+Inf",{labels}}} 4.0' in text
+    assert f"{name}_count{{{labels}}} 4.0" in text
+    assert f"{name}_sum{{{labels}}} 60.3015" in text
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
