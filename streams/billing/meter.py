@@ -125,10 +125,6 @@ class UsageMeter:
         self._next.pop(partition, None)
         self._halted.pop(partition, None)
 
-    def halted(self) -> list[TopicPartition]:
-        """Partitions that stand before a record that this release can't read."""
-        return list(self._halted)
-
     def _is_halted(self, partition: TopicPartition) -> bool:
         since = self._halted.get(partition)
         return since is not None and _now() - since < HALTED_SECONDS

@@ -9,9 +9,18 @@ from commands.billing.budget import SetBudget, budget_id
 from infra.config import Settings
 from infra.kafka import bounds, consumer, read_range, stop_consumer
 from projections.billing.usage_windows import ALERTS, CALLS, OFFSETS, WINDOWS
+from schemas.avro_derivation import tag_of
 from schemas.billing.budget import BudgetReached
+from schemas.billing.usage import UsageRecorded
+from schemas.envelope import SYSTEM, Envelope, to_headers
+from schemas.observability.run import LlmCallsRecorded
+from streams.runtime import codec
+from tests.api.fake_log import FakeRecord
 from tests.integration.usage_rig import UsageRig, some_call, usage_rig
 from tests.loops import read_topic
+
+NOW = 1_700_000_000_000_000
+LLM_CALLS = tag_of(LlmCallsRecorded)
 
 
 async def catch_up(rig: UsageRig) -> None:
@@ -115,6 +124,42 @@ async def test_an_alert_whose_sender_died_is_sent_by_the_next(settings: Settings
         await rig.use("other", 1)
         events = [event for _, event in await read_topic(settings, "billing", rig.tenant)]
         assert len([event for event in events if isinstance(event, BudgetReached)]) == 1
+
+
+def a_record(topic: str, offset: int, value: bytes, tenant: str) -> FakeRecord:
+    type = "billing.usage_recorded.v1" if topic == "billing" else LLM_CALLS
+    envelope = Envelope(f"evt_{offset}", type, tenant, "x/1", 1, NOW, SYSTEM)
+    return FakeRecord(topic, 900, offset, tuple(to_headers(envelope)), value)
+
+
+async def test_a_billing_record_that_cannot_be_read_halts_its_partition_only(
+    settings: Settings,
+) -> None:
+    # These records are handed over and not on the log, where other tests would meet them.
+    async with usage_rig(settings) as rig:
+        meter = rig.meter()
+        used = UsageRecorded(usage_id="usg_1", meter="m", quantity=3, occurred_at=NOW)
+        readable = codec().encode(used)
+        halting = TopicPartition("billing", 900)
+        await meter.take(halting, [a_record("billing", 0, readable, rig.tenant)])
+        await meter.take(halting, [a_record("billing", 1, b"from a newer release", rig.tenant)])
+        assert await rig.totals() == {"m": 3}
+        assert await meter.stands(halting) == 1
+        assert await meter.uncounted(halting) is None, "it is known, and no reason to restart"
+        await rig.use("other", 1)
+        for partition in rig.partitions():
+            await meter.catch_up(partition)
+        assert await rig.totals() == {"m": 3, "other": 1}
+        await meter.stop()
+
+
+async def test_telemetry_that_cannot_be_read_is_passed_over(settings: Settings) -> None:
+    async with usage_rig(settings) as rig:
+        meter, place = rig.meter(), TopicPartition("telemetry", 900)
+        await meter.take(place, [a_record("telemetry", 0, b"garbage", rig.tenant)])
+        assert await meter.stands(place) == 1
+        assert await rig.totals() == {}
+        await meter.stop()
 
 
 def seeded() -> random.Random:

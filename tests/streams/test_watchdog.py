@@ -1,10 +1,15 @@
 """The watchdog ends what is stuck, and nothing else."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 from streams.watchdog import Watchdog
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Ended:
@@ -66,3 +71,28 @@ async def test_a_blocked_loop_is_found_by_the_thread_beside_it() -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert "has not come to its turn" in ended.reasons[0]
+
+
+def test_the_end_shows_where_everything_stands_and_tells_it_by_its_status() -> None:
+    code = """
+import asyncio
+from streams.watchdog import Watchdog
+
+async def pending():
+    return {"p": 7}
+
+async def waits_for_nothing():
+    await asyncio.Event().wait()
+
+async def main():
+    task = asyncio.create_task(waits_for_nothing())
+    await Watchdog(pending, stuck_seconds=0.02, check_seconds=0.01).run()
+
+asyncio.run(main())
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 70
+    assert "nothing moves although there is work" in ended.stderr
+    assert "waits_for_nothing" in ended.stderr
