@@ -68,7 +68,7 @@ class World:
             raise OSError("gone")
         return [{"one": 1}]
 
-    fills = True
+    fills = True  # the loop runs in this process
 
     async def positions(self) -> dict[tuple[str, int], int]:
         return self.reached
@@ -138,7 +138,7 @@ async def test_without_analytics_it_is_degraded_and_serves(world: World) -> None
 
 
 async def test_lag_that_cannot_be_told_is_not_made_up(world: World) -> None:
-    world.reached = {}
+    world.reached, world.fills = {}, False
     loops = (await world.probes.readiness()).loops
     assert (loops["analytics"].alive, loops["analytics"].lag) == (0, None)
     KAFKA["commands"] = {0: 10, 1: 5}
