@@ -52,14 +52,20 @@ async def test_a_stream_that_fails_leaves_nothing(objects: Objects, tmp_path: Pa
     assert not _files(tmp_path)
 
 
-async def test_an_object_is_read_a_part_at_a_time(objects: Objects) -> None:
+async def test_an_object_is_streamed_whole(objects: Objects) -> None:
+    await objects.put("exports/1", DATA)
+    assert b"".join([part async for part in objects.stream("exports/1")]) == DATA
+    with pytest.raises(ObjectMissing):
+        await anext(objects.stream("exports/2"))
+
+
+async def test_a_file_is_streamed_a_part_at_a_time(tmp_path: Path) -> None:
+    objects = Objects(tmp_path.as_uri())
     large = DATA * (2 + 1024 * 1024 // len(DATA))
     await objects.put("exports/1", large)
     parts = [part async for part in objects.stream("exports/1")]
     assert len(parts) > 1
     assert b"".join(parts) == large
-    with pytest.raises(ObjectMissing):
-        await anext(objects.stream("exports/2"))
 
 
 async def test_missing_and_altered_objects_are_told_apart(objects: Objects) -> None:
