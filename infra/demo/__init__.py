@@ -6,7 +6,9 @@ got; the first that is disappointed ends the demo with one line and a non-zero e
 
 import asyncio
 import contextlib
+import os
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -28,7 +30,7 @@ STEPS: tuple[tuple[str, Callable[[Scene], Awaitable[list[str]]]], ...] = (
     ("An agent reports a run, and what it cost is known at once", observing.report),
     ("An agent asks before it acts, a person answers", approving.ask_and_answer),
     ("Usage is metered, a budget is reached", metering.use_and_reach_a_budget),
-    ("Numbers are computed on that the server cannot read", encrypting.compute),
+    ("The server computes on numbers that it cannot read", encrypting.compute),
     ("Everything decided or refused is on the audit trail", proving.list_the_trail),
     ("The trail is proved from the log", proving.verify),
     ("The log is replayed into files", proving.replay),
@@ -94,8 +96,16 @@ def _port(folder: Path) -> int | None:
     return None if DataFolder(folder).remembers else free_port()
 
 
+def _command() -> str:
+    """How to call `weir` here: it need not be on the path, `make demo` calls it by its place."""
+    beside = Path(sys.executable).with_name("weir")
+    if shutil.which("weir") or not beside.exists():
+        return "weir"
+    return os.path.relpath(beside)
+
+
 def _summary(credentials: Credentials, data: Path, keep: bool, kept: bool) -> None:
-    url = credentials.url
+    url, weir = credentials.url, _command()
     lines = [
         f"All {len(STEPS)} steps held.",
         "",
@@ -110,17 +120,17 @@ def _summary(credentials: Credentials, data: Path, keep: bool, kept: bool) -> No
             f"  keys and token   {data / 'credentials.json'}",
             "",
             "The stack goes on until Ctrl-C. In another terminal:",
-            f"  weir tail audit --from-beginning --data {data}",
-            f"  weir export events -o events.parquet --data {data}",
-            f"  weir keys list --data {data}",
+            f"  {weir} tail audit --from-beginning --data {data}",
+            f"  {weir} export events -o events.parquet --data {data}",
+            f"  {weir} keys list --data {data}",
         ]
     elif kept:
-        lines += ["", "The stack stops now; to go on with its data:", f"  weir up --data {data}"]
+        lines += ["", "The stack stops now; to go on with its data:", f"  {weir} up --data {data}"]
     else:
         lines += [
             "",
             "The stack stops now. To look around, or to begin your own:",
-            "  weir demo --keep",
-            "  weir up --data data",
+            f"  {weir} demo --keep",
+            f"  {weir} up --data data",
         ]
     Console().print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -71,7 +71,8 @@ async def replay(scene: Scene) -> list[str]:
         f"{trail}: {audit['records']} records, sha256 {audit['files'][0]['sha256'][:16]}…, "
         "verifies by itself",
         f"manifest: {_offsets(audit)}",
-        f"events replayed: {events['records']} of {len(events['types'])} types, {_offsets(events)}",
+        f"events replayed: {events['records']} records of {len(events['types'])} types, "
+        f"{_offsets(events)}",
     ]
 
 

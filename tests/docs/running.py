@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,7 +78,10 @@ def run(path: Path, folder: Path, data: Path) -> "subprocess.CompletedProcess[st
     tools = folder / "bin"
     tools.mkdir()
     python = shlex.quote(sys.executable)
-    for name, command in (("weir", f"{python} -m infra.cli"), ("python3", python)):
+    commands = {"weir": f"{python} -m infra.cli", "python3": python}
+    if shutil.which("curl") is None:
+        commands["curl"] = f"{python} -m tests.docs.curl"
+    for name, command in commands.items():
         tool = tools / name
         tool.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         tool.chmod(0o755)
