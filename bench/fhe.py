@@ -220,7 +220,7 @@ class Bench:
         dead_letters = Log(self.settings.kafka_bootstrap_servers, "bench-dead-letters")
         counted = Counted(bus, count, pool)
         worker = Worker(
-            jobs=jobs_consumer(self.settings.kafka_bootstrap_servers, "bench"),
+            connect=lambda: jobs_consumer(self.settings.kafka_bootstrap_servers, "bench"),
             execution=Execution(
                 pool=pool, objects=self.objects, reports=counted, clock=SYSTEM_CLOCK
             ),

@@ -1,6 +1,8 @@
 """The role of this package: `weir run fhe-worker`, or `python -m fhe_workers`."""
 
 import asyncio
+import contextlib
+import logging
 import os
 from collections.abc import Callable
 
@@ -9,37 +11,58 @@ from fhe_workers.pool import Pool, PoolLimits
 from fhe_workers.worker import Worker, jobs_consumer
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings, load_settings
-from infra.kafka import Log
+from infra.kafka import Log, LogUnavailable
 from infra.objects import Objects
 from infra.roles import run_roles
+from streams.bus import KafkaCommandBus
 from streams.runtime import codec, command_bus
+from streams.watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 1.0
 
 
 async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
     """Compute jobs until `stop` is set; `ready()` is called once the first may come."""
-    bus = command_bus(settings)
-    dead_letters = Log(settings.kafka_bootstrap_servers, "fhe-worker-dead-letters")
-    children = _cores()
-    await bus.start()
-    try:
-        async with Pool(PoolLimits(children=children)) as pool:
-            execution = Execution(
+    bootstrap, children = settings.kafka_bootstrap_servers, _cores()
+    async with contextlib.AsyncExitStack() as running:
+        dead_letters = Log(bootstrap, "fhe-worker-dead-letters")
+        running.push_async_callback(dead_letters.stop)
+        bus = command_bus(settings)
+        if not await _started(bus, stop):
+            return
+        running.push_async_callback(bus.stop)
+        pool = await running.enter_async_context(Pool(PoolLimits(children=children)))
+        worker = Worker(
+            connect=lambda: jobs_consumer(bootstrap),
+            execution=Execution(
                 pool=pool,
                 objects=Objects(settings.object_store_url, in_place=True),
                 reports=bus,
                 clock=SYSTEM_CLOCK,
-            )
-            worker = Worker(
-                jobs=jobs_consumer(settings.kafka_bootstrap_servers),
-                execution=execution,
-                codec=codec(),
-                dead_letters=dead_letters,
-                capacity=children,
-            )
-            await worker.run(stop, ready)
-    finally:
-        await dead_letters.stop()
-        await bus.stop()
+            ),
+            codec=codec(),
+            dead_letters=dead_letters,
+            capacity=children,
+        )
+        watching = asyncio.create_task(Watchdog(worker.pending).run(), name="watchdog")
+        running.callback(watching.cancel)
+        await worker.run(stop, ready)
+
+
+async def _started(bus: KafkaCommandBus, stop: asyncio.Event) -> bool:
+    """Start the bus, as often as it takes; False when asked to stop meanwhile."""
+    while not stop.is_set():
+        try:
+            await bus.start()
+        except LogUnavailable as error:
+            logger.warning("waiting for the log: %s", error)
+        else:
+            return True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _RETRY_SECONDS)
+    return False
 
 
 def _cores() -> int:

@@ -7,7 +7,7 @@ with its partitions paused: long jobs never cost the membership of the group.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -17,7 +17,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from fhe_workers.execution import ENGINE_FAILURE, INTERNAL_ERROR, Execution, until_answered
 from fhe_workers.progress import Progress
 from infra.ids import new_id
-from infra.kafka import Record, consumer
+from infra.kafka import Record, consumer, stop_consumer
 from schemas.codec import Codec, Undecodable
 from schemas.envelope import Envelope, from_headers
 from schemas.fhe.evaluation_key import EvaluationKeyDeleted
@@ -30,6 +30,7 @@ TOPIC, DEAD_LETTERS, GROUP = "fhe.jobs", "fhe.jobs.dlq", "fhe-workers"
 _IDLE_MILLISECONDS = 250
 _STOP_SECONDS = 5.0
 _COMMIT_SECONDS = 0.25
+_RETRY_SECONDS = 1.0
 _FULL_SECONDS = 20.0
 # So many jobs are fetched ahead for each child: the next one's operands are there in time.
 _AHEAD = 3
@@ -63,18 +64,22 @@ class _Running(NamedTuple):
 
 
 class Worker:
-    """One process's part of the jobs. `capacity` is the number of children."""
+    """One process's part of the jobs.
+
+    connect() makes an unstarted consumer, see `jobs_consumer`. capacity: the number of children.
+    """
 
     def __init__(
         self,
         *,
-        jobs: Any,
+        connect: Callable[[], Any],
         execution: Execution,
         codec: Codec,
         dead_letters: DeadLetters,
         capacity: int,
     ) -> None:
-        self._jobs, self._execution, self._codec = jobs, execution, codec
+        self._connect, self._execution, self._codec = connect, execution, codec
+        self._jobs: Any = None
         self._dead_letters, self._limit = dead_letters, capacity * (1 + _AHEAD)
         self._progress: dict[TopicPartition, Progress] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,13 +88,14 @@ class Worker:
         self._assigned = asyncio.Event()
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
-        """Work until `stop` is set. Raises KafkaError when the broker cannot be reached at first.
+        """Work until `stop` is set; waits for a broker that is not there yet.
 
         On stopping, jobs get a few seconds to end; what is left runs again elsewhere.
         """
-        await self._jobs.start()
         stopped = asyncio.ensure_future(stop.wait())
         try:
+            if not await self._connected(stopped):
+                return
             self._jobs.subscribe([TOPIC], listener=_Listener(self))
             while not self._assigned.is_set() and not stop.is_set():
                 await self._take_up()
@@ -109,7 +115,37 @@ class Worker:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self._jobs.stop()
+            if self._jobs is not None:
+                await stop_consumer(self._jobs)
+
+    async def pending(self) -> Mapping[Hashable, int]:
+        """What the watchdog sees: per partition, the position that records wait behind.
+
+        Nothing while there is no room for more. Raises KafkaError when the broker is away.
+        """
+        waiting: dict[Hashable, int] = {}
+        if self._jobs is None or len(self._tasks) >= self._limit:
+            return waiting
+        for partition, end in (await self._jobs.end_offsets(self._jobs.assignment())).items():
+            position = await self._jobs.position(partition)
+            if position < end:
+                waiting[partition] = position
+        return waiting
+
+    async def _connected(self, stopped: "asyncio.Future[Any]") -> bool:
+        """Join the group, as often as it takes; False when asked to stop meanwhile."""
+        while not stopped.done():
+            jobs = self._connect()
+            try:
+                await jobs.start()
+            except (KafkaError, OSError) as error:
+                logger.warning("waiting for the broker: %s", error)
+                await stop_consumer(jobs)
+                await asyncio.wait({stopped}, timeout=_RETRY_SECONDS)
+                continue
+            self._jobs = jobs
+            return True
+        return False
 
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """Partitions are ours from now on."""
@@ -147,13 +183,21 @@ class Worker:
                 task.add_done_callback(self._tasks.discard)
 
     async def _attend(self, record: Any, progress: Progress) -> None:
+        """See a record through to its end, whatever it is: one bad record stops nothing."""
         try:
             envelope, event = from_headers(record.headers), self._codec.decode(record.value)
         except (KeyError, ValueError, Undecodable) as error:
             logger.error("a job cannot be decoded: %s", error)
             await self._bury(record, f"undecodable: {error}")
-            progress.end(record.offset)
-            return
+        else:
+            try:
+                await self._handle(record, envelope, event)
+            except Exception as error:
+                logger.exception("a record of the jobs failed")
+                await self._bury(record, f"{INTERNAL_ERROR}: {error!r}")
+        progress.end(record.offset)
+
+    async def _handle(self, record: Any, envelope: Envelope, event: Any) -> None:
         match event:
             case JobSubmitted():
                 await self._do(record, envelope, event)
@@ -166,7 +210,6 @@ class Worker:
                 if mine:
                     await asyncio.wait(mine)
                 await self._execution.erase(event.objects)
-        progress.end(record.offset)
 
     async def _do(self, record: Any, envelope: Envelope, job: JobSubmitted) -> None:
         known = self._running.get(job.job_id)
