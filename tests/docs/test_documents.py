@@ -160,6 +160,7 @@ def test_decisions_are_numbered_without_a_gap_and_short() -> None:
     assert [path.name[:4] for path in found] == [f"{n:04}" for n in range(1, len(found) + 1)]
     for path in found:
         text = path.read_text()
+        assert text.startswith(f"# {int(path.name[:4])}. "), f"{path.name} has another number"
         assert len(text.splitlines()) <= 50, f"{path.name} is more than a page"
         for part in ("## Context", "## Decision", "## Consequences"):
             assert part in text, f"{path.name} lacks {part}"
