@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 SEND_TIMEOUT_SECONDS = 5.0
 TXN_TIMEOUT_SECONDS = 8.0
+FENCE_TIMEOUT_SECONDS = 15.0
 MAX_RECORD_BYTES = 1_000_000
 # Enough to close a healthy client; a broken one may wait for its broker for ever.
 _CLOSE_SECONDS = 5.0
@@ -178,7 +179,8 @@ class Log:
                 acknowledged = [await future for future in futures]
         except TimeoutError as error:
             raise LogUnavailable("the log did not acknowledge in time") from error
-        except KafkaError as error:
+        except (KafkaError, AssertionError) as error:
+            # aiokafka asserts what it is given, such as that the partition exists.
             if producer is not None:
                 self._discard(producer)
             raise LogUnavailable(f"the log refused: {error!r}") from error
@@ -279,8 +281,11 @@ class Transactions:
         self._bootstrap, self.transactional_id = bootstrap, transactional_id
         self._producer: AIOKafkaProducer | None = None
 
-    async def fence(self, timeout: float = 15.0) -> None:
-        """InitProducerId: aborts or finishes what the last owner left open, and shuts it out."""
+    async def fence(self) -> None:
+        """InitProducerId: aborts or finishes what the last owner left open, and shuts it out.
+
+        Raises TransactionLost when the broker does not answer in time.
+        """
         await self.discard()
         producer = AIOKafkaProducer(
             bootstrap_servers=self._bootstrap,
@@ -295,7 +300,7 @@ class Transactions:
             retry_backoff_ms=3,
         )
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(FENCE_TIMEOUT_SECONDS):
                 await producer.start()
         except BaseException as error:
             await _close(producer)

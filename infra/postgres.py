@@ -1,14 +1,15 @@
 """Postgres: a small pool for reads, and connections for the loops that own rows."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 class DatabaseUnavailable(Exception):
@@ -16,6 +17,11 @@ class DatabaseUnavailable(Exception):
 
     retry_after = 2
 
+
+# How long a read waits for a connection that answers, and then for its rows. The server's own
+# limits do not help when it is frozen or cut off: then nothing comes back at all.
+CONNECTION_SECONDS = 3.0
+QUERY_SECONDS = 10.0
 
 _OPTIONS = "-c statement_timeout=15000 -c idle_in_transaction_session_timeout=30000"
 
@@ -38,12 +44,13 @@ class Reads:
             url,
             min_size=1,
             max_size=size,
-            timeout=3.0,
+            timeout=CONNECTION_SECONDS,
             open=False,
             check=AsyncConnectionPool.check_connection,
             reconnect_timeout=5,
             kwargs={"autocommit": True, "row_factory": dict_row, "options": _OPTIONS},
         )
+        self._abandoned: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """Open the pool; connections are made in the background."""
@@ -51,24 +58,58 @@ class Reads:
 
     async def stop(self) -> None:
         """Close the pool."""
+        for task in self._abandoned:
+            task.cancel()  # the second time it closes the connection at once
+        await asyncio.gather(*self._abandoned, return_exceptions=True)
         await self._pool.close(timeout=2)
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Row]]:
-        try:
-            async with self._pool.connection() as connection:
-                yield connection
-        except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise DatabaseUnavailable(str(error).strip()) from error
 
     async def all(self, sql: str, *params: Any) -> list[Row]:
         """Every row, as dicts. `%s` parameters only. Raises DatabaseUnavailable."""
-        async with self._connection() as connection:
-            cursor = await connection.execute(sql.encode(), params)
-            return await cursor.fetchall()
+
+        async def ask(connection: psycopg.AsyncConnection[Row]) -> list[Row]:
+            return await (await connection.execute(sql.encode(), params)).fetchall()
+
+        return await self._answer(ask)
 
     async def one(self, sql: str, *params: Any) -> Row | None:
         """The first row, or None. Raises DatabaseUnavailable."""
-        async with self._connection() as connection:
-            cursor = await connection.execute(sql.encode(), params)
-            return await cursor.fetchone()
+
+        async def ask(connection: psycopg.AsyncConnection[Row]) -> Row | None:
+            return await (await connection.execute(sql.encode(), params)).fetchone()
+
+        return await self._answer(ask)
+
+    async def _answer(self, ask: Callable[[psycopg.AsyncConnection[Row]], Awaitable[T]]) -> T:
+        """What `ask` finds. In a task of its own, because a query that is cancelled waits for the
+        server in its turn (psycopg, ten seconds), and whoever asked has gone by then."""
+        connected = asyncio.get_running_loop().create_future()
+
+        async def work() -> T:
+            async with self._pool.connection() as connection:
+                connected.set_result(None)
+                return await ask(connection)
+
+        task = asyncio.create_task(work())
+        try:
+            await asyncio.wait(
+                {task, connected},
+                timeout=CONNECTION_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if connected.done():
+                await asyncio.wait({task}, timeout=QUERY_SECONDS)
+            if not task.done():
+                raise DatabaseUnavailable("no answer in time")
+            return task.result()
+        except (PoolTimeout, psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise DatabaseUnavailable(str(error).strip()) from error
+        finally:
+            if not task.done():
+                task.cancel()
+                self._abandoned.add(task)
+                task.add_done_callback(self._forget)
+
+    def _forget(self, task: "asyncio.Task[Any]") -> None:
+        self._abandoned.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody asks for it any more
