@@ -1,0 +1,52 @@
+"""The examples of encrypted computation, the corpus that other readers are tried on: each through
+Avro, each folded by its decider and reduced by the view that cares."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from commands.fhe import DECIDERS
+from projections.fhe import VIEWS
+from projections.runner import reduce_all
+from schemas.avro_derivation import derive, tag_of
+from schemas.codec import Codec, SchemaVersion
+from schemas.envelope import Actor, Envelope
+from schemas.fhe import EVENTS
+
+ROOT = Path(__file__).resolve().parents[3] / "schemas" / "examples"
+BY_TAG = {tag_of(event): event for event in EVENTS}
+EXAMPLES = sorted(path for tag in BY_TAG for path in (ROOT / tag).glob("*.json"))
+CODEC = Codec(
+    EVENTS,
+    [
+        SchemaVersion(number, tag, 1, derive(event))
+        for number, (tag, event) in enumerate(BY_TAG.items())
+    ],
+)
+
+
+def read(path: Path) -> Struct:
+    return msgspec.json.decode(path.read_bytes(), type=BY_TAG[path.parent.name])
+
+
+def test_every_event_has_an_example() -> None:
+    assert {path.parent.name for path in EXAMPLES} == set(BY_TAG)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_an_example_survives_avro(path: Path) -> None:
+    event = read(path)
+    assert CODEC.decode(CODEC.encode(event)) == event
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_an_example_is_folded_and_reduced(path: Path) -> None:
+    event = read(path)
+    (decider,) = [item for item in DECIDERS if type(event) in item.events]
+    state = decider.evolve(decider.initial, event)
+    assert msgspec.json.decode(msgspec.json.encode(state), type=type(state)) == state
+    stream = f"{decider.stream}/x"
+    envelope = Envelope("evt_1", path.parent.name, "ten_1", stream, 1, 0, Actor("user", "usr_1"))
+    assert len(reduce_all(VIEWS, [(envelope, event)])) == 1
