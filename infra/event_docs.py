@@ -25,7 +25,7 @@ HEADERS = {
     "ce_id": "unique for each event",
     "ce_type": "the event's type, domain.name.vN",
     "ce_source": "who wrote it",
-    "ce_time": "when it happened, microseconds since 1970 UTC",
+    "ce_time": "when it happened, RFC 3339 in UTC with up to six decimals",
     "ce_subject": "the stream, domain.stream/id",
     "ce_tenant": "whose it is",
     "ce_streamversion": "1..n within the stream; 0 where streams are not numbered",
@@ -37,7 +37,7 @@ HEADERS = {
     "content-type": "application/avro",
 }
 _OPTIONAL = frozenset({"ce_actorname", "ce_correlationid", "ce_causationid"})
-_NUMBERS = frozenset({"ce_time", "ce_streamversion"})
+_NUMBERS = frozenset({"ce_streamversion"})
 
 
 def types_on(

@@ -9,6 +9,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from schemas.instants import iso, parse_iso
+
 ActorKind = Literal["user", "agent", "api_key", "system", "anonymous"]
 
 SPEC_VERSION = b"1.0"
@@ -80,7 +82,7 @@ def to_headers(envelope: Envelope) -> Headers:
         ("ce_id", envelope.id.encode()),
         ("ce_type", envelope.type.encode()),
         ("ce_source", envelope.source.encode()),
-        ("ce_time", str(envelope.time).encode()),
+        ("ce_time", iso(envelope.time).encode()),
         ("ce_subject", envelope.stream.encode()),
         ("ce_tenant", envelope.tenant.encode()),
         ("ce_streamversion", str(envelope.version).encode()),
@@ -106,7 +108,7 @@ def from_headers(headers: Iterable[tuple[str, bytes]]) -> Envelope:
         tenant=found["ce_tenant"],
         stream=found["ce_subject"],
         version=int(found["ce_streamversion"]),
-        time=int(found["ce_time"]),
+        time=parse_iso(found["ce_time"]),
         actor=Actor(
             found["ce_actorkind"],  # type: ignore[arg-type]  # written by to_headers only
             found["ce_actorid"],

@@ -126,7 +126,7 @@ def event_time(record: Any) -> int:
     """The event's own time in microseconds, or the record's when it has none."""
     for name, value in record.headers:
         if name == "ce_time":
-            return int(value)
+            return parse_iso(value.decode())
     return int(record.timestamp) * 1000
 
 

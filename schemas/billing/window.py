@@ -1,5 +1,6 @@
 """Windows of time, in UTC: the hour, the day or the calendar month that an instant is in."""
 
+from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal
@@ -38,10 +39,6 @@ def _window(kind: WindowKind, at: int) -> Window:
     first = (_EPOCH + timedelta(microseconds=at)).replace(
         day=1, hour=0, minute=0, second=0, microsecond=0
     )
-    # The 32nd day after a month's first is always in the next month.
-    following = (first + timedelta(days=32)).replace(day=1)
-    return Window(kind, _micros(first), _micros(following))
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    start = (first - _EPOCH) // timedelta(microseconds=1)
+    # By its days, since the month after the last one that datetime knows has no datetime.
+    return Window(kind, start, start + monthrange(first.year, first.month)[1] * _DAY)

@@ -175,7 +175,7 @@ async def test_a_range_of_instants_is_exact(place: Place, tmp_path: Path) -> Non
     for number in range(6):
         record = sample_record(CODEC, number, partition=number % 2)
         record.headers = [
-            (name, str(now + number * SECOND).encode() if name == "ce_time" else value)
+            (name, iso(now + number * SECOND).encode() if name == "ce_time" else value)
             for name, value in record.headers
         ]
         records.append(record)
