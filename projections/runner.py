@@ -7,9 +7,10 @@ fold (a row deleted and put again) starts a new round. Runs inside the caller's 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import psycopg
 
-from projections.statements import Delete, Put, Statement, View
+from projections.statements import Delete, Put, Set, Statement, Values, View
 from schemas.envelope import Envelope
 
 Connection = psycopg.AsyncConnection[Any]
@@ -76,55 +77,95 @@ async def apply(
     tables: Mapping[str, str] | None = None,
 ) -> None:
     """Write statements; `tables` maps a view's name to another table than its live one."""
+    for sql, rows in prepare(pairs, tables):
+        await connection.execute(sql, (rows,))
+
+
+def prepare(
+    pairs: Iterable[tuple[View, Statement]], tables: Mapping[str, str] | None = None
+) -> list[tuple[bytes, str]]:
+    """The SQL statements that have the effect of all, and each one's only parameter. Pure.
+
+    All rows of one kind of write are one statement and travel as one JSON document: one round trip,
+    and one plan, however many rows there are.
+    """
     by_view: dict[str, tuple[View, list[Statement]]] = {}
     for view, statement in pairs:
         by_view.setdefault(view.name, (view, []))[1].append(statement)
-    async with connection.cursor() as cursor:
-        for view, statements in by_view.values():
-            table = (tables or {}).get(view.name, view.table)
-            for batch in fold(view, statements):
-                for (sql, _), rows in _grouped(view, table, batch).items():
-                    await cursor.executemany(sql.encode(), rows)
+    return [
+        (_sql(view, (tables or {}).get(view.name, view.table), *kind), _as_text(rows))
+        for view, statements in by_view.values()
+        for batch in fold(view, statements)
+        for kind, rows in _grouped(batch).items()
+        if kind != (Set, ())
+    ]
 
 
 def _grouped(
-    view: View, table: str, batch: Mapping[Key, Statement]
-) -> dict[tuple[str, tuple[str, ...]], list[list[Any]]]:
-    """Rows by the SQL that writes them, so that each kind of write is one round trip."""
-    groups: dict[tuple[str, tuple[str, ...]], list[list[Any]]] = {}
-    for key, statement in batch.items():
-        values: Mapping[str, Any] = {} if isinstance(statement, Delete) else statement.values
-        columns = tuple(name for name in view.columns if name in values and name not in view.key)
-        unknown = set(values) - set(view.columns)
-        if unknown:
-            raise ValueError(f"{view.name} has no column {sorted(unknown)}")
-        sql = _sql(view, table, type(statement), columns)
-        changed = [values[name] for name in columns]
-        row = [*key, *changed] if isinstance(statement, Put) else [*changed, *key]
-        groups.setdefault((sql, columns), []).append(row)
+    batch: Mapping[Key, Statement],
+) -> dict[tuple[type[Statement], tuple[str, ...]], list[Values]]:
+    """Rows by the kind of write: the sort of statement and the columns it changes."""
+    groups: dict[tuple[type[Statement], tuple[str, ...]], list[Values]] = {}
+    for statement in batch.values():
+        values: Values = {} if isinstance(statement, Delete) else statement.values
+        row = {**values, **statement.key}
+        groups.setdefault((type(statement), tuple(values)), []).append(row)
     return groups
 
 
-def _sql(view: View, table: str, kind: type[Statement], columns: tuple[str, ...]) -> str:
-    where = " AND ".join(f"{_name(name)} = {_value(view, name)}" for name in view.key)
+def _as_text(rows: Sequence[Values]) -> str:
+    return msgspec.json.encode(rows).decode()
+
+
+_written: dict[tuple[int, str, type[Statement], tuple[str, ...]], tuple[View, bytes]] = {}
+
+
+def _sql(view: View, table: str, kind: type[Statement], changed: tuple[str, ...]) -> bytes:
+    """The SQL of a kind of write, made once."""
+    known = _written.get((id(view), table, kind, changed))
+    if known is None:
+        unknown = set(changed) - set(view.columns)
+        if unknown:
+            raise ValueError(f"{view.name} has no column {sorted(unknown)}")
+        columns = [name for name in view.columns if name in changed and name not in view.key]
+        # The view is kept along, so that no other can ever have its id.
+        known = (view, _write_sql(view, table, kind, columns).encode())
+        _written[id(view), table, kind, changed] = known
+    return known[1]
+
+
+def _write_sql(view: View, table: str, kind: type[Statement], columns: Sequence[str]) -> str:
+    names = [*view.key, *columns]
+    shape = ", ".join(f"{_name(name)} {_wire_type(view, name)}" for name in names)
+    rows = f"json_to_recordset(%s::json) AS r ({shape})"
+    where = " AND ".join(f"t.{_name(name)} = r.{_name(name)}" for name in view.key)
     if kind is Delete:
-        return f"DELETE FROM {_name(table)} WHERE {where}"
-    if kind is Put:
-        names = [*view.key, *columns]
-        updates = ", ".join(f"{_name(name)} = EXCLUDED.{_name(name)}" for name in columns)
-        action = f"DO UPDATE SET {updates}" if updates else "DO NOTHING"
-        return (
-            f"INSERT INTO {_name(table)} ({', '.join(map(_name, names))}) "
-            f"VALUES ({', '.join(_value(view, name) for name in names)}) "
-            f"ON CONFLICT ({', '.join(map(_name, view.key))}) {action}"
-        )
-    updates = ", ".join(f"{_name(name)} = {_value(view, name)}" for name in columns)
-    return f"UPDATE {_name(table)} SET {updates} WHERE {where}"
+        return f"DELETE FROM {_name(table)} AS t USING {rows} WHERE {where}"
+    if kind is Set:
+        updates = ", ".join(f"{_name(name)} = {_value(view, name)}" for name in columns)
+        return f"UPDATE {_name(table)} AS t SET {updates} FROM {rows} WHERE {where}"
+    updates = ", ".join(f"{_name(name)} = EXCLUDED.{_name(name)}" for name in columns)
+    action = f"DO UPDATE SET {updates}" if updates else "DO NOTHING"
+    return (
+        f"INSERT INTO {_name(table)} ({', '.join(map(_name, names))}) "
+        f"SELECT {', '.join(_value(view, name) for name in names)} FROM {rows} "
+        f"ON CONFLICT ({', '.join(map(_name, view.key))}) {action}"
+    )
+
+
+def _type(view: View, column: str) -> str:
+    return view.columns[column].split(" ")[0]
+
+
+def _wire_type(view: View, column: str) -> str:
+    """What a value is within the document: a jsonb column's is text that holds JSON."""
+    kind = _type(view, column)
+    return "text" if kind == "jsonb" else kind
 
 
 def _value(view: View, column: str) -> str:
-    kind = view.columns[column].split(" ")[0]
-    return f"%s::{kind}"
+    kind = _type(view, column)
+    return f"r.{_name(column)}" + ("::jsonb" if kind == "jsonb" else "")
 
 
 def _name(identifier: str) -> str:

@@ -128,6 +128,7 @@ class KafkaCommandBus:
         self.instance = new_id("api")
         # Which of the reply topic's partitions this process listens to; the decider is told.
         self._partition = partition_for(self.instance, topics()["replies"].partition_count(0))
+        self._reply_to = f"{self.instance}/{self._partition}"
         self._log = Log(bootstrap, f"{self.instance}-commands")
         self._waiting: dict[str, list[asyncio.Future[Reply]]] = {}
         self._consumer: AIOKafkaConsumer | None = None
@@ -165,7 +166,8 @@ class KafkaCommandBus:
         self._waiting.setdefault(request.command_id, []).append(answer)
         try:
             async with asyncio.timeout(timeout):
-                await self._append(request, f"{self.instance}/{self._partition}")
+                record = self._record(request, self._reply_to)
+                await self._log.append("commands", [record], timeout=None)
                 return await answer
         except TimeoutError as error:
             raise OutcomeUnknown(request.command_id) from error
@@ -180,14 +182,11 @@ class KafkaCommandBus:
 
     async def post(self, request: CommandRequest) -> None:
         """Return when Kafka has it. Raises LogUnavailable."""
-        await self._append(request, "")
+        await self._log.append("commands", [self._record(request, "")])
 
     async def post_many(self, requests: Sequence[CommandRequest]) -> None:
         """As `post`, in one batch."""
         await self._log.append("commands", [self._record(request, "") for request in requests])
-
-    async def _append(self, request: CommandRequest, reply_to: str) -> None:
-        await self._log.append("commands", [self._record(request, reply_to)])
 
     def _record(self, request: CommandRequest, reply_to: str) -> Record:
         stream = self._streams[type(request.command)]

@@ -19,11 +19,9 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from msgspec import Struct
 
 from infra.clock import Clock
 from infra.failpoints import failpoint
@@ -32,26 +30,22 @@ from infra.kafka import (
     Log,
     LogUnavailable,
     Record,
+    Tail,
     TransactionLost,
     Transactions,
-    Txn,
     bounds,
     consumer,
     header,
     stop_consumer,
 )
 from infra.postgres import DatabaseUnavailable, connect
-from schemas.avro_derivation import tag_of
 from schemas.codec import Codec, Undecodable
-from schemas.envelope import SYSTEM, Envelope, from_headers, to_headers
-from schemas.platform.audit import AuditRecorded
+from schemas.envelope import SYSTEM, Envelope, from_headers
 from schemas.platform.outcome import CommandHandled
-from schemas.topics import copy_targets
-from streams.bus import FINGERPRINT, REPLY_TO, TIMER, Reply
+from streams.bus import FINGERPRINT, REPLY_TO, TIMER
 from streams.deciding import (
     Effects,
     Incoming,
-    Recorded,
     Registry,
     StateKey,
     Workspace,
@@ -59,8 +53,10 @@ from streams.deciding import (
     needs_of,
 )
 from streams.memory import Memory
+from streams.records import dead_record, keyed_copies_of, records_of, reply_record
 from streams.recovery import Recovery
 from streams.store import Checkpoint, Store, Superseded
+from streams.writes import Writes
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +183,7 @@ class PartitionDecider:
         for incoming in batch:
             workspace.handle(incoming, now)
         effects = workspace.effects
-        sent = await self._commit(effects)
+        sent, writes = await self._commit(store, effects)
         failpoint("decider.committed")
         after = Checkpoint(
             commands_next=batch[-1].offset + 1,
@@ -195,7 +191,7 @@ class PartitionDecider:
             outcomes_next=sent["outcomes"],
             audit_next=sent.get("audit", self._checkpoint.audit_next),
         )
-        await store.apply(effects, self._checkpoint, after)
+        await store.apply(writes, self._checkpoint, after)
         failpoint("decider.applied")
         self._checkpoint = after
         self._memory.merge(effects)
@@ -218,13 +214,14 @@ class PartitionDecider:
                 raise Undecodable(f"{envelope.type} has no decider")
         except Undecodable as error:
             return self._poison(record, envelope, str(error))
+        headers = dict(record.headers)
         return Incoming(
             record.offset,
             envelope,
             command,
-            fingerprint=header(record.headers, FINGERPRINT),
-            reply_to=header(record.headers, REPLY_TO),
-            timer=header(record.headers, TIMER),
+            fingerprint=headers.get(FINGERPRINT, b"").decode(),
+            reply_to=headers.get(REPLY_TO, b"").decode(),
+            timer=headers.get(TIMER, b"").decode(),
             key=record.key or b"",
             raw=record.value or b"",
         )
@@ -288,73 +285,30 @@ class PartitionDecider:
 
     # Writing.
 
-    async def _commit(self, effects: Effects) -> dict[str, int]:
-        """Write a batch to Kafka; returns the next offset of each own topic that it wrote to."""
-        last: dict[str, asyncio.Future[Any]] = {}
+    async def _commit(self, store: Store, effects: Effects) -> tuple[dict[str, int], Writes]:
+        """Write a batch to Kafka; returns the next offset of each own topic that it wrote to, and
+        what is to be written to Postgres then, made ready while the broker works."""
+        tails: dict[str, Tail] = {}
         async with self._transactions.txn() as txn:
-            for recorded in effects.events:
-                last["events"] = await self._send_event(txn, recorded)
-            for record in effects.audit:
-                last["audit"] = await txn.send("audit", self._audit_record(record))
-            for tenant, outcome in effects.outcomes:
-                last["outcomes"] = await txn.send("outcomes", self._outcome_record(tenant, outcome))
+            for topic, found in records_of(effects, self._codec).items():
+                tails[topic] = await txn.append(topic, self.partition, found)
+            for topic, record in keyed_copies_of(effects, self._codec):
+                await txn.send(topic, record)
             for dead in effects.dead:
-                headers = [("reason", dead.reason.encode()), ("incident", dead.incident.encode())]
-                await txn.send("commands.dlq", Record(dead.key, dead.raw, headers))
+                await txn.send("commands.dlq", dead_record(dead))
             failpoint("decider.sent")
-        return {topic: future.result().offset + 1 for topic, future in last.items()}
-
-    async def _send_event(self, txn: Txn, recorded: Recorded) -> "asyncio.Future[Any]":
-        envelope, event = recorded
-        key, value, headers = envelope.tenant.encode(), self._codec.encode(event), None
-        headers = to_headers(envelope)
-        for topic in copy_targets(envelope.type):
-            if topic.copy_key is None:
-                copy = Record(key, value, headers, self.partition)
-            else:
-                copy = Record(str(getattr(event, topic.copy_key)).encode(), value, headers)
-            await txn.send(topic.name, copy)
-        return await txn.send("events", Record(key, value, headers, self.partition))
-
-    def _audit_record(self, record: AuditRecorded) -> Record:
-        envelope = Envelope(
-            id=f"aud_{record.tenant}_{record.seq}",
-            type=tag_of(AuditRecorded),
-            tenant=record.tenant,
-            stream=f"platform.audit/{record.tenant}",
-            version=record.seq,
-            time=record.at,
-            actor=SYSTEM,
-            correlation_id=record.correlation_id,
-            causation_id=record.command_id,
-        )
-        return self._own_record(envelope, record)
-
-    def _outcome_record(self, tenant: str, outcome: CommandHandled) -> Record:
-        envelope = Envelope(
-            id=outcome.command_id,
-            type=tag_of(CommandHandled),
-            tenant=tenant,
-            stream=outcome.stream,
-            version=outcome.version,
-            time=outcome.at,
-            actor=SYSTEM,
-        )
-        return self._own_record(envelope, outcome)
-
-    def _own_record(self, envelope: Envelope, value: Struct) -> Record:
-        return Record(
-            envelope.tenant.encode(),
-            self._codec.encode(value),
-            to_headers(envelope),
-            self.partition,
-        )
+            writes = store.writes(effects)
+        return {topic: tail.next_offset() for topic, tail in tails.items()}, writes
 
     def _reply(self, outcomes: Iterable[tuple[str, CommandHandled]]) -> None:
         """Answer who waits. Not awaited: a lost answer is a 503 whose retry is safe."""
         position = f"events:{self.partition}:{max(0, self._checkpoint.events_next - 1)}"
-        records = [_reply_record(outcome, position) for _, outcome in outcomes if outcome.reply_to]
-        if records:
+        waiting: dict[int | None, list[Record]] = {}
+        for _, outcome in outcomes:
+            if outcome.reply_to:
+                record = reply_record(outcome, position)
+                waiting.setdefault(record.partition, []).append(record)
+        for records in waiting.values():
             task = asyncio.create_task(self._send_replies(records))
             self._replying.add(task)
             task.add_done_callback(self._replying.discard)
@@ -375,25 +329,6 @@ class PartitionDecider:
     def _beat(self) -> None:
         """Tell the watchdog that this loop still moves."""
         self.beats += 1
-
-
-def _reply_record(outcome: CommandHandled, position: str) -> Record:
-    instance, _, partition = outcome.reply_to.partition("/")
-    reply = Reply(
-        command_id=outcome.command_id,
-        status=outcome.status,
-        code=outcome.code,
-        kind=outcome.kind,
-        message=outcome.message,
-        details=outcome.details,
-        answer=outcome.answer,
-        stream=outcome.stream,
-        version=outcome.version,
-        position=position,
-        replayed=outcome.replay,
-        incident=outcome.incident,
-    )
-    return Record(instance.encode(), msgspec.json.encode(reply), [], int(partition))
 
 
 async def _close(connection: psycopg.AsyncConnection[Any]) -> None:

@@ -79,7 +79,7 @@ class Recovery:
                 commands_next=max([checkpoint.commands_next, *done]),
                 **{field: records[-1].offset + 1},
             )
-            await self._store.apply(effects, checkpoint, after)
+            await self._store.apply(self._store.writes(effects), checkpoint, after)
             failpoint("recovery.folded")
             checkpoint = after
             self._folded(effects, checkpoint)

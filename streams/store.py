@@ -5,7 +5,8 @@ that one batch changes is written in one transaction, whose compare-and-set on t
 for a process that no longer owns the partition.
 """
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,11 +15,12 @@ from msgspec import Struct
 
 from projections import VIEWS
 from projections.billing import usage_windows
-from projections.runner import VIEWS_LOCK, apply, create_table, reduce_all
+from projections.runner import VIEWS_LOCK, create_table
 from schemas.codec import Codec
 from schemas.platform.audit_chain import Link
 from schemas.platform.outcome import CommandHandled
 from streams.deciding import Effects, LookupKey, Registry, StateKey
+from streams.writes import Writes, writes
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -49,6 +51,7 @@ CREATE TABLE IF NOT EXISTS view_fills (
 """
 _TABLES = ("decider_states", "decider_lookups", "decider_outcomes", "decider_audit_heads", "timers")
 _DDL_LOCK = 7302
+_BEGIN = f"BEGIN; SELECT pg_advisory_xact_lock_shared({VIEWS_LOCK})".encode()
 
 
 class Superseded(Exception):
@@ -175,26 +178,36 @@ class Store:
         )
         return {row["tenant"]: Link(row["seq"], row["hash"]) for row in rows}
 
-    async def apply(self, effects: Effects, before: Checkpoint, after: Checkpoint) -> None:
+    def writes(self, effects: Effects) -> Writes:
+        """What a batch does to the tables, ready for `apply`. Pure."""
+        return writes(effects, self._codec)
+
+    async def apply(self, batch: Writes, before: Checkpoint, after: Checkpoint) -> None:
         """Write all that a batch does, in one transaction. Raises Superseded."""
-        pairs = reduce_all(VIEWS, effects.events)
-        async with self._connection.transaction():
-            await self._execute("SELECT pg_advisory_xact_lock_shared(%s)", VIEWS_LOCK)
-            moved = await self._execute(
-                "UPDATE decider_checkpoints SET commands_next = %s, events_next = %s, "
-                "outcomes_next = %s, audit_next = %s WHERE partition = %s AND events_next = %s "
-                "AND outcomes_next = %s AND audit_next = %s",
+        async with self._writing():
+            moved = await self._one(
+                batch.sql,
                 *(after.commands_next, after.events_next, after.outcomes_next, after.audit_next),
                 self._partition,
                 *(before.events_next, before.outcomes_next, before.audit_next),
+                *batch.rows,
             )
-            if moved != 1:
+            if moved is None or moved["moved"] != 1:
                 raise Superseded(f"partition {self._partition}")
-            await self._write_states(effects)
-            await self._write_lookups(effects)
-            await self._write_outcomes(effects)
-            await self._write_timers(effects)
-            await apply(self._connection, pairs)
+            for sql, rows in batch.views:
+                await self._connection.execute(sql, (rows,))
+
+    @contextlib.asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        """A transaction that shares VIEWS_LOCK, begun and locked in one round trip."""
+        try:
+            await self._connection.execute(_BEGIN)
+            yield
+            await self._connection.execute(b"COMMIT")
+        except BaseException:
+            with contextlib.suppress(psycopg.Error):
+                await self._connection.rollback()
+            raise
 
     async def prune(self, now: int) -> int:
         """Drop outcomes older than a day; returns how many."""
@@ -204,73 +217,6 @@ class Store:
             now - OUTCOMES_KEPT_HOURS * 3_600_000_000,
         )
 
-    async def _write_states(self, effects: Effects) -> None:
-        await self._many(
-            "INSERT INTO decider_states VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT "
-            "(tenant, stream, id) DO UPDATE SET version = EXCLUDED.version, state = EXCLUDED.state",
-            (
-                (*key, self._partition, version, msgspec.msgpack.encode(state))
-                for key, (version, state) in effects.states.items()
-            ),
-        )
-
-    async def _write_lookups(self, effects: Effects) -> None:
-        await self._many(
-            "INSERT INTO decider_lookups VALUES (%s, %s, %s, %s, %s) ON CONFLICT "
-            "(tenant, index, key) DO UPDATE SET stream_id = EXCLUDED.stream_id",
-            (
-                (*key, self._partition, holder)
-                for key, holder in effects.lookups.items()
-                if holder is not None
-            ),
-        )
-        await self._many(
-            "DELETE FROM decider_lookups WHERE tenant = %s AND index = %s AND key = %s",
-            (key for key, holder in effects.lookups.items() if holder is None),
-        )
-
-    async def _write_outcomes(self, effects: Effects) -> None:
-        await self._many(
-            "INSERT INTO decider_outcomes VALUES (%s, %s, %s, %s, %s) "
-            "ON CONFLICT (tenant, command_id) DO NOTHING",
-            (
-                (tenant, item.command_id, self._partition, item.at, msgspec.msgpack.encode(item))
-                for tenant, item in effects.outcomes
-                if not item.replay
-            ),
-        )
-        await self._many(
-            "INSERT INTO decider_audit_heads VALUES (%s, %s, %s, %s) ON CONFLICT (tenant) "
-            "DO UPDATE SET seq = EXCLUDED.seq, hash = EXCLUDED.hash",
-            ((t, self._partition, head.seq, head.hash) for t, head in effects.heads.items()),
-        )
-
-    async def _write_timers(self, effects: Effects) -> None:
-        last = {(item.tenant, item.stream, item.name): item for item in effects.timers}
-        for tenant, outcome in effects.outcomes:
-            if outcome.timer:
-                # The timer fired and was heard; unless its own events set it anew it is done.
-                name, _, due_at = outcome.timer.rpartition("@")
-                await self._execute(
-                    "DELETE FROM timers WHERE tenant = %s AND stream = %s AND name = %s "
-                    "AND due_at = %s",
-                    *(tenant, outcome.stream, name, int(due_at)),
-                )
-        await self._many(
-            "DELETE FROM timers WHERE tenant = %s AND stream = %s AND name = %s",
-            (key for key, item in last.items() if item.command is None),
-        )
-        await self._many(
-            "INSERT INTO timers VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT "
-            "(tenant, stream, name) DO UPDATE SET due_at = EXCLUDED.due_at, "
-            "command = EXCLUDED.command",
-            (
-                (*key, self._partition, item.due_at, self._codec.encode(item.command))
-                for key, item in last.items()
-                if item.command is not None
-            ),
-        )
-
     def _decode_state(self, stream: str, data: bytes) -> Any:
         decider = self._registry.by_stream[stream]
         return msgspec.msgpack.decode(data, type=decider.shape or type(decider.initial))
@@ -278,17 +224,12 @@ class Store:
     async def _execute(self, sql: str, *params: Any) -> int:
         return (await self._connection.execute(sql.encode(), params)).rowcount
 
-    async def _one(self, sql: str, *params: Any) -> Mapping[str, Any] | None:
-        return await (await self._connection.execute(sql.encode(), params)).fetchone()
+    async def _one(self, sql: str | bytes, *params: Any) -> Mapping[str, Any] | None:
+        query = sql.encode() if isinstance(sql, str) else sql
+        return await (await self._connection.execute(query, params)).fetchone()
 
     async def _all(self, sql: str, *params: Any) -> list[Any]:
         return await (await self._connection.execute(sql.encode(), params)).fetchall()
-
-    async def _many(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        rows = list(rows)
-        if rows:
-            async with self._connection.cursor() as cursor:
-                await cursor.executemany(sql.encode(), rows)
 
 
 def _columns(keys: list[Any], width: int) -> list[list[Any]]:
