@@ -40,7 +40,7 @@ class _Connection(asyncio.Protocol):
         if not found or len(rest) < _length(head):
             return
         now = time.perf_counter()
-        if not head.startswith(b"HTTP/1.1 200"):
+        if not head.startswith(b"HTTP/1.1 2"):
             self._finish(RuntimeError(self._buffer.decode(errors="replace")[:500]))
             return
         self.spent.append(now - self._sent)

@@ -1,53 +1,25 @@
-"""A command's round trip against the bare loop: `python -m bench.decider`.
+"""The bare decider loop: what a command's round trip costs with nothing of ours in between.
 
-Bare: aiokafka and psycopg with nothing of ours in between, yet with the same guarantees: a command
-record, one Kafka transaction (one event), one Postgres transaction (a row and the checkpoint), an
-answer record; JSON payloads. Ours: the command bus, the decider role, audit, outcome, look-ups.
+aiokafka and psycopg alone, yet with the same guarantees: a command record, one Kafka transaction
+(one event), one Postgres transaction (a row and the checkpoint), an answer record; JSON payloads.
+No audit, no outcomes, no states, no read model, no timers, no schemas.
 """
 
 import asyncio
 import contextlib
 import json
 import os
-import sys
-import tempfile
-import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator
 
 import psycopg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from commands.tenancy.tenant import CreateTenant
+from bench.figure import Call
 from infra.config import Settings
-from infra.embedded.stack import Stack
 from infra.ids import new_id
-from infra.kafka import create_topics, partition_for
-from tests.loops import loops
-from tests.stack import fresh_stores
 
-Call = Callable[[], Awaitable[Any]]
-BARE_TOPICS = ("bare.commands", "bare.events", "bare.replies")
-IN_FLIGHT = (1, 32, 256)
-
-
-async def measure(call: Call, workers: int, seconds: float) -> tuple[float, float, float]:
-    """p50 and p99 in ms, and calls per second, with so many workers for so long."""
-    spent: list[float] = []
-    ends = time.perf_counter() + seconds
-
-    async def work() -> None:
-        while (start := time.perf_counter()) < ends:
-            await call()
-            spent.append(time.perf_counter() - start)
-
-    began = time.perf_counter()
-    await asyncio.gather(*(work() for _ in range(workers)))
-    took = time.perf_counter() - began
-    spent.sort()
-    return spent[len(spent) // 2] * 1e3, spent[int(len(spent) * 0.99)] * 1e3, len(spent) / took
+TOPICS = ("bare.commands", "bare.events", "bare.replies")
 
 
 @contextlib.asynccontextmanager
@@ -58,7 +30,7 @@ async def bare(settings: Settings) -> AsyncIterator[Call]:
     source, target = TopicPartition("bare.commands", 0), TopicPartition("bare.replies", 0)
     producer = AIOKafkaProducer(bootstrap_servers=servers, enable_idempotence=True, acks="all")
     await producer.start()
-    for topic in BARE_TOPICS:
+    for topic in TOPICS:
         # A fresh topic has no leader for a moment; a consumer would spin on that.
         await producer.send_and_wait(topic, b"", partition=0)
     loops_ = [
@@ -148,57 +120,11 @@ async def _bare_listener(
                 answer.set_result(None)
 
 
-async def create_bare_topics(bootstrap: str) -> None:
+async def create_topics(bootstrap: str) -> None:
     """The bare loop's topics."""
     from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
-    await admin.create_topics([NewTopic(name, 1, 1) for name in BARE_TOPICS])
+    await admin.create_topics([NewTopic(name, 1, 1) for name in TOPICS])
     await admin.close()
-
-
-@contextlib.asynccontextmanager
-async def ours(settings: Settings) -> AsyncIterator[Call]:
-    """The product's loop; one partition, so that both sides have one writer."""
-    tenant = next(
-        id for id in iter(lambda: new_id("ten"), "") if partition_for(id, settings.partitions) == 0
-    )
-    async with loops(settings) as running:
-
-        async def call() -> None:
-            await running.send(tenant, new_id("ten"), CreateTenant("Acme"))
-
-        yield call
-
-
-async def run(settings: Settings, seconds: float) -> None:
-    """Measure both sides in turn and print the ratios."""
-    await create_topics(settings.kafka_bootstrap_servers, settings.partitions)
-    await create_bare_topics(settings.kafka_bootstrap_servers)
-    async with bare(settings) as bare_call, ours(settings) as our_call:
-        for call in (bare_call, our_call):
-            await measure(call, 32, 2)
-        for workers in IN_FLIGHT:
-            theirs = await measure(bare_call, workers, seconds)
-            mine = await measure(our_call, workers, seconds)
-            print(
-                f"command round trip, {workers} in flight: "
-                f"bare p50 {theirs[0]:.1f} p99 {theirs[1]:.1f} ms {theirs[2]:.0f}/s | "
-                f"weir p50 {mine[0]:.1f} p99 {mine[1]:.1f} ms {mine[2]:.0f}/s | "
-                f"p50 ratio {mine[0] / theirs[0]:.2f}"
-            )
-
-
-def main() -> None:
-    """`python -m bench.decider [SECONDS]`."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
-    with tempfile.TemporaryDirectory() as folder:
-        stores = Path(folder, "stores")
-        stores.mkdir()
-        with Stack(Path(folder, "data")) as stack:
-            asyncio.run(run(fresh_stores(stack, stores), seconds))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,64 @@
+"""All figures in one run on one machine: `python -m bench [--only NAME] [--seconds N] [--list]`.
+
+Each bench runs in a process of its own, one after the other, and prints as it goes; the table at
+the end is Markdown. The exit status is not 0 when a bench broke; a figure that misses its bound is
+marked, and leaves the status alone: it says something about the machine too.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from bench.figure import Figure
+from bench.machine import machine
+from bench.measuring import measure
+from infra.clock import SYSTEM_CLOCK
+
+# Each module has `figures(seconds) -> list[Figure]`; seconds are for one side of one round.
+BENCHES = {
+    "telemetry": ("bench.telemetry", "telemetry over HTTP against a bare handler"),
+    "check-in": ("bench.check_in", "a check-in's round trip against a bare loop"),
+    "analytics": ("bench.analytics", "the analytics loop against raw inserts; visibility"),
+    "fhe": ("bench.fhe", "encrypted jobs against raw Pyfhel"),
+    "installation": ("bench.installation", "start, memory, a check-in over HTTP"),
+}
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """The figures as a Markdown table."""
+    lines = ["| figure | bare | ours | ratio | bound |", "|---|---|---|---|---|"]
+    for figure in figures:
+        ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+        bound = f"{figure.bound} {figure.verdict}".strip()
+        lines.append(f"| {figure.name} | {figure.bare} | {figure.ours} | {ratio} | {bound} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run the benches that were asked for and print their table."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--list", action="store_true", help="name the benches and end")
+    parser.add_argument("--only", action="append", choices=BENCHES, help="run this one only")
+    parser.add_argument("--seconds", type=float, default=4.0, help="for one side of one round")
+    asked = parser.parse_args()
+    if asked.list:
+        for name, (_, about) in BENCHES.items():
+            print(f"{name:14}{about}")
+        return 0
+    figures: list[Figure] = []
+    broken = []
+    print(machine(SYSTEM_CLOCK), flush=True)
+    for name in asked.only or BENCHES:
+        print(f"\n{name}: {BENCHES[name][1]}", flush=True)
+        found = measure(BENCHES[name][0], asked.seconds)
+        if found is None:
+            broken.append(name)
+        figures += found or []
+    print(f"\n{table(figures)}\n\n{machine(SYSTEM_CLOCK)}")
+    if broken:
+        print(f"broken: {', '.join(broken)}")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
