@@ -12,14 +12,33 @@ from pathlib import Path
 
 from tests.docs.documents import ROOT, Block, blocks, name_of
 
-END = "The stack goes on until Ctrl-C."
+DEMO_GOES_ON = "The stack goes on until Ctrl-C."
+IS_READY = "Weir is ready on "
 
 
-class Demo:
-    """A demo that has passed and whose stack goes on. summary: what it printed."""
+class Stack:
+    """A `weir` command that keeps a stack running in a process of its own.
 
-    def __init__(self, data: Path, summary: str) -> None:
-        self.data, self.summary = data, summary
+    said: what it printed until the line that says so.
+    """
+
+    def __init__(self, data: Path, running: "subprocess.Popen[str]", ready: str) -> None:
+        self.data, self._running = data, running
+        assert running.stdout is not None
+        lines = []
+        for line in running.stdout:
+            lines.append(line)
+            if line.startswith(ready):
+                break
+        self.said = "".join(lines)
+        assert ready in self.said, f"it failed: {self.said}{running.communicate()[1]}"
+
+    def stop(self) -> None:
+        """Ctrl-C, and a clean end."""
+        if self._running.returncode is None:
+            self._running.send_signal(signal.SIGINT)
+            _, errors = self._running.communicate(timeout=120)
+            assert (self._running.returncode, errors) == (0, "")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -29,28 +48,19 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def demo(data: Path) -> Iterator[Demo]:
-    """`weir demo --keep`, as a person starts it, ended as a person ends it."""
+def weir(*words: str, data: Path, ready: str) -> Iterator[Stack]:
+    """A `weir` command as a person starts it, ended as a person ends it."""
     with subprocess.Popen(
-        [sys.executable, "-m", "infra.cli", "demo", "--keep", "--data", str(data)],
+        [sys.executable, "-m", "infra.cli", *words, "--data", str(data)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
         text=True,
     ) as running:
         try:
-            assert running.stdout is not None
-            said = []
-            for line in running.stdout:
-                said.append(line)
-                if line.startswith(END):
-                    break
-            summary = "".join(said)
-            assert END in summary, f"the demo failed: {summary}{running.communicate()[1]}"
-            yield Demo(data, summary)
-            running.send_signal(signal.SIGINT)
-            _, errors = running.communicate(timeout=120)
-            assert (running.returncode, errors) == (0, "")
+            stack = Stack(data, running, ready)
+            yield stack
+            stack.stop()
         finally:
             # Its parts end with it, however it ends.
             running.kill()
