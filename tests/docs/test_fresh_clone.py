@@ -50,6 +50,21 @@ def test_the_installer_loads_without_any_package(clone: Path) -> None:
     assert re.fullmatch(r"[0-9a-f]{64}\n", done.stdout)
 
 
+def test_a_clone_has_every_schema_that_it_writes_with(clone: Path) -> None:
+    """What is generated is committed: nothing has to be made before a record can be written."""
+    code = "from streams.runtime import codec; print(len(codec().schemas))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=clone,
+        env=environment(PYTHONPATH=str(clone)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 50
+
+
 def test_weir_runs_from_the_clone(clone: Path) -> None:
     """The command line composes from committed files alone, generated ones included."""
     for words in (["--help"], ["demo", "--help"], ["openapi"]):
