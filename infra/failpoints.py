@@ -1,6 +1,7 @@
 """Failpoints: places where a process can be made to die, for the tests that show it may.
 
-`WEIR_FAILPOINT=decider.committed:3` ends the process with SIGKILL at the third pass of that place.
+`WEIR_FAILPOINT=decider.committed:3` ends the process with SIGKILL at the third pass of that place;
+`decider.committed:3:SIGSTOP` freezes it there, until somebody lets it go on.
 Every place is registered here with what a death there leaves behind; an unset variable costs one
 comparison a pass.
 """
@@ -20,8 +21,9 @@ POINTS: dict[str, str] = {
     "scheduler.posted": "a timer's command sent, the row still there: sent again, it counts once",
 }
 
-_name, _, _count = os.environ.get("WEIR_FAILPOINT", "").partition(":")
+_name, _count, _signal, *_ = (*os.environ.get("WEIR_FAILPOINT", "").split(":"), "", "")
 _left = int(_count or 1)
+_number = signal.Signals[_signal or "SIGKILL"]
 
 
 def failpoint(name: str) -> None:
@@ -35,4 +37,4 @@ def _die(name: str) -> None:
     assert name in POINTS, f"{name} is not registered"
     _left -= 1
     if _left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), _number)

@@ -5,6 +5,7 @@ oracle, which shares no code with the product.
 """
 
 import asyncio
+from collections.abc import Iterable, Mapping, Sequence
 
 from commands.billing.budget import SetBudget, budget_id
 from infra.config import Settings
@@ -52,16 +53,11 @@ class Ledger:
         """Several at once."""
         await asyncio.gather(*(self.command() for _ in range(count)))
 
-    async def judge(self, settings: Settings) -> None:
+    def check(self, log: Mapping[str, Sequence[oracle.Entry]]) -> None:
         """Each command exactly once, versions 1..n, the audit chain and the outcomes whole."""
         assert {reply.status for reply in self.replies} == {"accepted"}
         expected = list(range(1, self._number + 1))
         assert sorted(reply.version for reply in self.replies) == expected
-        log = await asyncio.to_thread(
-            oracle.read_log,
-            settings.kafka_bootstrap_servers,
-            ("events", "billing", "audit", "outcomes"),
-        )
         ours = {
             name: [entry for entry in entries if entry.tenant == self.tenant]
             for name, entries in log.items()
@@ -74,3 +70,14 @@ class Ledger:
         assert caused == {reply.command_id for reply in self.replies}
         assert len(ours["events"]) == len(expected)
         assert oracle.check_audit(ours["audit"]) == {self.tenant: len(expected)}
+
+
+async def judge(settings: Settings, ledgers: Iterable[Ledger]) -> None:
+    """Read the log once, without the product's help, and check every ledger against it."""
+    log = await asyncio.to_thread(
+        oracle.read_log,
+        settings.kafka_bootstrap_servers,
+        ("events", "billing", "audit", "outcomes"),
+    )
+    for ledger in ledgers:
+        ledger.check(log)

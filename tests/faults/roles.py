@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from infra.config import Settings
 from infra.readiness import VARIABLE
 
@@ -63,6 +65,11 @@ class RoleProcess:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         self.process.send_signal(number)
+
+    def is_frozen(self) -> bool:
+        """Whether it stands still. Raises AssertionError when it has ended."""
+        assert self.process.poll() is None, f"{self._roles} ended: {self.said()}"
+        return bool(psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED)
 
     def said(self, characters: int = 4000) -> str:
         """The end of what it has logged."""

@@ -13,7 +13,7 @@ import pytest
 from infra import kafka
 from infra.config import Settings
 from infra.kafka import create_topics
-from tests.faults.ledger import Ledger
+from tests.faults.ledger import Ledger, judge
 from tests.faults.proxy import (
     ADD_PARTITIONS_TO_TXN,
     END_TXN,
@@ -72,5 +72,4 @@ async def test_a_faulty_network_loses_and_doubles_nothing(
                 )
             )
     assert proxy.connections > len(KINDS)  # the proxy was not passed by
-    for ledger in ledgers:
-        await ledger.judge(settings)
+    await judge(settings, ledgers)
