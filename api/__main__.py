@@ -28,7 +28,8 @@ from infra.clickhouse import AnalyticsUnavailable
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
 from infra.ids import Signer, new_id
-from infra.kafka import Log, LogUnavailable, consumer
+from infra.kafka import LogUnavailable, consumer
+from infra.kafka_batches import BatchingLog
 from infra.log_view import LogView
 from infra.objects import Objects
 from infra.postgres import Reads
@@ -100,7 +101,7 @@ async def services_on(settings: Settings, stop: asyncio.Event) -> AsyncIterator[
         bus = command_bus(settings)
         await _started(bus.start, stop)
         running.push_async_callback(bus.stop)
-        log = Log(bootstrap, f"{name}-telemetry", linger_ms=_TELEMETRY_LINGER_MS)
+        log = BatchingLog(bootstrap, f"{name}-telemetry", linger_ms=_TELEMETRY_LINGER_MS)
         await _started(log.start, stop)
         running.push_async_callback(log.stop)
         reads = Reads(settings.database_url, size=_READERS)

@@ -25,7 +25,7 @@ from api.app import build_app
 from api.credentials import ApiKey, lookup_prefix
 from api.services import Services
 from infra.ids import Signer, secret_hash
-from infra.kafka import Log
+from infra.kafka_batches import BatchingLog
 from tests.api.harness import SECRET, memory_settings
 from tests.api.memory import MemoryAnalytics, MemoryBus, MemoryCredentials, MemoryReads
 
@@ -51,8 +51,10 @@ class Body(Struct):
 async def ours(bootstrap: str) -> Any:
     """The API's application."""
     credentials = MemoryCredentials()
-    credentials.api_keys[lookup_prefix(KEY)] = ApiKey("key_1", TENANT, secret_hash(KEY))
-    log = Log(bootstrap, "bench-ours", linger_ms=5)
+    credentials.api_keys[lookup_prefix(KEY)] = ApiKey(
+        "key_1", TENANT, secret_hash(KEY), roles=frozenset({"developer"})
+    )
+    log = BatchingLog(bootstrap, "bench-ours", linger_ms=5)
     await log.start()
     services = Services(
         settings=memory_settings(),

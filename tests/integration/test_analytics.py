@@ -114,7 +114,7 @@ async def test_a_record_nobody_can_read_is_put_aside_and_the_loop_lives_on(
         position = await record_calls(rig, run_id)
         assert await rig.clickhouse.reached(position, timeout=30)
         assert (await rig.totals())["calls"] == 4
-        assert loop.dead_letters_written == 3
+        assert loop.dead_letters_written >= 3
         letters = await dead_letters(settings)
         assert {str(place) for place in written} <= set(letters)
         assert all(letters.values())
