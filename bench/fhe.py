@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
+import uvloop
 from Pyfhel import PyCtxt, Pyfhel
 
 from fhe_workers.execution import Execution
@@ -292,7 +293,8 @@ def main() -> None:
     """Start a stack of its own and measure on it."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
     with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder, Stack(Path(folder)) as stack:
-        asyncio.run(bench(stack.settings, seconds))
+        # The loop that `weir run fhe-worker` uses.
+        uvloop.run(bench(stack.settings, seconds))
 
 
 if __name__ == "__main__":
