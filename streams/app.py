@@ -8,7 +8,7 @@ concurrency 1, and a processor's state and its offset live in Postgres, in one t
 """
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from infra.config import Settings
 from schemas.codec import Codec
 from streams.billing import agent as usage_agent
-from streams.billing.meter import UsageMeter
+from streams.billing.meter import SERVER_AWAY, UsageMeter
 from streams.bus import CommandBus
 from streams.watchdog import Watchdog
 
 FAUST_VERSION = "0.15.3"
 GROUP = "streams.v1"
+# Longer than a group takes to share out the partitions of a member that died.
+UNASSIGNED_SECONDS = 120.0
 
 
 def read_committed() -> None:
@@ -94,30 +96,49 @@ class Processors:
         )
         self.app = make_app(settings.kafka_bootstrap_servers, folder, group)
         usage_agent.attach(self.app, self.meter)
-        self._watchdog = Watchdog(self._pending)
+        self._partitions = settings.partitions
+        self._watchdogs = (
+            Watchdog(self._pending, away=SERVER_AWAY),
+            Watchdog(self._unassigned, away=SERVER_AWAY, stuck_seconds=UNASSIGNED_SECONDS),
+        )
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Process until cancelled. Raises RuntimeError when Faust gives up."""
-        watching = None
+        watching: list[asyncio.Task[None]] = []
         try:
             await self.app.start()
-            watching = asyncio.create_task(self._watchdog.run(), name="watchdog")
+            watching += [asyncio.create_task(dog.run()) for dog in self._watchdogs]
             ready()
             await self.app.wait_until_stopped()
             raise RuntimeError(f"Faust gave up: {self.app.crash_reason!r}")
         finally:
-            if watching is not None:
-                watching.cancel()
-                await asyncio.gather(watching, return_exceptions=True)
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
             await self.app.stop()
             await self.meter.stop()
 
     async def _pending(self) -> dict[Hashable, int]:
-        pending: dict[Hashable, int] = {}
-        for partition in self.app.consumer.assignment():
-            if partition.topic in usage_agent.TOPICS:
-                place = TopicPartition(*partition)
-                offset = await self.meter.uncounted(place)
-                if offset is not None:
-                    pending[place] = offset
-        return pending
+        """What is not counted in the partitions that this process has."""
+        return await self._uncounted(
+            TopicPartition(*partition)
+            for partition in self.app.consumer.assignment()
+            if partition.topic in usage_agent.TOPICS
+        )
+
+    async def _unassigned(self) -> dict[Hashable, int]:
+        """What nobody counts, when this process has no partition at all.
+
+        It may be a spare beside others that do the work, or it may have lost its group unawares.
+        """
+        if self.app.consumer.assignment():
+            return {}
+        return await self._uncounted(
+            TopicPartition(topic, number)
+            for topic in usage_agent.TOPICS
+            for number in range(self._partitions)
+        )
+
+    async def _uncounted(self, partitions: Iterable[TopicPartition]) -> dict[Hashable, int]:
+        found = {partition: await self.meter.uncounted(partition) for partition in partitions}
+        return {place: offset for place, offset in found.items() if offset is not None}

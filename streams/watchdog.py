@@ -28,21 +28,23 @@ Pending = Mapping[Hashable, int]
 class Watchdog:
     """Ends the process when the same thing is pending for `stuck_seconds`.
 
-    pending() names what is to be done: a place, and what stands first there. It may raise while a
-    server is away; that is nobody's fault and starts the clock anew, as does an empty answer.
-    A thread beside it sees to it that a blocked event loop is found, too.
+    pending() names what is to be done: a place, and what stands first there. While a server is away
+    it may raise one of `away`; that is nobody's fault and starts the clock anew, as does an empty
+    answer. Whatever else it raises for so long is a reason, too. A thread beside it sees to it that
+    a blocked event loop is found.
     """
 
     def __init__(
         self,
         pending: Callable[[], Awaitable[Pending]],
         *,
+        away: tuple[type[Exception], ...] = (),
         stuck_seconds: float = STUCK_SECONDS,
         check_seconds: float = CHECK_SECONDS,
         blocked_seconds: float = BLOCKED_SECONDS,
         end: Callable[[str], None] | None = None,
     ) -> None:
-        self._pending = pending
+        self._pending, self._away = pending, away
         self._stuck_seconds, self._check_seconds = stuck_seconds, check_seconds
         self._blocked_seconds = blocked_seconds
         self._end = end or end_process
@@ -65,9 +67,12 @@ class Watchdog:
     async def _check(self) -> None:
         try:
             pending = dict(await self._pending())
-        except Exception as error:
-            logger.info("the watchdog can't tell: %r", error)
+        except self._away as error:
+            logger.info("the watchdog can't tell while a server is away: %r", error)
             pending = {}
+        except Exception as error:
+            logger.exception("the watchdog can't tell")
+            pending = {repr(error): 0}
         now = time.monotonic()
         self._since = {item: self._since.get(item, now) for item in pending.items()}
         stuck = {

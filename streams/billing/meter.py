@@ -10,7 +10,7 @@ means counting from the log's beginning.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -32,7 +32,7 @@ BATCH_MAX = 500
 HALTED_SECONDS = 30.0
 _PAUSE_SECONDS_MAX = 2.0
 _LONG_MAX = 2**63 - 1
-_FORESEEN = (
+SERVER_AWAY = (
     psycopg.Error,
     DatabaseUnavailable,
     KafkaError,
@@ -97,7 +97,7 @@ class UsageMeter:
 
     async def stands(self, partition: TopicPartition) -> int:
         """The first offset that is not counted. Raises what Postgres being away makes it raise."""
-        async with self._lock:
+        async with self._lock, self._fresh_after_errors():
             self._next.pop(partition, None)
             return await self._stands(partition)
 
@@ -109,7 +109,7 @@ class UsageMeter:
         """
         if self.trouble or partition in self._halted:
             return None
-        async with self._lock:
+        async with self._lock, self._fresh_after_errors():
             start = await self._stands(partition)
             reader = await self._reading(partition)
             _, end = await bounds(reader, partition)
@@ -136,7 +136,7 @@ class UsageMeter:
         pause = 0.1
         while True:
             try:
-                async with self._lock:
+                async with self._lock, self._fresh_after_errors():
                     await count()
                 if self.trouble:
                     logger.info("usage metering goes on")
@@ -150,11 +150,10 @@ class UsageMeter:
                 logger.error("%s is halted before a record it can't read: %s", partition, error)
                 self._halted[partition] = _now()
                 return
-            except _FORESEEN as error:
+            except SERVER_AWAY as error:
                 if not self.trouble:
                     logger.warning("usage metering waits: %r", error)
                 self.trouble = repr(error)
-                await self._disconnect()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _PAUSE_SECONDS_MAX)
 
@@ -204,11 +203,26 @@ class UsageMeter:
     async def _reading(self, partition: TopicPartition) -> Any:
         if self._reader is None:
             reader = consumer(self._bootstrap, "usage-meter", fetch_max_wait_ms=100)
+            try:
+                await reader.start()
+            except BaseException:
+                await stop_consumer(reader)
+                raise
             self._reader = reader
-            await reader.start()
         if self._reader.assignment() != {partition}:
             self._reader.assign([partition])
         return self._reader
+
+    @contextlib.asynccontextmanager
+    async def _fresh_after_errors(self) -> AsyncIterator[None]:
+        """Let go of the clients when something fails with them: the next try has new ones."""
+        try:
+            yield
+        except (Gap, Undecodable):
+            raise
+        except BaseException:
+            await self._disconnect()
+            raise
 
     async def _disconnect(self) -> None:
         reader, self._reader = self._reader, None

@@ -32,7 +32,12 @@ def watchdog(ended: Ended, answers: list[object], blocked: float = 60.0) -> Watc
         return answer  # type: ignore[return-value]
 
     return Watchdog(
-        pending, stuck_seconds=0.05, check_seconds=0.01, blocked_seconds=blocked, end=ended
+        pending,
+        away=(OSError,),
+        stuck_seconds=0.05,
+        check_seconds=0.01,
+        blocked_seconds=blocked,
+        end=ended,
     )
 
 
@@ -60,6 +65,12 @@ async def test_nothing_to_do_or_a_server_that_is_away_is_not_stuck() -> None:
     answers: list[object] = [{"p": 7}, {}, {"p": 7}, OSError("away")] * 200
     await watch(watchdog(ended, answers), ended, 0.4)
     assert ended.reasons == []
+
+
+async def test_a_question_that_fails_again_and_again_is_a_bug_and_ends_the_process() -> None:
+    ended = Ended()
+    await watch(watchdog(ended, [AttributeError("broken")]), ended, 10)
+    assert "broken" in ended.reasons[0]
 
 
 async def test_a_blocked_loop_is_found_by_the_thread_beside_it() -> None:
