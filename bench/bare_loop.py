@@ -34,8 +34,8 @@ async def bare(settings: Settings) -> AsyncIterator[Call]:
         # A fresh topic has no leader for a moment; a consumer would spin on that.
         await producer.send_and_wait(topic, b"", partition=0)
     loops_ = [
-        asyncio.create_task(_bare_decider(settings, source, ready)),
-        asyncio.create_task(_bare_listener(servers, target, waiting)),
+        asyncio.create_task(_decider(settings, source, ready)),
+        asyncio.create_task(_listener(servers, target, waiting)),
     ]
     for task in loops_:
         task.add_done_callback(_report)
@@ -68,7 +68,7 @@ def _report(task: asyncio.Task[None]) -> None:
         os._exit(1)
 
 
-async def _bare_decider(settings: Settings, source: TopicPartition, ready: asyncio.Event) -> None:
+async def _decider(settings: Settings, source: TopicPartition, ready: asyncio.Event) -> None:
     servers = settings.kafka_bootstrap_servers
     producer = AIOKafkaProducer(
         bootstrap_servers=servers, transactional_id="bare", acks="all", retry_backoff_ms=3
@@ -77,47 +77,50 @@ async def _bare_decider(settings: Settings, source: TopicPartition, ready: async
     commands = AIOKafkaConsumer(
         source.topic, bootstrap_servers=servers, isolation_level="read_committed"
     )
-    await producer.start()
-    await answers.start()
-    await commands.start()
-    await commands.position(source)
-    connection = await psycopg.AsyncConnection.connect(settings.database_url, autocommit=True)
-    await connection.execute("CREATE TABLE bare (id text PRIMARY KEY, body jsonb)")
-    await connection.execute("CREATE TABLE bare_checkpoint (next bigint)")
-    await connection.execute("INSERT INTO bare_checkpoint VALUES (0)")
-    ready.set()
-    while True:
-        found = await commands.getmany(source, timeout_ms=1000, max_records=500)
-        ids = [record.value.decode() for record in found.get(source, [])]
-        if not ids:
-            continue
-        async with producer.transaction():
-            sent = [
-                await producer.send("bare.events", json.dumps({"id": id}).encode(), partition=0)
-                for id in ids
-            ]
-            await asyncio.gather(*sent)
-        async with connection.transaction(), connection.cursor() as cursor:
-            await cursor.executemany(
-                "INSERT INTO bare VALUES (%s, %s)", [(id, json.dumps({"id": id})) for id in ids]
-            )
-            await cursor.execute("UPDATE bare_checkpoint SET next = next + %s", (len(ids),))
-        for id in ids:
-            await answers.send("bare.replies", id.encode(), partition=0)
+    async with producer, answers, commands:
+        await commands.position(source)
+        connection = await psycopg.AsyncConnection.connect(settings.database_url, autocommit=True)
+        async with connection:
+            await connection.execute("CREATE TABLE bare (id text PRIMARY KEY, body jsonb)")
+            await connection.execute("CREATE TABLE bare_checkpoint (next bigint)")
+            await connection.execute("INSERT INTO bare_checkpoint VALUES (0)")
+            ready.set()
+            while True:
+                found = await commands.getmany(source, timeout_ms=1000, max_records=500)
+                ids = [record.value.decode() for record in found.get(source, [])]
+                if ids:
+                    await _batch(producer, connection, ids)
+                    for id in ids:
+                        await answers.send("bare.replies", id.encode(), partition=0)
 
 
-async def _bare_listener(
+async def _batch(
+    producer: AIOKafkaProducer, connection: psycopg.AsyncConnection, ids: list[str]
+) -> None:
+    async with producer.transaction():
+        sent = [
+            await producer.send("bare.events", json.dumps({"id": id}).encode(), partition=0)
+            for id in ids
+        ]
+        await asyncio.gather(*sent)
+    async with connection.transaction(), connection.cursor() as cursor:
+        await cursor.executemany(
+            "INSERT INTO bare VALUES (%s, %s)", [(id, json.dumps({"id": id})) for id in ids]
+        )
+        await cursor.execute("UPDATE bare_checkpoint SET next = next + %s", (len(ids),))
+
+
+async def _listener(
     servers: str, target: TopicPartition, waiting: dict[str, asyncio.Future[None]]
 ) -> None:
-    answers = AIOKafkaConsumer(target.topic, bootstrap_servers=servers)
-    await answers.start()
-    await answers.position(target)
-    while True:
-        found = await answers.getmany(target, timeout_ms=1000)
-        for record in found.get(target, []):
-            answer = waiting.get(record.value.decode())
-            if answer is not None and not answer.done():
-                answer.set_result(None)
+    async with AIOKafkaConsumer(target.topic, bootstrap_servers=servers) as answers:
+        await answers.position(target)
+        while True:
+            found = await answers.getmany(target, timeout_ms=1000)
+            for record in found.get(target, []):
+                answer = waiting.get(record.value.decode())
+                if answer is not None and not answer.done():
+                    answer.set_result(None)
 
 
 async def create_topics(bootstrap: str) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import uvloop
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from bench.figure import Figure
 from bench.load import Figures, load, post
 from bench.telemetry_servers import BARE_TOPIC, KEY, TENANT
 from infra.config import Settings
@@ -76,7 +77,8 @@ async def create_bare_topic(settings: Settings) -> None:
     await admin.close()
 
 
-async def run(settings: Settings, seconds: float) -> None:
+async def run(settings: Settings, seconds: float) -> Figure:
+    """Measure both sides in turn, `seconds` for each side and round."""
     await create_topics(settings.kafka_bootstrap_servers, settings.partitions)
     await create_bare_topic(settings)
     body = json.dumps({"calls": CALLS}).encode()
@@ -97,24 +99,32 @@ async def run(settings: Settings, seconds: float) -> None:
                 figures = await load(port, requests, seconds)
                 cpu = (cpu_seconds(pid) - before) / figures.requests * 1e6
                 found[side].append((figures, cpu))
-    rates = {}
+    rates, said = {}, {}
     for side, runs in found.items():
         rates[side] = statistics.median(figures.requests_per_second for figures, _ in runs)
         p50 = statistics.median(figures.p50 for figures, _ in runs)
         p99 = statistics.median(figures.p99 for figures, _ in runs)
         cpu = statistics.median(cpu for _, cpu in runs)
-        print(
-            f"{side}: {rates[side]:,.0f} requests/s = {4 * rates[side]:,.0f} calls/s,"
+        said[side] = (
+            f"{rates[side]:,.0f} requests/s = {4 * rates[side]:,.0f} calls/s,"
             f" p50 {p50:.1f} ms, p99 {p99:.1f} ms, {cpu:.0f} us CPU a request"
         )
-    print(f"ratio {rates['ours'] / rates['bare']:.2f} (at least 0.70)")
+    return Figure(
+        name="telemetry over HTTP",
+        bare=said["bare"],
+        ours=said["ours"],
+        ratio=rates["ours"] / rates["bare"],
+        at_least=0.7,
+    )
 
 
-def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 6.0
-    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
-        uvloop.run(run(stack.settings, seconds))
+def figures(seconds: float) -> list[Figure]:
+    """What this module measures, on servers of its own."""
+    with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder, Stack(Path(folder)) as stack:
+        figure = uvloop.run(run(stack.settings, seconds))
+    print(figure.line(), flush=True)
+    return [figure]
 
 
 if __name__ == "__main__":
-    main()
+    figures(float(sys.argv[1]) if len(sys.argv) > 1 else 6.0)
