@@ -35,14 +35,11 @@ from infra.kafka import (
     Transactions,
     bounds,
     consumer,
-    header,
     stop_consumer,
 )
 from infra.postgres import DatabaseUnavailable, connect
-from schemas.codec import Codec, Undecodable
-from schemas.envelope import SYSTEM, Envelope, from_headers
+from schemas.codec import Codec
 from schemas.platform.outcome import CommandHandled
-from streams.bus import FINGERPRINT, REPLY_TO, TIMER
 from streams.deciding import (
     Effects,
     Incoming,
@@ -52,6 +49,7 @@ from streams.deciding import (
     looked_up,
     needs_of,
 )
+from streams.incoming import read_command
 from streams.memory import Memory
 from streams.records import dead_record, keyed_copies_of, records_of, reply_record
 from streams.recovery import Recovery
@@ -178,7 +176,8 @@ class PartitionDecider:
                 await store.prune(now)
             return
         failpoint("decider.read")
-        batch = [self._incoming(record) for record in records]
+        known = self._registry.by_command
+        batch = [read_command(record, self.partition, self._codec, known) for record in records]
         workspace = await self._workspace(store, batch)
         for incoming in batch:
             workspace.handle(incoming, now)
@@ -196,47 +195,6 @@ class PartitionDecider:
         self._checkpoint = after
         self._memory.merge(effects)
         self._reply(effects.outcomes)
-
-    def _incoming(self, record: Any) -> Incoming:
-        try:
-            envelope = from_headers(record.headers)
-        except (KeyError, ValueError) as error:
-            # Not even an envelope: it belongs to nobody, and is put aside for us.
-            tenant = (record.key or b"_unknown").decode(errors="replace")
-            nameless = f"cmd_offset_{self.partition}_{record.offset}"
-            envelope = Envelope(
-                nameless, "platform.unreadable.v1", tenant, "platform.unreadable/0", 0, 0, SYSTEM
-            )
-            return self._poison(record, envelope, f"no envelope: {error!r}")
-        try:
-            command = self._codec.decode(record.value)
-            if type(command) not in self._registry.by_command:
-                raise Undecodable(f"{envelope.type} has no decider")
-        except Undecodable as error:
-            return self._poison(record, envelope, str(error))
-        headers = dict(record.headers)
-        return Incoming(
-            record.offset,
-            envelope,
-            command,
-            fingerprint=headers.get(FINGERPRINT, b"").decode(),
-            reply_to=headers.get(REPLY_TO, b"").decode(),
-            timer=headers.get(TIMER, b"").decode(),
-            key=record.key or b"",
-            raw=record.value or b"",
-        )
-
-    def _poison(self, record: Any, envelope: Envelope, error: str) -> Incoming:
-        return Incoming(
-            record.offset,
-            envelope,
-            None,
-            reply_to=header(record.headers, REPLY_TO),
-            timer=header(record.headers, TIMER),
-            key=record.key or b"",
-            raw=record.value or b"",
-            error=error,
-        )
 
     async def _workspace(self, store: Store, batch: Sequence[Incoming]) -> Workspace:
         needs = needs_of(self._registry, batch)
