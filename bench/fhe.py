@@ -27,6 +27,7 @@ import psutil
 import uvloop
 from Pyfhel import PyCtxt, Pyfhel
 
+from bench.figure import Figure
 from fhe_workers.execution import Execution
 from fhe_workers.messages import CIPHER, ChildLimits, Work
 from fhe_workers.pool import Pool, PoolLimits
@@ -238,8 +239,8 @@ class Bench:
         return counted.rate
 
 
-async def measure(settings: Settings, params: ParameterSet, seconds: float) -> None:
-    """Print the lines of one parameter set."""
+async def measure(settings: Settings, params: ParameterSet, seconds: float) -> Figure:
+    """Print the lines of one parameter set; the figure is the worker's."""
     bench = Bench(settings, params)
     bare: list[Rate] = []
     filed: list[Rate] = []
@@ -268,6 +269,13 @@ async def measure(settings: Settings, params: ParameterSet, seconds: float) -> N
             f"   {rate.cpu_seconds * 1e3:6.2f} ms of processor time"
             f" ({base.cpu_seconds / rate.cpu_seconds:4.0%})"
         )
+    return Figure(
+        name=f"encrypted jobs, {params.params_id}",
+        bare=f"{base.per_second:,.1f}/s",
+        ours=f"{_median(worked).per_second:,.1f}/s",
+        ratio=_median(worked).per_second / base.per_second,
+        at_least=0.9,
+    )
 
 
 def _median(rates: list[Rate]) -> Rate:
@@ -281,21 +289,19 @@ def _show(line: str, write: Callable[[str], Any] = sys.stdout.write) -> None:
     sys.stdout.flush()
 
 
-async def bench(settings: Settings, seconds: float) -> None:
+async def bench(settings: Settings, seconds: float) -> list[Figure]:
     """The whole table on a running stack."""
     await create_topics(settings.kafka_bootstrap_servers, settings.partitions)
     _show(f"multiply + relinearise + rescale, {CORES} processes, median of {ROUNDS} rounds")
-    for params in PARAMETER_SETS.values():
-        await measure(settings, params, seconds)
+    return [await measure(settings, params, seconds) for params in PARAMETER_SETS.values()]
 
 
-def main() -> None:
-    """Start a stack of its own and measure on it."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
+def figures(seconds: float) -> list[Figure]:
+    """Everything this module measures, on a stack of its own."""
     with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder, Stack(Path(folder)) as stack:
         # The loop that `weir run fhe-worker` uses.
-        uvloop.run(bench(stack.settings, seconds))
+        return uvloop.run(bench(stack.settings, seconds))
 
 
 if __name__ == "__main__":
-    main()
+    figures(float(sys.argv[1]) if len(sys.argv) > 1 else 5.0)
