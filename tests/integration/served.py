@@ -47,7 +47,7 @@ def headers_of(made: Credentials) -> dict[str, dict[str, str]]:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The roles in a process of their own, for all tests that only send requests."""
     folder = tmp_path_factory.mktemp("served")
