@@ -24,6 +24,7 @@ from infra.config import Settings
 from infra.embedded.stack import Stack
 from infra.ids import new_id
 from infra.kafka import create_topics, partition_for
+from infra.memory import tune_collector
 from schemas.approvals.policies import Policies
 from schemas.envelope import Actor
 from tests.loops import Loops, loops
@@ -106,6 +107,7 @@ def _figure(in_flight: int, bare: Timed, mine: Timed) -> Figure:
 
 def figures(seconds: float) -> list[Figure]:
     """Everything this module measures, on a stack of its own."""
+    tune_collector()  # as every role does
     with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
         stores = Path(folder, "stores")
         stores.mkdir()

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from infra.config import Settings
+from infra.memory import tune_collector
 from infra.readiness import announce
 
 Serve = Callable[[Settings, asyncio.Event, Callable[[], None]], Awaitable[None]]
@@ -61,6 +62,7 @@ async def run_roles(names: Sequence[str], settings: Settings) -> None:
     """
     check_roles(names)
     serves = {name: find_role(name) for name in names}
+    tune_collector()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

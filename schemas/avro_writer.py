@@ -7,6 +7,7 @@ text of a function is made from the field list and compiled once; values never a
 
 import struct as binary
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -18,6 +19,8 @@ _SMALL = 8192
 _INT64 = 2**63
 
 
+# What is large is mostly an instant, and those of a batch are the same.
+@lru_cache(maxsize=4096)
 def _long(value: int) -> bytes:
     """Zig-zag and variable length. Raises OverflowError beyond 64 bits."""
     if not -_INT64 <= value < _INT64:

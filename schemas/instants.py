@@ -1,10 +1,13 @@
 """Instants: microseconds since 1970 UTC inside, RFC 3339 text outside."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1)  # naive: everything here is UTC
 
 
+# A batch happens at one instant, which every record of it names several times.
+@lru_cache(maxsize=1024)
 def iso(micros: int) -> str:
     """RFC 3339 in UTC with microseconds, `2026-01-02T03:04:05.000006Z`; no fraction when zero."""
     return (_EPOCH + timedelta(microseconds=micros)).isoformat() + "Z"

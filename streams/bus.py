@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from infra.clock import Clock
 from infra.ids import new_id
-from infra.kafka import Log, LogUnavailable, Record, consumer, partition_for, stop_consumer
+from infra.kafka import LogUnavailable, Record, consumer, partition_for, stop_consumer
+from infra.kafka_batches import BatchingLog
 from schemas.avro_derivation import tag_of
 from schemas.codec import Codec
 from schemas.envelope import Actor, Envelope, to_headers
@@ -129,7 +130,7 @@ class KafkaCommandBus:
         # Which of the reply topic's partitions this process listens to; the decider is told.
         self._partition = partition_for(self.instance, topics()["replies"].partition_count(0))
         self._reply_to = f"{self.instance}/{self._partition}"
-        self._log = Log(bootstrap, f"{self.instance}-commands")
+        self._log = BatchingLog(bootstrap, f"{self.instance}-commands", linger_ms=0)
         self._waiting: dict[str, list[asyncio.Future[Reply]]] = {}
         self._consumer: AIOKafkaConsumer | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -162,19 +163,19 @@ class KafkaCommandBus:
 
     async def send(self, request: CommandRequest, timeout: float = 5.0) -> Reply:
         """Wait for the answer, `timeout` seconds at most. Raises OutcomeUnknown, LogUnavailable."""
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Reply] = loop.create_future()
+        late = loop.call_later(timeout, _give_up, answer)
         self._waiting.setdefault(request.command_id, []).append(answer)
         try:
-            async with asyncio.timeout(timeout):
-                record = self._record(request, self._reply_to)
-                await self._log.append("commands", [record], timeout=None)
-                return await answer
-        except TimeoutError as error:
-            raise OutcomeUnknown(request.command_id) from error
-        except LogUnavailable as error:
+            record = self._record(request, self._reply_to)
+            await self._log.append("commands", [record], timeout)
+            return await answer
+        except (LogUnavailable, TimeoutError) as error:
             # Sent perhaps, acknowledged not: the same uncertainty.
             raise OutcomeUnknown(request.command_id) from error
         finally:
+            late.cancel()
             waiting = self._waiting[request.command_id]
             waiting.remove(answer)
             if not waiting:
@@ -210,3 +211,9 @@ class KafkaCommandBus:
                     for answer in self._waiting.get(reply.command_id, ()):
                         if not answer.done():
                             answer.set_result(reply)
+
+
+def _give_up(answer: "asyncio.Future[Reply]") -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
+        answer.exception()  # whoever waits may have gone meanwhile

@@ -7,6 +7,8 @@ For each batch, in this order:
 3. ONE Postgres transaction: states, look-ups, outcomes, timers, read models and the checkpoint, by
    compare-and-set;
 4. replies.
+While Postgres writes one batch (3, 4), the next one is decided (1, 2): what the first has changed
+is in memory by then, and batches reach Postgres one at a time, in order.
 A crash before 2 costs nothing: the commands are read again. Between 2 and 3: the next owner folds
 what the log holds beyond the checkpoint (`Recovery`), replies included. After 3: the caller gets
 503 and the same answer to its retry. A process that lost its partition cannot commit in 2 (its
@@ -16,8 +18,8 @@ transactional id is fenced) and, should it be past 2, cannot write in 3 (the che
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -74,6 +76,15 @@ _FORESEEN = (
     OSError,
     TimeoutError,
 )
+
+
+class _Decided(NamedTuple):
+    """A batch that is on the log: what Postgres and who waits have still to hear of it."""
+
+    writes: Writes
+    before: Checkpoint
+    after: Checkpoint
+    outcomes: Sequence[tuple[str, CommandHandled]]
 
 
 class PartitionDecider:
@@ -135,9 +146,10 @@ class PartitionDecider:
             # The order matters: once fenced, nothing of an older owner can appear any more.
             await self._transactions.fence()
             async with contextlib.AsyncExitStack() as stack:
-                connection = await connect(self._database, autocommit=True)
-                stack.push_async_callback(_close, connection)
-                store = Store(connection, self.partition, self._registry, self._codec)
+                writing, reading = [
+                    await stack.enter_async_context(self._connected()) for _ in range(2)
+                ]
+                store = Store(writing, self.partition, self._registry, self._codec)
                 self._checkpoint = await store.checkpoint()
                 recovery = Recovery(
                     bootstrap=self._bootstrap,
@@ -145,7 +157,7 @@ class PartitionDecider:
                     registry=self._registry,
                     codec=self._codec,
                     store=store,
-                    connection=connection,
+                    connection=writing,
                     folded=self._folded,
                 )
                 self._checkpoint = await recovery.run(self._checkpoint)
@@ -157,15 +169,41 @@ class PartitionDecider:
                 commands.seek(self._commands, max(first, self._checkpoint.commands_next))
                 self._consumer, self.ready = commands, True
                 logger.info("partition %s is decided here", self.partition)
-                while True:
-                    await self._batch(store, commands)
+                beside = Store(reading, self.partition, self._registry, self._codec)
+                await self._decide(store, beside, commands)
         finally:
             self._was_ready, self.ready, self._consumer = self.ready, False, None
             await self._transactions.discard()
 
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        connection = await connect(self._database, autocommit=True)
+        try:
+            yield connection
+        finally:
+            with contextlib.suppress(psycopg.Error):
+                await connection.close()
+
     # Deciding.
 
-    async def _batch(self, store: Store, commands: AIOKafkaConsumer) -> None:
+    async def _decide(self, store: Store, beside: Store, commands: AIOKafkaConsumer) -> None:
+        """Decide one batch while `store` writes the one before; `beside` reads meanwhile."""
+        applying: asyncio.Task[None] | None = None
+        try:
+            while True:
+                decided = await self._batch(beside, commands)
+                if applying is not None and (decided is not None or applying.done()):
+                    await applying
+                    applying = None
+                if decided is not None:
+                    applying = asyncio.create_task(self._apply(store, decided))
+        finally:
+            if applying is not None:
+                applying.cancel()
+                await asyncio.gather(applying, return_exceptions=True)
+
+    async def _batch(self, store: Store, commands: AIOKafkaConsumer) -> _Decided | None:
+        """The next batch, decided and on the log; None when there was nothing for a second."""
         found = await commands.getmany(self._commands, timeout_ms=1000, max_records=BATCH_MAX)
         self._beat()
         records = found.get(self._commands)
@@ -174,27 +212,30 @@ class PartitionDecider:
             if now - self._pruned_at > _PRUNE_EVERY_MICROS:
                 self._pruned_at = now
                 await store.prune(now)
-            return
+            return None
         failpoint("decider.read")
         known = self._registry.by_command
         batch = [read_command(record, self.partition, self._codec, known) for record in records]
         workspace = await self._workspace(store, batch)
         for incoming in batch:
             workspace.handle(incoming, now)
-        effects = workspace.effects
+        effects, before = workspace.effects, self._checkpoint
         sent, writes = await self._commit(store, effects)
         failpoint("decider.committed")
-        after = Checkpoint(
+        self._checkpoint = Checkpoint(
             commands_next=batch[-1].offset + 1,
-            events_next=sent.get("events", self._checkpoint.events_next),
+            events_next=sent.get("events", before.events_next),
             outcomes_next=sent["outcomes"],
-            audit_next=sent.get("audit", self._checkpoint.audit_next),
+            audit_next=sent.get("audit", before.audit_next),
         )
-        await store.apply(writes, self._checkpoint, after)
-        failpoint("decider.applied")
-        self._checkpoint = after
         self._memory.merge(effects)
-        self._reply(effects.outcomes)
+        return _Decided(writes, before, self._checkpoint, effects.outcomes)
+
+    async def _apply(self, store: Store, decided: _Decided) -> None:
+        """Bring a batch to Postgres, then answer those who wait for it."""
+        await store.apply(decided.writes, decided.before, decided.after)
+        failpoint("decider.applied")
+        self._reply(decided.outcomes, decided.after)
 
     async def _workspace(self, store: Store, batch: Sequence[Incoming]) -> Workspace:
         needs = needs_of(self._registry, batch)
@@ -258,9 +299,9 @@ class PartitionDecider:
             writes = store.writes(effects)
         return {topic: tail.next_offset() for topic, tail in tails.items()}, writes
 
-    def _reply(self, outcomes: Iterable[tuple[str, CommandHandled]]) -> None:
+    def _reply(self, outcomes: Iterable[tuple[str, CommandHandled]], reached: Checkpoint) -> None:
         """Answer who waits. Not awaited: a lost answer is a 503 whose retry is safe."""
-        position = f"events:{self.partition}:{max(0, self._checkpoint.events_next - 1)}"
+        position = f"events:{self.partition}:{max(0, reached.events_next - 1)}"
         waiting: dict[int | None, list[Record]] = {}
         for _, outcome in outcomes:
             if outcome.reply_to:
@@ -282,13 +323,8 @@ class PartitionDecider:
         self._beat()
         self._checkpoint = checkpoint
         recent = self._clock.now() - REPLY_AGAIN_MICROS
-        self._reply((t, o) for t, o in effects.outcomes if o.at > recent)
+        self._reply(((t, o) for t, o in effects.outcomes if o.at > recent), checkpoint)
 
     def _beat(self) -> None:
         """Tell the watchdog that this loop still moves."""
         self.beats += 1
-
-
-async def _close(connection: psycopg.AsyncConnection[Any]) -> None:
-    with contextlib.suppress(psycopg.Error):
-        await connection.close()

@@ -5,6 +5,7 @@ that one batch changes is written in one transaction, whose compare-and-set on t
 for a process that no longer owns the partition.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
@@ -25,6 +26,10 @@ from streams.writes import Writes, writes
 Connection = psycopg.AsyncConnection[Any]
 
 OUTCOMES_KEPT_HOURS = 24
+
+ANSWER_SECONDS = 8.0
+"""How long a batch's reads or writes may take. A frozen server gives no answer at all, and letting
+go of its connection can take as long again: both within the watchdog's patience."""
 
 _DDL = """
 CREATE TABLE IF NOT EXISTS decider_checkpoints (
@@ -82,7 +87,11 @@ async def create_tables(connection: Connection) -> None:
 
 
 class Store:
-    """One partition's rows. All methods raise psycopg.Error when Postgres is away."""
+    """One partition's rows.
+
+    All methods raise psycopg.Error when Postgres is away, and TimeoutError when it does not answer
+    (but for `checkpoint`, which may have much to drop).
+    """
 
     def __init__(
         self, connection: Connection, partition: int, registry: Registry, codec: Codec
@@ -184,7 +193,7 @@ class Store:
 
     async def apply(self, batch: Writes, before: Checkpoint, after: Checkpoint) -> None:
         """Write all that a batch does, in one transaction. Raises Superseded."""
-        async with self._writing():
+        async with asyncio.timeout(ANSWER_SECONDS), self._writing():
             moved = await self._one(
                 batch.sql,
                 *(after.commands_next, after.events_next, after.outcomes_next, after.audit_next),
@@ -211,11 +220,12 @@ class Store:
 
     async def prune(self, now: int) -> int:
         """Drop outcomes older than a day; returns how many."""
-        return await self._execute(
-            "DELETE FROM decider_outcomes WHERE partition = %s AND at < %s",
-            self._partition,
-            now - OUTCOMES_KEPT_HOURS * 3_600_000_000,
-        )
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await self._execute(
+                "DELETE FROM decider_outcomes WHERE partition = %s AND at < %s",
+                self._partition,
+                now - OUTCOMES_KEPT_HOURS * 3_600_000_000,
+            )
 
     def _decode_state(self, stream: str, data: bytes) -> Any:
         decider = self._registry.by_stream[stream]
@@ -229,7 +239,8 @@ class Store:
         return await (await self._connection.execute(query, params)).fetchone()
 
     async def _all(self, sql: str, *params: Any) -> list[Any]:
-        return await (await self._connection.execute(sql.encode(), params)).fetchall()
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await (await self._connection.execute(sql.encode(), params)).fetchall()
 
 
 def _columns(keys: list[Any], width: int) -> list[list[Any]]:

@@ -29,14 +29,14 @@ Fault = Literal[
 ]
 
 
-# A field added in a later release must be left out of here while it has its default, or the hashes
-# of the records written before it would change.
-_HASHED_FIELDS = tuple(name for name in AuditRecorded.__struct_fields__ if name != "hash")
-
-
 def canonical_bytes(record: AuditRecorded) -> bytes:
-    """What is hashed of a record: everything but `hash`, including `prev_hash`."""
-    fields = {name: getattr(record, name) for name in _HASHED_FIELDS}
+    """What is hashed of a record: everything but `hash`, including `prev_hash`.
+
+    A field added in a later release must be left out of here while it has its default, or the
+    hashes of the records written before it would change.
+    """
+    fields = msgspec.structs.asdict(record)
+    del fields["hash"]
     return msgspec.json.encode(fields, order="sorted")
 
 

@@ -13,6 +13,7 @@ from commands import DECIDERS
 from commands.tenancy.tenant import CreateTenant
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
+from infra.embedded.stack import Stack
 from infra.ids import new_id
 from infra.kafka import Log, Record, partition_for
 from schemas.platform.audit_chain import verify
@@ -209,3 +210,68 @@ async def test_two_deciders_fighting_for_one_partition_change_nothing(settings: 
         audit = [record for _, record in await read_topic(settings, "audit", tenant)]
         assert [item.seq for item in audit] == list(range(1, 61))
         assert verify(audit) is None
+
+
+class Held:
+    """`Store.apply` in a test's hands: it waits to be let go, or fails as it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.failure: Exception | None = None
+        self.goes_on, self.waits = asyncio.Event(), asyncio.Event()
+        apply = Store.apply
+
+        async def held(store: Store, *batch: Any) -> None:
+            self.waits.set()
+            await self.goes_on.wait()
+            failure, self.failure = self.failure, None
+            if failure is not None:
+                raise failure
+            await apply(store, *batch)
+
+        monkeypatch.setattr(Store, "apply", held)
+
+
+async def test_the_next_batch_is_decided_while_postgres_writes_and_both_survive_its_failure(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = new_id("ten")
+    async with loops(settings) as running:
+        held = Held(monkeypatch)
+        first = asyncio.create_task(running.send(tenant, tenant, CreateTenant("Acme")))
+        await held.waits.wait()
+        # It sees what the first has changed, which Postgres does not know yet.
+        second = asyncio.create_task(running.send(tenant, tenant, CreateTenant("Other")))
+        async with asyncio.timeout(20):
+            while len(await read_topic(settings, "audit", tenant)) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert not first.done() and not second.done()
+        held.failure = psycopg.OperationalError("the connection is gone")
+        held.goes_on.set()
+        assert (await first).status == "accepted"
+        assert (await second).code == "tenant_exists"
+        audit = [record for _, record in await read_topic(settings, "audit", tenant)]
+        assert [(item.seq, item.outcome) for item in audit] == [(1, "accepted"), (2, "refused")]
+        assert verify(audit) is None
+        stored = await rows(settings, "SELECT * FROM decider_states WHERE tenant = %s", tenant)
+        assert [row["version"] for row in stored] == [1]
+
+
+async def test_a_frozen_postgres_is_let_go_of_within_seconds(
+    stack: Stack, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop gives the connection up and tries anew by itself, long before the watchdog."""
+    monkeypatch.setattr("streams.store.ANSWER_SECONDS", 0.5)
+    tenant = new_id("ten")
+    async with loops(settings):
+        pass  # topics and tables
+    async with deciding(settings) as role, talking(settings) as bus, asyncio.timeout(60):
+        running = Loops(settings, bus)
+        loop = role.loops[partition_for(tenant, settings.partitions)]
+        stack.pause("postgres")
+        try:
+            waiting = asyncio.create_task(running.send(tenant, tenant, CreateTenant("Acme")))
+            while loop.ready:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        finally:
+            stack.resume("postgres")
+        assert (await waiting).status == "accepted"
