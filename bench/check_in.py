@@ -2,8 +2,10 @@
 
 Ours: an agent asks for leave in a room (`CreateCheckIn`), from the command bus through the decider
 to the answer: policies judged, events, audit record and outcome on the log, state, timer and read
-model in Postgres. Both sides run in this process, on one partition each, and take turns, so that
-what else the machine does hits both.
+model in Postgres. The bare loop comes twice: with the same records and rows, made beforehand, which
+shows what our code costs; and with one event and one row, which shows what all that a check-in
+keeps costs. All sides run in this process, on one partition each, and take turns, so that what else
+the machine does hits all.
 """
 
 import contextlib
@@ -15,8 +17,9 @@ from pathlib import Path
 
 import uvloop
 
-from bench import bare_loop
+from bench.bare_loop import Least, bare
 from bench.figure import Call, Figure, Timed, timed
+from bench.same_writes import Asked, SameWrites
 from commands.approvals.agent import RegisterAgent
 from commands.approvals.check_in_state import CreateCheckIn
 from commands.approvals.room import CreateRoom
@@ -27,7 +30,7 @@ from infra.kafka import create_topics, partition_for
 from infra.memory import tune_collector
 from schemas.approvals.policies import Policies
 from schemas.envelope import Actor
-from tests.loops import Loops, loops
+from tests.loops import loops
 from tests.stack import fresh_stores
 
 IN_FLIGHT = (1, 32, 256)
@@ -38,6 +41,24 @@ _POLICIES = Policies(default_action="require_approval", timeout_minutes=30, time
 _CONTEXT = '{"amount":1250,"currency":"EUR","invoice":"INV-2026-118","vendor":"Acme"}'
 
 
+def _asked() -> list[Asked]:
+    """What makes a room, an agent that may ask in it, and a question."""
+    room, agent = new_id("room"), Actor("agent", new_id("agt"), "Robby")
+    question = CreateCheckIn(
+        room_id=room,
+        agent_id=agent.id,
+        action="pay_invoice",
+        description="Pay the invoice of a known vendor",
+        risk_level="medium",
+        context=_CONTEXT,
+    )
+    return [
+        Asked(room, CreateRoom("Payments", _POLICIES, slug=room), _ADA),
+        Asked(agent.id, RegisterAgent("Robby", new_id("wr"), "0" * 64), _ADA),
+        Asked(new_id("ci"), question, agent),
+    ]
+
+
 @contextlib.asynccontextmanager
 async def ours(settings: Settings) -> AsyncIterator[Call]:
     """The product's loop and one room of one tenant in it."""
@@ -45,49 +66,43 @@ async def ours(settings: Settings) -> AsyncIterator[Call]:
         id for id in iter(lambda: new_id("ten"), "") if partition_for(id, settings.partitions) == 0
     )
     async with loops(settings) as running:
-        room, agent = await _furnish(running, tenant)
-        command = CreateCheckIn(
-            room_id=room,
-            agent_id=agent.id,
-            action="pay_invoice",
-            description="Pay the invoice of a known vendor",
-            risk_level="medium",
-            context=_CONTEXT,
-        )
+        *before, question = _asked()
+        for asked in before:
+            reply = await running.send(tenant, asked.stream_id, asked.command, actor=asked.actor)
+            assert reply.status == "accepted", reply
 
         async def call() -> None:
-            reply = await running.send(tenant, new_id("ci"), command, actor=agent)
+            reply = await running.send(tenant, new_id("ci"), question.command, actor=question.actor)
             assert reply.status == "accepted", reply
 
         yield call
 
 
-async def _furnish(running: Loops, tenant: str) -> tuple[str, Actor]:
-    """A room and an agent that may ask in it."""
-    room, agent = new_id("room"), Actor("agent", new_id("agt"), "Robby")
-    made = await running.send(tenant, room, CreateRoom("Payments", _POLICIES), actor=_ADA)
-    assert made.status == "accepted", made
-    register = RegisterAgent("Robby", "wr_bench", "0" * 64)
-    made = await running.send(tenant, agent.id, register, actor=_ADA)
-    assert made.status == "accepted", made
-    return room, agent
-
-
 async def run(settings: Settings, seconds: float) -> list[Figure]:
-    """Measure both sides in turn, `seconds` for each side, load and round."""
+    """Measure the sides in turn, `seconds` for each side, load and round."""
     await create_topics(settings.kafka_bootstrap_servers, settings.partitions)
-    await bare_loop.create_topics(settings.kafka_bootstrap_servers)
+    same = SameWrites(new_id("ten"), _asked())
     figures = []
-    async with bare_loop.bare(settings) as bare_call, ours(settings) as our_call:
-        for call in (bare_call, our_call):
+    async with (
+        ours(settings) as our_call,
+        bare(settings, same) as same_call,
+        bare(settings, Least()) as least_call,
+    ):
+        calls = (same_call, least_call, our_call)
+        for call in calls:
             await timed(call, 32, 2)
         for in_flight in IN_FLIGHT:
-            bare, mine = [], []
-            for _ in range(ROUNDS):
-                bare.append(await timed(bare_call, in_flight, seconds))
-                mine.append(await timed(our_call, in_flight, seconds))
-            figures.append(_figure(in_flight, _median(bare), _median(mine)))
-            print(figures[-1].line(), flush=True)
+            rounds = [
+                [await timed(call, in_flight, seconds) for call in calls] for _ in range(ROUNDS)
+            ]
+            same_, least, mine = (_median(side) for side in zip(*rounds, strict=True))
+            name = f"check-in round trip, {in_flight} in flight"
+            figures += [
+                _figure(f"{name}, to the same writes", same_, mine, AT_MOST),
+                _figure(f"{name}, to one event and one row", least, mine, AT_MOST),
+            ]
+            for figure in figures[-2:]:
+                print(figure.line(), flush=True)
     return figures
 
 
@@ -95,14 +110,9 @@ def _median(rounds: Sequence[Timed]) -> Timed:
     return Timed(*(statistics.median(values) for values in zip(*rounds, strict=True)))
 
 
-def _figure(in_flight: int, bare: Timed, mine: Timed) -> Figure:
-    return Figure(
-        name=f"check-in round trip, {in_flight} in flight",
-        bare=str(bare),
-        ours=str(mine),
-        ratio=mine.p50 / bare.p50,
-        at_most=AT_MOST,
-    )
+def _figure(name: str, bare: Timed, mine: Timed, at_most: float) -> Figure:
+    ratio = mine.p50 / bare.p50
+    return Figure(name=name, bare=str(bare), ours=str(mine), ratio=ratio, at_most=at_most)
 
 
 def figures(seconds: float) -> list[Figure]:
