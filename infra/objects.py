@@ -5,17 +5,25 @@ reader that knows the hash knows whether it got what was written. Every call is 
 A streamed write appears whole when it ends and not at all when its source fails.
 """
 
+import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import timedelta
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, from_url
 
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
 _NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._=-]*(/[A-Za-z0-9_][A-Za-z0-9._=-]*)*$")
 _CHUNK_BYTES = 5 * 1024 * 1024  # the least that S3 takes as a part
 _PART_BYTES = 256 * 1024  # of a streamed read
+# obstore alone would go on for three minutes before it says that a store is away.
+_RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=5)}
 
 
 class ObjectMissing(Exception):
@@ -42,7 +50,12 @@ class Objects:
         process in which nobody waits for the event loop.
         """
         local = url.startswith("file:")
-        self._store: ObjectStore = from_url(url, mkdir=True) if local else from_url(url)
+        if local:
+            self._store: ObjectStore = from_url(url, mkdir=True)
+        elif url.startswith("s3:"):
+            self._store = from_url(url, client_options=_client(), retry_config=_RETRY)
+        else:
+            self._store = from_url(url)
         self._in_place = in_place and local
 
     async def put(self, name: str, data: bytes) -> None:
@@ -157,6 +170,12 @@ class Objects:
         except (BaseError, OSError) as error:
             raise ObjectsUnavailable(f"cannot list {prefix}: {error}") from error
         return found
+
+
+def _client() -> "ClientConfig":
+    """Bounds on a request. Given any, obstore no longer reads this one variable by itself."""
+    plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes")
+    return {"connect_timeout": "3s", "timeout": "10s", "allow_http": plain}
 
 
 def _check(name: str) -> None:

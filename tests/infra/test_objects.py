@@ -1,23 +1,52 @@
-"""One behaviour over a folder and memory: written whole, read exactly, removed twice."""
+"""One behaviour over a folder, memory and S3: written whole, read exactly, removed twice."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from hashlib import sha256
 from pathlib import Path
 
+import httpx
 import pytest
+from moto.server import ThreadedMotoServer
 
-from infra.objects import ObjectCorrupt, ObjectMissing, Objects
+from infra.embedded.ports import free_port
+from infra.objects import ObjectCorrupt, ObjectMissing, Objects, ObjectsUnavailable
 
 DATA = b"ciphertext" * 100_000
 DIGEST = sha256(DATA).hexdigest()
 
 
-@pytest.fixture(params=["file", "in_place", "memory"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
-    folder = tmp_path / "a folder" / "objects"
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """A server that speaks S3, with one bucket."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    httpx.put(f"{url}/weir").raise_for_status()
+    yield url
+    server.stop()
+
+
+@pytest.fixture(params=["file", "in_place", "memory", "s3"])
+def objects(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Objects:
     if request.param == "memory":
         return Objects("memory:///")
+    if request.param == "s3":
+        return on_s3(monkeypatch, request.getfixturevalue("s3"), tmp_path.name)
+    folder = tmp_path / "a folder" / "objects"
     return Objects(folder.as_uri(), in_place=request.param == "in_place")
+
+
+def on_s3(monkeypatch: pytest.MonkeyPatch, url: str, prefix: str) -> Objects:
+    """A store at an S3 server, set up as infra/deploy/compose.yaml does."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "weir")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "weir-demo")
+    return Objects(f"s3://weir/{prefix}")
 
 
 async def _chunks(data: bytes, fail: bool = False) -> AsyncIterator[bytes]:
@@ -98,3 +127,21 @@ def _files(folder: Path) -> list[Path]:
 async def test_a_name_cannot_leave_the_store(objects: Objects, name: str) -> None:
     with pytest.raises(ValueError, match="no name"):
         await objects.put(name, b"1")
+
+
+async def test_a_store_that_is_away_is_told_and_found_again(
+    monkeypatch: pytest.MonkeyPatch, s3: str
+) -> None:
+    away = on_s3(monkeypatch, f"http://127.0.0.1:{free_port()}", "away")
+    async with asyncio.timeout(10):
+        for call in (
+            away.put("x", DATA),
+            away.get("x", size=len(DATA), digest=DIGEST),
+            away.exists("x"),
+            away.delete("x"),
+        ):
+            with pytest.raises(ObjectsUnavailable):
+                await call
+    found = on_s3(monkeypatch, s3, "away")
+    await found.put("x", DATA)
+    assert await found.get("x", size=len(DATA), digest=DIGEST) == DATA
