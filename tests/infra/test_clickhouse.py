@@ -1,6 +1,8 @@
-"""The door to ClickHouse, on the engine inside the process: what an insert and a query promise."""
+"""The door to ClickHouse: what an insert and a query promise, on the engine inside the process and
+on a server of its own."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from infra.clickhouse import AnalyticsUnavailable, ClickHouse, RowsRefused
 from infra.embedded.ports import free_port
 from projections.observability.llm_call_list import like
 from schemas.envelope import Position
+from tests.clickhouse_server import clickhouse_server
 
 TABLE = """CREATE TABLE IF NOT EXISTS things (id String, n Int64, text String,
  INDEX by_text text TYPE text(tokenizer = splitByNonAlpha))
@@ -20,15 +23,19 @@ TABLE = """CREATE TABLE IF NOT EXISTS things (id String, n Int64, text String,
 NAMES, TYPES = ("id", "n", "text"), ("String", "Int64", "String")
 
 
-@pytest.fixture
-async def clickhouse(tmp_path: Path) -> AsyncIterator[ClickHouse]:
-    engine = ClickHouse(f"chdb://{tmp_path}", tables={"telemetry": ["things"]})
-    try:
-        await engine.start()
-        await engine.command(TABLE)
-        yield engine
-    finally:
-        await engine.stop()
+@pytest.fixture(params=["chdb", "http"])
+async def clickhouse(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ClickHouse]:
+    with contextlib.ExitStack() as stack:
+        url = f"chdb://{tmp_path}"
+        if request.param == "http":
+            url = stack.enter_context(clickhouse_server(tmp_path))
+        engine = ClickHouse(url, tables={"telemetry": ["things"]})
+        try:
+            await engine.start()
+            await engine.command(TABLE)
+            yield engine
+        finally:
+            await engine.stop()
 
 
 async def insert(clickhouse: ClickHouse, token: str, *rows: tuple[str, int, str]) -> None:
