@@ -17,7 +17,8 @@ from infra.ids import new_id
 from schemas.avro_derivation import tag_of
 from schemas.envelope import Actor, Envelope
 from streams.bus import CommandRequest, to_record
-from streams.deciding import Effects, Incoming, Workspace
+from streams.deciding import Workspace
+from streams.effects import Effects, Incoming
 from streams.records import records_of, reply_record
 from streams.runtime import codec, registry
 from streams.writes import writes

@@ -42,17 +42,11 @@ from infra.kafka import (
 from infra.postgres import DatabaseUnavailable, connect
 from schemas.codec import Codec
 from schemas.platform.outcome import CommandHandled
-from streams.deciding import (
-    Effects,
-    Incoming,
-    Registry,
-    StateKey,
-    Workspace,
-    looked_up,
-    needs_of,
-)
+from streams.deciding import Registry, Workspace
+from streams.effects import Effects, Incoming, StateKey
 from streams.incoming import read_command
 from streams.memory import Memory
+from streams.needs import looked_up, needs_of
 from streams.records import dead_record, keyed_copies_of, records_of, reply_record
 from streams.recovery import Recovery
 from streams.store import Checkpoint, Store, Superseded

@@ -1,4 +1,4 @@
-"""What a batch of commands does, as a value: the pure middle of the decider loop.
+"""What a batch of commands does, decided: the pure middle of the decider loop.
 
 `Workspace` holds the states that a batch loaded and stages what each command changes; a command
 that is refused, or that raises, leaves nothing behind. `fold` applies events that are on the log
@@ -19,7 +19,6 @@ from commands.decider import (
     Context,
     Decider,
     Emit,
-    Lookup,
     Ref,
     Release,
     SetTimer,
@@ -30,32 +29,18 @@ from schemas.envelope import Envelope
 from schemas.platform.audit import AuditOutcome, AuditRecorded
 from schemas.platform.audit_chain import START, Link, seal
 from schemas.platform.outcome import CommandHandled
+from streams.effects import (
+    Dead,
+    Effects,
+    Incoming,
+    LookupKey,
+    Recorded,
+    StateKey,
+    TimerChange,
+    split_stream,
+)
 
 logger = logging.getLogger(__name__)
-
-StateKey = tuple[str, str, str]  # tenant, stream type, stream id
-LookupKey = tuple[str, str, str]  # tenant, index, key
-
-
-class Incoming(NamedTuple):
-    """A command as read. `command` is None when its bytes could not be decoded."""
-
-    offset: int
-    envelope: Envelope
-    command: Struct | None
-    fingerprint: str = ""
-    reply_to: str = ""
-    timer: str = ""
-    key: bytes = b""
-    raw: bytes = b""
-    error: str = ""
-
-
-class Recorded(NamedTuple):
-    """An event with its envelope."""
-
-    envelope: Envelope
-    event: Struct
 
 
 class Staged(NamedTuple):
@@ -66,49 +51,6 @@ class Staged(NamedTuple):
     state: tuple[int, Any]
     claims: Sequence[Claim | Release]
     timers: Sequence[SetTimer | ClearTimer]
-
-
-class Dead(NamedTuple):
-    """A command for the dead-letter topic, with the reason."""
-
-    key: bytes
-    raw: bytes
-    reason: str
-    incident: str
-
-
-class TimerChange(NamedTuple):
-    """A timer of a stream set (`due_at` and `command` given) or cleared."""
-
-    tenant: str
-    stream: str
-    name: str
-    due_at: int = 0
-    command: Struct | None = None
-
-
-class Needs(NamedTuple):
-    """What a batch needs from the store before it can be decided."""
-
-    states: set[StateKey]
-    lookups: set[LookupKey]
-    outcomes: set[tuple[str, str]]
-    heads: set[str]
-
-
-class Effects:
-    """All that a batch does. Events, audit, outcomes and dead letters go to Kafka, the rest to
-    Postgres."""
-
-    def __init__(self) -> None:
-        self.events: list[Recorded] = []
-        self.audit: list[AuditRecorded] = []
-        self.outcomes: list[tuple[str, CommandHandled]] = []
-        self.dead: list[Dead] = []
-        self.states: dict[StateKey, tuple[int, Any]] = {}
-        self.lookups: dict[LookupKey, str | None] = {}
-        self.heads: dict[str, Link] = {}
-        self.timers: list[TimerChange] = []
 
 
 class Registry:
@@ -213,7 +155,7 @@ class Workspace:
     ) -> None:
         """Apply what the log holds already."""
         for recorded in events:
-            tenant, (stream, id) = recorded.envelope.tenant, _split(recorded.envelope.stream)
+            tenant, (stream, id) = recorded.envelope.tenant, split_stream(recorded.envelope.stream)
             self._stage(self._follow(recorded, (tenant, stream, id), {}))
         for record in audit:
             head = Link(record.seq, record.hash)
@@ -381,64 +323,3 @@ class Workspace:
         if not outcome.replay:
             self._outcomes[tenant, outcome.command_id] = outcome
         self.effects.outcomes.append((tenant, outcome))
-
-
-def _loads(decider: Decider[Any, Any, Any], command: Struct, id: str) -> Sequence[Ref | Lookup]:
-    """What a command needs; one that raises here is spoiled alone, when it is handled."""
-    try:
-        return decider.loads(command, id)
-    except Exception:
-        return ()
-
-
-def needs_of(registry: Registry, batch: Iterable[Incoming]) -> Needs:
-    """What the batch's commands name; the states behind look-ups come after their resolution."""
-    needs = Needs(set(), set(), set(), set())
-    for incoming in batch:
-        tenant = incoming.envelope.tenant
-        needs.heads.add(tenant)
-        if incoming.fingerprint:
-            needs.outcomes.add((tenant, incoming.envelope.id))
-        if incoming.command is None:
-            continue
-        decider = registry.by_command[type(incoming.command)]
-        id = incoming.envelope.stream_id
-        needs.states.add((tenant, decider.stream, id))
-        for need in _loads(decider, incoming.command, id):
-            if isinstance(need, Ref):
-                needs.states.add((tenant, need.stream, need.id))
-            else:
-                needs.lookups.add((tenant, need.index, need.key))
-    return needs
-
-
-def looked_up(
-    registry: Registry, batch: Iterable[Incoming], lookups: Mapping[LookupKey, str | None]
-) -> set[StateKey]:
-    """The states behind the look-ups that were found."""
-    states: set[StateKey] = set()
-    for incoming in batch:
-        if incoming.command is None:
-            continue
-        decider = registry.by_command[type(incoming.command)]
-        tenant = incoming.envelope.tenant
-        for need in _loads(decider, incoming.command, incoming.envelope.stream_id):
-            if isinstance(need, Lookup) and need.stream:
-                holder = lookups.get((tenant, need.index, need.key))
-                if holder is not None:
-                    states.add((tenant, need.stream, holder))
-    return states
-
-
-def needs_of_fold(registry: Registry, events: Iterable[Recorded]) -> set[StateKey]:
-    """The states that events on the log fold into."""
-    return {
-        (item.envelope.tenant, *_split(item.envelope.stream))
-        for item in events
-        if _split(item.envelope.stream)[0] in registry.by_stream
-    }
-
-
-def _split(stream: str) -> tuple[str, str]:
-    kind, _, id = stream.partition("/")
-    return kind, id

@@ -13,7 +13,7 @@ from msgspec import Struct
 from schemas.codec import Codec, Undecodable
 from schemas.envelope import SYSTEM, ActorKind, Envelope, from_headers
 from streams.bus import FINGERPRINT, REPLY_TO, TIMER
-from streams.deciding import Incoming
+from streams.effects import Incoming
 
 _KINDS = frozenset(get_args(ActorKind))
 _REPLY_TO = re.compile(r"[^/]+/[0-9]{1,9}")

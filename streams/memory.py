@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from schemas.platform.audit_chain import Link
 from schemas.platform.outcome import CommandHandled
-from streams.deciding import Effects, LookupKey, StateKey
+from streams.effects import Effects, LookupKey, StateKey
 
 K = TypeVar("K")
 V = TypeVar("V")

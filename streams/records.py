@@ -13,7 +13,7 @@ from schemas.platform.audit import AuditRecorded
 from schemas.platform.outcome import CommandHandled
 from schemas.topics import copy_targets
 from streams.bus import Reply
-from streams.deciding import Dead, Effects, Recorded
+from streams.effects import Dead, Effects, Recorded
 
 
 def records_of(effects: Effects, codec: Codec) -> dict[str, list[Record]]:

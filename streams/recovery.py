@@ -19,7 +19,9 @@ from projections import VIEWS
 from projections.runner import apply, reduce_all
 from schemas.codec import Codec
 from schemas.envelope import from_headers
-from streams.deciding import Effects, Recorded, Registry, StateKey, Workspace, needs_of_fold
+from streams.deciding import Registry, Workspace
+from streams.effects import Effects, Recorded, StateKey
+from streams.needs import needs_of_fold
 from streams.store import Checkpoint, Store
 
 FOLD_BATCH = 2000

@@ -20,7 +20,8 @@ from projections.runner import VIEWS_LOCK, create_table
 from schemas.codec import Codec
 from schemas.platform.audit_chain import Link
 from schemas.platform.outcome import CommandHandled
-from streams.deciding import Effects, LookupKey, Registry, StateKey
+from streams.deciding import Registry
+from streams.effects import Effects, LookupKey, StateKey
 from streams.writes import Writes, writes
 
 Connection = psycopg.AsyncConnection[Any]

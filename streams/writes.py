@@ -13,7 +13,7 @@ import msgspec
 from projections import VIEWS
 from projections.runner import prepare, reduce_all
 from schemas.codec import Codec
-from streams.deciding import Effects
+from streams.effects import Effects
 
 Rows = list[dict[str, Any]]
 

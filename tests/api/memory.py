@@ -18,7 +18,8 @@ from infra.kafka import Record
 from schemas.avro_derivation import tag_of
 from schemas.envelope import Envelope, Position
 from streams.bus import CommandRequest, Reply
-from streams.deciding import Incoming, Recorded, Registry, Workspace
+from streams.deciding import Registry, Workspace
+from streams.effects import Incoming, Recorded
 
 Apply = Callable[[Sequence[Recorded]], Awaitable[None]]
 Rows = list[dict[str, Any]]

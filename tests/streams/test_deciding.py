@@ -20,7 +20,9 @@ from commands.decider import (
 from commands.refusals import AlreadyDone
 from schemas.envelope import Actor, Envelope
 from schemas.platform.audit_chain import verify
-from streams.deciding import Incoming, Registry, Workspace, looked_up, needs_of
+from streams.deciding import Registry, Workspace
+from streams.effects import Incoming
+from streams.needs import looked_up, needs_of
 
 ACTOR = Actor("user", "usr_1")
 

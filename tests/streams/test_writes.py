@@ -5,7 +5,7 @@ from typing import Any
 
 from commands.approvals.check_in_state import ExpireCheckIn
 from schemas.platform.outcome import CommandHandled
-from streams.deciding import Effects, TimerChange
+from streams.effects import Effects, TimerChange
 from streams.runtime import codec
 from streams.writes import writes
 

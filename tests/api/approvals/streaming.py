@@ -14,7 +14,7 @@ from schemas.approvals import EVENTS
 from schemas.avro_derivation import derive, tag_of
 from schemas.codec import Codec, SchemaVersion
 from schemas.envelope import to_headers
-from streams.deciding import Recorded
+from streams.effects import Recorded
 from tests.api.approvals.client import PATIENCE
 from tests.api.approvals.conftest import Waitroom
 from tests.api.approvals.tables import Tables

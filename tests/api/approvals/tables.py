@@ -8,7 +8,7 @@ import msgspec
 from projections.approvals import VIEWS, agents, check_ins, rooms, trust_scores
 from projections.runner import fold, reduce_all
 from projections.statements import Delete, Put, Set
-from streams.deciding import Recorded
+from streams.effects import Recorded
 from tests.api.memory import MemoryReads
 
 Row = dict[str, Any]

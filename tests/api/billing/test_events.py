@@ -16,7 +16,7 @@ from schemas.billing.budget import BudgetReached, BudgetRemoved, BudgetSet
 from schemas.billing.usage import UsageRecorded
 from schemas.codec import Codec, SchemaVersion
 from schemas.envelope import to_headers
-from streams.deciding import Recorded
+from streams.effects import Recorded
 from tests.api.approvals.client import WaitroomClient
 from tests.api.fake_log import FakeLog, FakeRecord
 from tests.api.harness import OTHER_TENANT, TENANT, Harness

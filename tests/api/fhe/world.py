@@ -20,7 +20,7 @@ from projections.statements import Delete, View
 from schemas.envelope import SYSTEM
 from schemas.fhe.job import JobSubmitted, Operand
 from streams.bus import CommandRequest
-from streams.deciding import Recorded
+from streams.effects import Recorded
 from tests.api.harness import Harness
 
 Row = dict[str, Any]

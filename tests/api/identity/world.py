@@ -27,7 +27,7 @@ from projections.statements import Delete, Put, View
 from projections.tenancy import tenants
 from schemas.envelope import SYSTEM
 from streams.bus import CommandRequest
-from streams.deciding import Recorded
+from streams.effects import Recorded
 from tests.api.harness import OTHER_TENANT, TENANT, Harness
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)

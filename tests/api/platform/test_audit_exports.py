@@ -14,7 +14,7 @@ from projections.statements import Put, Set
 from schemas.envelope import SYSTEM
 from schemas.platform.audit_export import AuditExportRequested
 from streams.bus import CommandRequest
-from streams.deciding import Recorded
+from streams.effects import Recorded
 from tests.api.harness import OTHER_TENANT, TENANT, Harness
 
 PATH = "/waxell/v1/audit/export/"
