@@ -13,7 +13,7 @@ from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings, load_settings
 from infra.kafka import Log, LogUnavailable
 from infra.objects import Objects
-from infra.roles import run_roles
+from infra.roles import play
 from streams.bus import KafkaCommandBus
 from streams.runtime import codec, command_bus
 from streams.watchdog import Watchdog
@@ -73,4 +73,4 @@ def _cores() -> int:
 
 
 if __name__ == "__main__":
-    asyncio.run(run_roles(["fhe-worker"], load_settings()))
+    play(["fhe-worker"], load_settings())

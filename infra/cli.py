@@ -57,16 +57,14 @@ def run(
     roles: Annotated[list[str], typer.Argument(help="api decider analytics streams ...")],
 ) -> None:
     """Play one role, or several in one process, on the servers that the environment names."""
-    import uvloop
-
     from infra import logs
     from infra.config import load_settings
-    from infra.roles import check_roles, run_roles
+    from infra.roles import check_roles, play
 
     check_roles(roles)
     settings = load_settings()
     logs.configure(settings.log_level, settings.log_format)
-    uvloop.run(run_roles(roles, settings))
+    play(roles, settings)
 
 
 @app.command()

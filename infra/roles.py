@@ -12,8 +12,11 @@ import importlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
+
+import uvloop
 
 from infra.config import Settings
 from infra.memory import tune_collector
@@ -31,6 +34,9 @@ ROLES: dict[str, str] = {
 }
 
 STOP_SECONDS = 8.0
+# What the roles leave behind may hold up the end of their process for so long.
+END_SECONDS = 10.0
+EXIT_LATE = 70  # EX_SOFTWARE of sysexits.h
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +58,24 @@ def find_role(name: str) -> Serve:
     """The function of a role in ROLES."""
     module, _, function = ROLES[name].partition(":")
     return cast(Serve, getattr(importlib.import_module(module), function))
+
+
+def play(names: Sequence[str], settings: Settings) -> None:
+    """`run_roles` in a process that is there for nothing else.
+
+    A task or thread that a role left behind and that never ends does not keep a dead process
+    alive: whoever supervises it could not start it again.
+    """
+
+    async def playing() -> None:
+        try:
+            await run_roles(names, settings)
+        finally:
+            late = threading.Timer(END_SECONDS, os._exit, (EXIT_LATE,))
+            late.daemon = True
+            late.start()
+
+    uvloop.run(playing())
 
 
 async def run_roles(names: Sequence[str], settings: Settings) -> None:

@@ -8,6 +8,7 @@ concurrency 1, and a processor's state and its offset live in Postgres, in one t
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,14 @@ from streams.billing.meter import SERVER_AWAY, UsageMeter
 from streams.bus import CommandBus
 from streams.watchdog import Watchdog
 
+logger = logging.getLogger(__name__)
+
 FAUST_VERSION = "0.15.3"
 GROUP = "streams.v1"
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
 # Longer than a group takes to share out the partitions of a member that died.
-UNASSIGNED_SECONDS = 120.0
+UNASSIGNED_SECONDS = 60.0
 
 
 def read_committed() -> None:
@@ -103,20 +108,32 @@ class Processors:
         )
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Process until cancelled. Raises RuntimeError when Faust gives up."""
+        """Process until cancelled.
+
+        Raises RuntimeError when Faust gives up, and TimeoutError when it does not come up.
+        """
         watching: list[asyncio.Task[None]] = []
         try:
-            await self.app.start()
+            async with asyncio.timeout(START_SECONDS):
+                await self.app.start()
             watching += [asyncio.create_task(dog.run()) for dog in self._watchdogs]
             ready()
             await self.app.wait_until_stopped()
             raise RuntimeError(f"Faust gave up: {self.app.crash_reason!r}")
         finally:
+            await self._stop_faust()
             for task in watching:
                 task.cancel()
             await asyncio.gather(*watching, return_exceptions=True)
-            await self.app.stop()
             await self.meter.stop()
+
+    async def _stop_faust(self) -> None:
+        """Stop Faust, or leave it to the end of the process: one that gave up may wait for good."""
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self.app.stop()
+        except Exception:
+            logger.exception("Faust did not stop")
 
     async def _pending(self) -> dict[Hashable, int]:
         """What is not counted in the partitions that this process has."""

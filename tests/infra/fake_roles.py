@@ -1,11 +1,13 @@
 """Roles for the tests of run_roles: each does one thing that a role may do."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from infra.config import Settings
 
 stopped: list[str] = []
+left: set[asyncio.Task[None]] = set()
 
 
 async def steady(_settings: Settings, stop: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -32,3 +34,15 @@ async def stubborn(_settings: Settings, _stop: asyncio.Event, ready: Callable[[]
         await asyncio.Event().wait()
     finally:
         stopped.append("stubborn")
+
+
+async def lingering(_settings: Settings, _stop: asyncio.Event, ready: Callable[[], None]) -> None:
+    """Returns, and leaves a task behind that can't be cancelled."""
+
+    async def refuse() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    left.add(asyncio.create_task(refuse()))
+    ready()

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -71,6 +73,18 @@ async def test_a_role_that_does_not_stop_is_cancelled(
     os.kill(os.getpid(), signal.SIGTERM)
     await running
     assert fake_roles.stopped == ["stubborn"]
+
+
+def test_what_a_role_leaves_behind_does_not_keep_the_process() -> None:
+    program = (
+        "from infra import roles\n"
+        "from tests.infra.test_roles import SETTINGS\n"
+        "roles.END_SECONDS = 0.1\n"
+        "roles.ROLES['lingering'] = 'tests.infra.fake_roles:lingering'\n"
+        "roles.play(['lingering'], SETTINGS)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    assert done.returncode == roles.EXIT_LATE
 
 
 def test_announcing_without_a_supervisor_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

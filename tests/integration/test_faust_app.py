@@ -137,3 +137,20 @@ async def test_a_faust_that_gives_up_ends_the_role(settings: Settings, tmp_path:
             await role.app.crash(RuntimeError("planted"))
             with pytest.raises(RuntimeError, match="planted"):
                 await task
+
+
+async def test_a_faust_that_gives_up_and_does_not_stop_ends_the_role(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "STOP_SECONDS", 0.1)
+    async with usage_rig(settings), talking(settings) as bus:
+        role = app_module.Processors(settings, codec(), bus, tmp_path, f"test.{new_id('grp')}")
+        ready, stop = asyncio.Event(), role.app.stop
+        role.app.stop = asyncio.Event().wait
+        task = asyncio.create_task(role.run(ready.set))
+        async with asyncio.timeout(60):
+            await ready.wait()
+            await role.app.crash(RuntimeError("planted"))
+            with pytest.raises(RuntimeError, match="planted"):
+                await task
+            await stop()
