@@ -3,9 +3,9 @@
 Ours: an agent asks for leave in a room (`CreateCheckIn`), from the command bus through the decider
 to the answer: policies judged, events, audit record and outcome on the log, state, timer and read
 model in Postgres. The bare loop comes twice: with the same records and rows, made beforehand, which
-shows what our code costs; and with one event and one row, which shows what all that a check-in
-keeps costs. All sides run in this process, on one partition each, and take turns, so that what else
-the machine does hits all.
+shows what our code costs and is what we hold ourselves to; and with one event and one row, which
+shows what all that a check-in keeps costs. All sides run in this process, on one partition each,
+and take turns, so that what else the machine does hits all.
 """
 
 import contextlib
@@ -99,7 +99,7 @@ async def run(settings: Settings, seconds: float) -> list[Figure]:
             name = f"check-in round trip, {in_flight} in flight"
             figures += [
                 _figure(f"{name}, to the same writes", same_, mine, AT_MOST),
-                _figure(f"{name}, to one event and one row", least, mine, AT_MOST),
+                _figure(f"{name}, to one event and one row", least, mine, None),
             ]
             for figure in figures[-2:]:
                 print(figure.line(), flush=True)
@@ -110,7 +110,7 @@ def _median(rounds: Sequence[Timed]) -> Timed:
     return Timed(*(statistics.median(values) for values in zip(*rounds, strict=True)))
 
 
-def _figure(name: str, bare: Timed, mine: Timed, at_most: float) -> Figure:
+def _figure(name: str, bare: Timed, mine: Timed, at_most: float | None) -> Figure:
     ratio = mine.p50 / bare.p50
     return Figure(name=name, bare=str(bare), ours=str(mine), ratio=ratio, at_most=at_most)
 
