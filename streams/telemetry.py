@@ -1,8 +1,8 @@
 """The telemetry path: what agents report goes to the log, and nothing else is asked.
 
 The API validates and calls `Telemetry.record`; it returns when Kafka has acknowledged. One record
-holds what one request reported, keyed by run, so that a run's reports stay in one partition. A
-large report becomes several records of at most `MAX_EVENT_BYTES`.
+holds what one request reported, keyed by run (or by tenant, where there is no run), so that a run's
+reports stay in one partition. A large report becomes several records of at most `MAX_EVENT_BYTES`.
 
 Ids: an item keeps the client's id, else it gets one made of the request's command id and its place
 in the request, so that a repeat under the same Idempotency-Key makes the same ids and counts once.
@@ -22,6 +22,7 @@ from schemas.avro_derivation import tag_of
 from schemas.codec import Codec, load_schemas
 from schemas.envelope import Actor, Envelope, Position, to_headers
 from schemas.observability import EVENTS
+from schemas.observability.governance import GovernanceEventsRecorded
 from schemas.observability.run import (
     STREAM,
     LlmCallsRecorded,
@@ -31,6 +32,8 @@ from schemas.observability.run import (
     StepsRecorded,
 )
 
+TelemetryEvent = RunEvent | GovernanceEventsRecorded
+
 TOPIC = "telemetry"
 MAX_EVENT_BYTES = 900_000
 ITEMS_PER_RECORD = 500
@@ -39,6 +42,7 @@ ITEMS: dict[type[Struct], str] = {
     StepsRecorded: "steps",
     SpansRecorded: "spans",
     ScoresRecorded: "scores",
+    GovernanceEventsRecorded: "events",
 }
 """The list of items in an event that can be cut into several."""
 
@@ -78,30 +82,41 @@ def item_id(prefix: str, command_id: str, index: int) -> str:
 
 
 class Telemetry:
-    """Appends reports of runs."""
+    """Appends reports."""
 
     def __init__(self, log: Appender, clock: Clock = SYSTEM_CLOCK) -> None:
         self._log, self._clock = log, clock
 
-    async def record(self, origin: Origin, run_id: str, events: Sequence[RunEvent]) -> Position:
+    async def record(
+        self,
+        origin: Origin,
+        key: str,
+        events: Sequence[TelemetryEvent],
+        *,
+        stream: str = STREAM,
+        at: int | None = None,
+    ) -> Position:
         """Append the events of one request in order; the position of the last one.
+
+        key: the id of the run, or of what else the stream is named by. at: when the report arrived,
+        now unless given.
 
         Raises LogUnavailable (a part may be in: a repeat with the same ids is safe), ItemTooLarge
         (nothing is in).
         """
         encoded = await _encode_all(events)
-        key, time = run_id.encode(), self._clock.now()
+        time = self._clock.now() if at is None else at
         body = origin.command_id.removeprefix("cmd_")
         records = [
             Record(
-                key,
+                key.encode(),
                 value,
                 to_headers(
                     Envelope(
                         id=f"evt_{body}_{index}",
                         type=tag,
                         tenant=origin.tenant,
-                        stream=f"{STREAM}/{run_id}",
+                        stream=f"{stream}/{key}",
                         version=0,
                         time=time,
                         actor=origin.actor,
@@ -117,7 +132,7 @@ class Telemetry:
         return positions[-1]
 
 
-async def _encode_all(events: Sequence[RunEvent]) -> list[tuple[str, bytes]]:
+async def _encode_all(events: Sequence[TelemetryEvent]) -> list[tuple[str, bytes]]:
     """Every event as one or more (tag, record value). Raises ItemTooLarge."""
     parts: list[tuple[str, bytes]] = []
     for event in events:
@@ -133,7 +148,7 @@ async def _encode_all(events: Sequence[RunEvent]) -> list[tuple[str, bytes]]:
     return parts
 
 
-def _encode(event: RunEvent, name: str, first: int) -> list[tuple[str, bytes]]:
+def _encode(event: TelemetryEvent, name: str, first: int) -> list[tuple[str, bytes]]:
     """One event, halved until each part fits; `first` is the index of its first item."""
     value = codec().encode(event)
     if len(value) <= MAX_EVENT_BYTES:
@@ -148,7 +163,7 @@ def _encode(event: RunEvent, name: str, first: int) -> list[tuple[str, bytes]]:
     ]
 
 
-def _part(event: RunEvent, name: str, begin: int, end: int) -> RunEvent:
+def _part(event: TelemetryEvent, name: str, begin: int, end: int) -> TelemetryEvent:
     """The event with only these of its items."""
-    part: RunEvent = structs.replace(event, **{name: getattr(event, name)[begin:end]})
+    part: TelemetryEvent = structs.replace(event, **{name: getattr(event, name)[begin:end]})
     return part

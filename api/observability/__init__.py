@@ -1,6 +1,22 @@
 """The Observe API: what agents report, and what is made of it."""
 
-from api.observability import llm_calls, model_analytics, runs
+from api.observability import (
+    events,
+    llm_calls,
+    model_analytics,
+    runs,
+    scores,
+    sessions,
+    users,
+)
 from api.routing import Route
 
-ROUTES: list[Route] = [*runs.ROUTES, *llm_calls.ROUTES, *model_analytics.ROUTES]
+ROUTES: list[Route] = [
+    *runs.ROUTES,
+    *events.ROUTES,
+    *llm_calls.ROUTES,
+    *sessions.ROUTES,
+    *users.ROUTES,
+    *scores.ROUTES,
+    *model_analytics.ROUTES,
+]

@@ -12,12 +12,14 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 from api.problems import Problem
-from schemas.observability.run import Dollars, Tokens
+from schemas.observability.run import Dollars, ScoreValue, Tokens
 from schemas.types import EMPTY_JSON, Int64
 
 Name = Annotated[str, Meta(min_length=1, max_length=500)]
 Label = Annotated[str, Meta(max_length=500)]
 ItemId = Annotated[str, Meta(min_length=1, max_length=128)]
+DataType = Literal["numeric", "categorical", "boolean"]
+ScoreText = Annotated[str, Meta(max_length=10_000)]
 JsonObject = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
 
 
@@ -99,9 +101,9 @@ class SpansBody(Struct):
 
 class ScoreBody(Struct):
     name: Name
-    data_type: Literal["numeric", "categorical", "boolean"] = "numeric"
-    numeric_value: float | None = None
-    string_value: Annotated[str, Meta(max_length=10_000)] | None = None
+    data_type: DataType = "numeric"
+    numeric_value: ScoreValue | None = None
+    string_value: ScoreText | None = None
     comment: str | None = ""
     id: ItemId | None = None
 

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 from msgspec import Meta, Raw, Struct
 
 from api.observability.bodies import JsonObject
-from api.observability.pages import DEFAULT_LIMIT, MAX_LIMIT, Limit, Offset, instant, links
+from api.observability.pages import (
+    DEFAULT_LIMIT,
+    Cursor,
+    Limit,
+    Listing,
+    Offset,
+    instant,
+    shown,
+    window,
+)
 from api.problems import OBSERVE, not_found
 from api.roles import READERS
 from api.routing import Call, Route, Who
@@ -36,6 +45,7 @@ class ListLlmCalls(Struct):
     sort: Sort = "-created_at"
     limit: Limit = DEFAULT_LIMIT
     offset: Offset = 0
+    cursor: Cursor = ""
 
 
 class LlmCallRow(Struct):
@@ -73,6 +83,7 @@ class LlmCallPage(Struct):
     count: int
     next: str | None
     previous: str | None
+    next_cursor: str | None
     aggregates: LlmCallAggregates
 
 
@@ -99,19 +110,21 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
         since=instant(asked.start, "start"),
         until=instant(asked.end, "end", end=True),
     )
-    limit = min(asked.limit, MAX_LIMIT)
+    listing = Listing(f"llm-calls {asked.sort}", queries.order_by(asked.sort))
+    page = window(asked, listing)
     sums, rows = await asyncio.gather(
         ask(*queries.aggregates(selection)),
-        ask(*queries.page(selection, asked.sort, limit, asked.offset)),
+        ask(*queries.page(selection, listing.order, page)),
     )
     total = sums[0]
-    names = await _names(call, [row["run_id"] for row in rows])
-    following, before = links(call, limit, asked.offset, total["calls"])
+    found = shown(call, page, listing, rows, total["calls"])
+    names = await names_of_runs(call, [row["run_id"] for row in found.rows])
     return LlmCallPage(
-        results=[LlmCallRow(**_fields(row, names)) for row in rows],
+        results=[LlmCallRow(**_fields(row, names)) for row in found.rows],
         count=total["calls"],
-        next=following,
-        previous=before,
+        next=found.next,
+        previous=found.previous,
+        next_cursor=found.next_cursor,
         aggregates=LlmCallAggregates(
             total_cost=dollars(total["cost_pico"]),
             total_tokens=int(total["tokens"]),
@@ -126,7 +139,7 @@ async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:
     if not found:
         not_found("There is no such LLM call")
     row = found[0]
-    names = await _names(call, [row["run_id"]])
+    names = await names_of_runs(call, [row["run_id"]])
     return LlmCallDetail(**_fields(row, names), metadata=Raw(row["metadata"].encode()))
 
 
@@ -135,7 +148,8 @@ async def list_models(call: Call[None, None]) -> ModelNames:
     return ModelNames([row["model"] for row in rows])
 
 
-async def _names(call: Call[Any, Any], run_ids: list[str]) -> Mapping[str, tuple[str, str]]:
+async def names_of_runs(call: Call[Any, Any], run_ids: list[str]) -> Mapping[str, tuple[str, str]]:
+    """Agent and workflow of runs, by their ids; of those whose start is not reported yet, none."""
     if not run_ids:
         return {}
     rows = await call.services.analytics.query(*queries.names_of_runs(call.tenant, run_ids))

@@ -14,6 +14,8 @@ from projections.observability.model_usage import per_model_and_day
 
 Period = Literal["1d", "7d", "30d"]
 _DAY = 86_400_000_000
+PERIODS: dict[Period, int] = {"1d": _DAY, "7d": 7 * _DAY, "30d": 30 * _DAY}
+"""In microseconds."""
 
 
 class ModelAnalyticsQuery(Struct):
@@ -70,7 +72,7 @@ class _Sums:
 
 async def model_analytics(call: Call[None, ModelAnalyticsQuery]) -> ModelAnalytics:
     asked = call.query
-    since = call.services.clock.now() - int(asked.period[:-1]) * _DAY
+    since = call.services.clock.now() - PERIODS[asked.period]
     selection = Selection(tenant=call.tenant, agent=asked.agent, since=since)
     rows = await call.services.analytics.query(*per_model_and_day(selection))
     total, by_model = _Sums(), defaultdict[str, _Sums](_Sums)

@@ -21,7 +21,8 @@ from api.observability.bodies import (
     object_text,
     with_unlisted,
 )
-from api.problems import OBSERVE, Problem, not_found
+from api.observability.reporting import MAX_BODY, append, own_run
+from api.problems import OBSERVE
 from api.roles import BUILDERS
 from api.routing import Call, Route, Who
 from infra.clock import iso
@@ -38,9 +39,7 @@ from schemas.observability.run import (
     Step,
     StepsRecorded,
 )
-from streams.telemetry import ItemTooLarge, Origin, Telemetry, item_id
-
-MAX_BODY = 32 * 1024 * 1024
+from streams.telemetry import item_id
 
 
 async def start_run(call: Call[StartRun, None]) -> StartedRun:
@@ -67,13 +66,13 @@ async def start_run(call: Call[StartRun, None]) -> StartedRun:
         parent_workflow_id=body.parent_workflow_id or "",
         root_workflow_id=body.root_workflow_id or "",
     )
-    await _append(call, run_id, event)
+    await append(call, run_id, event)
     return StartedRun(run_id, workflow_id, iso(now))
 
 
 async def complete_run(call: Call[CompleteRun, None]) -> Done:
     """The completion goes last, behind the steps that come with it."""
-    run_id, body = _own_run(call), call.body
+    run_id, body = own_run(call, call.path["run_id"]), call.body
     completed = RunCompleted(
         status=body.status or "success",
         completed_at=call.services.clock.now(),
@@ -84,12 +83,12 @@ async def complete_run(call: Call[CompleteRun, None]) -> Done:
     events: list[RunEvent] = [completed]
     if body.steps:
         events.insert(0, _steps(call, body.steps))
-    await _append(call, run_id, *events)
+    await append(call, run_id, *events)
     return Done()
 
 
 async def record_llm_calls(call: Call[LlmCallsBody, None]) -> Counted:
-    run_id, request = _own_run(call), call.command_id
+    run_id, request = own_run(call, call.path["run_id"]), call.command_id
     calls = [
         LlmCall(
             id=item.id or item_id("call", request, index),
@@ -106,19 +105,19 @@ async def record_llm_calls(call: Call[LlmCallsBody, None]) -> Counted:
         for index, item in enumerate(call.body.calls)
     ]
     if calls:
-        await _append(call, run_id, LlmCallsRecorded(calls=calls))
+        await append(call, run_id, LlmCallsRecorded(calls=calls))
     return Counted(len(calls))
 
 
 async def record_steps(call: Call[StepsBody, None]) -> Counted:
-    run_id, steps = _own_run(call), call.body.steps
+    run_id, steps = own_run(call, call.path["run_id"]), call.body.steps
     if steps:
-        await _append(call, run_id, _steps(call, steps))
+        await append(call, run_id, _steps(call, steps))
     return Counted(len(steps))
 
 
 async def record_spans(call: Call[SpansBody, None]) -> Counted:
-    run_id, request = _own_run(call), call.command_id
+    run_id, request = own_run(call, call.path["run_id"]), call.command_id
     spans = [
         Span(
             id=item.id or item_id("span", request, index),
@@ -134,12 +133,12 @@ async def record_spans(call: Call[SpansBody, None]) -> Counted:
         for index, item in enumerate(call.body.spans)
     ]
     if spans:
-        await _append(call, run_id, SpansRecorded(spans=spans))
+        await append(call, run_id, SpansRecorded(spans=spans))
     return Counted(len(spans))
 
 
 async def record_scores(call: Call[ScoresBody, None]) -> Recorded:
-    run_id, request = _own_run(call), call.command_id
+    run_id, request = own_run(call, call.path["run_id"]), call.command_id
     scores = [
         Score(
             id=item.id or item_id("score", request, index),
@@ -152,7 +151,7 @@ async def record_scores(call: Call[ScoresBody, None]) -> Recorded:
         for index, item in enumerate(call.body.scores)
     ]
     if scores:
-        await _append(call, run_id, ScoresRecorded(scores=scores))
+        await append(call, run_id, ScoresRecorded(scores=scores))
     return Recorded(len(scores))
 
 
@@ -167,24 +166,6 @@ def _steps(call: Call[Any, None], steps: list[StepBody]) -> StepsRecorded:
             for index, step in enumerate(steps)
         ]
     )
-
-
-def _own_run(call: Call[Any, None]) -> str:
-    """The run of the path. Raises Problem (404) when it isn't this tenant's."""
-    run_id = call.path["run_id"]
-    if not call.services.signer.owns_run(call.tenant, run_id):
-        not_found("There is no such run")
-    return run_id
-
-
-async def _append(call: Call[Any, None], run_id: str, *events: RunEvent) -> None:
-    origin = Origin(call.tenant, call.actor, call.command_id, call.request_id)
-    services = call.services
-    try:
-        position = await Telemetry(services.log, services.clock).record(origin, run_id, events)
-    except ItemTooLarge as error:
-        raise Problem(413, "payload_too_large", str(error), field=error.field) from None
-    call.position(position)
 
 
 def _report(path: str, handler: Any, body: Any, response: Any, summary: str) -> Route:

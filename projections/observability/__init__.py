@@ -1,6 +1,7 @@
 """Read models of what agents report, in ClickHouse."""
 
 from projections.clickhouse import ClickHouseView
+from projections.observability.governance_events import GOVERNANCE_EVENTS
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.run_completions import RUN_COMPLETIONS
 from projections.observability.run_starts import RUN_STARTS
@@ -15,4 +16,5 @@ CLICKHOUSE_VIEWS: list[ClickHouseView] = [
     STEPS,
     SPANS,
     SCORES,
+    GOVERNANCE_EVENTS,
 ]

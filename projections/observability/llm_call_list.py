@@ -4,11 +4,21 @@ Each function gives SQL and its parameters; nothing from a request is ever part 
 come out as microseconds, sums of money as whole picodollars in text (they exceed 64 bits).
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from projections.observability.llm_calls import LLM_CALLS
+from projections.observability.ordering import (
+    Key,
+    Kind,
+    Order,
+    Query,
+    Window,
+    instant_parameter,
+    like,
+    page_of,
+)
 from projections.observability.run_starts import RUN_STARTS
 
 PREVIEW_CHARACTERS = 500
@@ -17,13 +27,6 @@ PREVIEW_CHARACTERS = 500
 Sort = Literal[
     "created_at", "-created_at", "cost", "-cost", "total_tokens", "-total_tokens", "model", "-model"
 ]
-
-
-class Query(NamedTuple):
-    """A SELECT and its parameters."""
-
-    sql: str
-    params: dict[str, Any]
 
 
 class Selection(Struct, frozen=True, kw_only=True):
@@ -61,44 +64,46 @@ class Selection(Struct, frozen=True, kw_only=True):
         add("max_cost", self.max_cost, "cost <= {max_cost:Float64}")
         add("min_tokens", self.min_tokens, "total_tokens >= {min_tokens:Int64}")
         add("max_tokens", self.max_tokens, "total_tokens <= {max_tokens:Int64}")
-        add("since", self.since, f"created_at >= {_instant('since')}")
-        add("until", self.until, f"created_at < {_instant('until')}")
+        add("since", self.since, f"created_at >= {instant_parameter('since')}")
+        add("until", self.until, f"created_at < {instant_parameter('until')}")
         if self.search:
             add("search", like(self.search), "search_text LIKE {search:String}")
         return Query(" AND ".join(conditions), params)
-
-
-def _instant(name: str) -> str:
-    return f"fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')"
-
-
-def like(text: str) -> str:
-    """A LIKE pattern for a substring, in lower case as the searched text is."""
-    text = text.lower()
-    for special in ("\\", "%", "_"):
-        text = text.replace(special, "\\" + special)
-    return f"%{text}%"
 
 
 _FIELDS = """id, run_id, model, task, tokens_in, tokens_out, total_tokens, cost,
  toUnixTimestamp64Micro(created_at) AS at, prompt_hash"""
 
 
-def page(selection: Selection, sort: Sort, limit: int, offset: int) -> Query:
-    """One page. Calls that the sort leaves equal come newest first, those of one report last first:
-    an order that doesn't depend on when which report arrived at the log."""
+def order_by(sort: Sort) -> Order:
+    """Calls that the sort leaves equal come newest first, those of one report last first: an order
+    that doesn't depend on when which report arrived at the log."""
+    name = sort.lstrip("-")
+    kinds: dict[str, Kind] = {"created_at": "instant", "cost": "float", "model": "text"}
+    first = Key(name, kinds.get(name, "integer"), sort.startswith("-"))
+    return Order((first, *reported_order(ascending=sort == "created_at")))
+
+
+def reported_order(*, ascending: bool) -> tuple[Key, ...]:
+    """The order in which items of runs were reported: all that tells two of them apart."""
+    kinds: dict[str, Kind] = {
+        "created_at": "instant",
+        "run_id": "text",
+        "_index": "integer",
+        "id": "text",
+    }
+    return tuple(Key(name, kind, not ascending) for name, kind in kinds.items())
+
+
+def page(selection: Selection, order: Order, window: Window) -> Query:
+    """One page."""
     where, params = selection.where()
-    order = sort.lstrip("-") + (" DESC" if sort.startswith("-") else " ASC")
-    turn = "ASC" if sort == "created_at" else "DESC"
-    tie = f"created_at {turn}, run_id {turn}, _index {turn}, id {turn}"
-    sql = (
-        f"SELECT {_FIELDS},"
-        f" substringUTF8(prompt_preview, 1, {PREVIEW_CHARACTERS}) AS prompt_preview,"
+    fields = (
+        f"{_FIELDS}, substringUTF8(prompt_preview, 1, {PREVIEW_CHARACTERS}) AS prompt_preview,"
         f" substringUTF8(response_preview, 1, {PREVIEW_CHARACTERS}) AS response_preview"
-        f" FROM {LLM_CALLS.table} WHERE {where} ORDER BY {order}, {tie}"
-        " LIMIT {limit:UInt32} OFFSET {offset:UInt64}"
     )
-    return Query(sql, {**params, "limit": limit, "offset": offset})
+    source = Query(f"FROM {LLM_CALLS.table} WHERE {where}", params)
+    return page_of(fields, source, order, window)
 
 
 def aggregates(selection: Selection) -> Query:
@@ -112,13 +117,15 @@ def aggregates(selection: Selection) -> Query:
     return Query(sql, params)
 
 
-def one(tenant: str, call_id: str) -> Query:
-    """The newest call with this id, previews whole."""
+def one(tenant: str, call_id: str, run_id: str = "") -> Query:
+    """The newest call with this id (of a run, if given), previews whole."""
+    of_run = " AND run_id = {run_id:String}" if run_id else ""
     sql = (
         f"SELECT {_FIELDS}, prompt_preview, response_preview, metadata FROM {LLM_CALLS.table}"
-        " WHERE tenant = {tenant:String} AND id = {id:String} ORDER BY created_at DESC LIMIT 1"
+        f" WHERE tenant = {{tenant:String}} AND id = {{id:String}}{of_run}"
+        " ORDER BY created_at DESC LIMIT 1"
     )
-    return Query(sql, {"tenant": tenant, "id": call_id})
+    return Query(sql, {"tenant": tenant, "id": call_id, "run_id": run_id})
 
 
 def models(tenant: str) -> Query:
@@ -137,3 +144,13 @@ def names_of_runs(tenant: str, run_ids: list[str]) -> Query:
         " WHERE tenant = {tenant:String} AND run_id IN {run_ids:Array(String)}"
     )
     return Query(sql, {"tenant": tenant, "run_ids": sorted(set(run_ids))})
+
+
+def models_of_calls(tenant: str, calls: list[tuple[str, str]]) -> Query:
+    """The models of calls, each named by its run and its id; those not reported yet have no row."""
+    sql = (
+        f"SELECT run_id, id, model FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
+        " AND run_id IN {run_ids:Array(String)} AND id IN {ids:Array(String)}"
+    )
+    run_ids, ids = (sorted({call[part] for call in calls}) for part in (0, 1))
+    return Query(sql, {"tenant": tenant, "run_ids": run_ids, "ids": ids})

@@ -1,7 +1,8 @@
 """Cost, tokens and calls per model and day."""
 
-from projections.observability.llm_call_list import Query, Selection
+from projections.observability.llm_call_list import Selection
 from projections.observability.llm_calls import LLM_CALLS
+from projections.observability.ordering import Query
 
 
 def per_model_and_day(selection: Selection) -> Query:

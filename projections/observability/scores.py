@@ -1,9 +1,21 @@
-"""Scores of runs."""
+"""Scores of runs and of their LLM calls.
 
-from projections.clickhouse import INSTANT, TENANT, ClickHouseView, Row
+A boolean's value is text here, `true` or `false`, whichever way it was reported. The author is the
+person who scored; what a program reports has none.
+"""
+
+from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Row
 from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD, first_reports
 from schemas.envelope import Envelope
-from schemas.observability.run import ScoresRecorded
+from schemas.observability.run import Score, ScoresRecorded
+
+
+def _text(score: Score) -> str | None:
+    if score.data_type != "boolean":
+        return score.string_value
+    if score.string_value:
+        return score.string_value.lower()
+    return None if score.numeric_value is None else ("true" if score.numeric_value else "false")
 
 
 def rows(event: ScoresRecorded, envelope: Envelope) -> list[Row]:
@@ -17,9 +29,11 @@ def rows(event: ScoresRecorded, envelope: Envelope) -> list[Row]:
             score.data_type,
             event.source,
             score.numeric_value,
-            score.string_value,
+            _text(score),
             score.comment,
-            envelope.actor.id,
+            score.metadata,
+            envelope.actor.id if envelope.actor.kind == "user" else None,
+            score.llm_call_id,
             envelope.time,
         )
         for score in first_reports(event.scores)
@@ -28,7 +42,7 @@ def rows(event: ScoresRecorded, envelope: Envelope) -> list[Row]:
 
 SCORES = ClickHouseView(
     name="scores",
-    version=1,
+    version=2,
     topic=TOPIC,
     events=(ScoresRecorded,),
     columns={
@@ -41,7 +55,9 @@ SCORES = ClickHouseView(
         "numeric_value": "Nullable(Float64)",
         "string_value": "Nullable(String)",
         "comment": TEXT,
-        "author_id": TEXT,
+        "metadata": JSON_TEXT,
+        "author_user_id": "Nullable(String)",
+        "llm_call_id": TEXT,
         "created_at": INSTANT,
     },
     order_by=("tenant", "run_id", "id"),

@@ -15,6 +15,8 @@ from schemas.types import EMPTY_JSON, Json, Micros
 # Bounds that keep sums of a billion items within 64 bits, and a cost exact to the picodollar.
 Tokens = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
 Dollars = Annotated[float, Meta(ge=0, le=1_000_000)]
+# And one that keeps sums of a billion scores, in units of 10^-30, within 256 bits.
+ScoreValue = Annotated[float, Meta(ge=-1e30, le=1e30)]
 
 
 class RunStarted(Struct, frozen=True, tag="observability.run_started.v1", kw_only=True):
@@ -109,14 +111,16 @@ class SpansRecorded(Struct, frozen=True, tag="observability.spans_recorded.v1", 
 
 
 class Score(Struct, frozen=True, kw_only=True):
-    """A judgement of a run: numeric, categorical or boolean."""
+    """A judgement of a run, or of one of its LLM calls: numeric, categorical or boolean."""
 
     id: str
     name: str
     data_type: str = "numeric"
-    numeric_value: float | None = None
+    numeric_value: ScoreValue | None = None
     string_value: str | None = None
     comment: str = ""
+    metadata: Json = EMPTY_JSON
+    llm_call_id: str = ""
 
 
 class ScoresRecorded(Struct, frozen=True, tag="observability.scores_recorded.v1", kw_only=True):

@@ -1,0 +1,37 @@
+"""How every report gets to the log: its run is the tenant's own, and what doesn't fit is named."""
+
+from typing import Any
+
+from api.problems import Problem, not_found
+from api.routing import Call
+from schemas.observability.run import STREAM
+from streams.telemetry import ItemTooLarge, Origin, Telemetry, TelemetryEvent
+
+MAX_BODY = 32 * 1024 * 1024
+
+
+def own_run(call: Call[Any, Any], run_id: str) -> str:
+    """The id of a run of this tenant. Raises Problem (404) when it isn't one."""
+    if not call.services.signer.owns_run(call.tenant, run_id):
+        not_found("There is no such run")
+    return run_id
+
+
+async def append(
+    call: Call[Any, Any],
+    key: str,
+    *events: TelemetryEvent,
+    stream: str = STREAM,
+    at: int | None = None,
+) -> None:
+    """Append events of a run (or of what else `stream` is of), and tell the client where they lie.
+
+    at: when they arrived, now unless given. Raises Problem (413) for what no record can hold.
+    """
+    origin = Origin(call.tenant, call.actor, call.command_id, call.request_id)
+    telemetry = Telemetry(call.services.log, call.services.clock)
+    try:
+        position = await telemetry.record(origin, key, events, stream=stream, at=at)
+    except ItemTooLarge as error:
+        raise Problem(413, "payload_too_large", str(error), field=error.field) from None
+    call.position(position)

@@ -1,0 +1,149 @@
+"""What sessions and users share: runs grouped by an id that their starts name."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from api.observability.llm_calls import dollars
+from api.observability.pages import Listing, Shown, instant, shown, window
+from api.problems import OBSERVE, not_found
+from api.roles import READERS
+from api.routing import Call, Route, Who
+from infra.clock import iso
+from projections.observability import run_groups as queries
+from projections.observability.ordering import Window
+from projections.observability.run_groups import GroupedBy, Groups, Measure
+
+RUNNING = "running"
+_SECOND = 1_000_000
+Rows = Sequence[Mapping[str, Any]]
+
+
+class RunOfGroup(Struct):
+    """A run. One that goes on is `running` and has no completion and no duration (seconds)."""
+
+    id: str
+    agent_name: str
+    workflow_name: str
+    started_at: str
+    completed_at: str | None
+    duration: float | None
+    status: str
+    cost: float
+    tokens: int
+
+
+class FoundGroup(NamedTuple):
+    """A group with the sums of its LLM calls, named as the document has them."""
+
+    id: str
+    run_count: int
+    first: str
+    last: str
+    sums: dict[str, Any]
+
+
+async def find(
+    call: Call[None, Any], by: GroupedBy, measures: Mapping[str, Measure]
+) -> tuple[list[FoundGroup], Shown, int]:
+    """The page of groups that the query asks for, its neighbours, and how many groups there are.
+
+    measures: what the document's words for the order stand for.
+    """
+    asked, ask = call.query, call.services.analytics.query
+    groups = Groups(
+        tenant=call.tenant,
+        by=by,
+        search=asked.search,
+        agent=asked.agent,
+        since=instant(asked.start, "start"),
+        until=instant(asked.end, "end", end=True),
+    )
+    measure, descending = measures[asked.sort.lstrip("-")], asked.sort.startswith("-")
+    listing = Listing(f"{by} {asked.sort}", queries.order_by(measure, descending=descending))
+    page = window(asked, listing)
+    counted, rows = await asyncio.gather(
+        ask(*queries.count(groups)), ask(*queries.page(groups, listing.order, page))
+    )
+    count = counted[0]["groups"] if counted else 0
+    turned = shown(call, page, listing, rows, count)
+    return await _with_costs(call, by, turned.rows), turned, count
+
+
+async def find_one(call: Call[None, Any], by: GroupedBy, id: str, missing: str) -> FoundGroup:
+    """The group of an id. Raises Problem (404) when no run names it."""
+    rows = await call.services.analytics.query(*queries.one(call.tenant, by, id))
+    if not rows:
+        not_found(missing)
+    return (await _with_costs(call, by, rows))[0]
+
+
+async def runs_of(
+    call: Call[None, Any], by: GroupedBy, id: str, *, newest_first: bool
+) -> list[tuple[RunOfGroup, str]]:
+    """The runs of a group that the query's limit and offset ask for, each with its trace id."""
+    ask = call.services.analytics.query
+    page = Window(call.query.limit, call.query.offset)
+    rows = await ask(*queries.runs(call.tenant, by, id, page, newest_first=newest_first))
+    run_ids = [row["run_id"] for row in rows]
+    costs = await ask(*queries.costs_of_runs(call.tenant, run_ids)) if run_ids else []
+    by_run = {row["run_id"]: row for row in costs}
+    return [(_run(row, by_run.get(row["run_id"])), row["trace_id"]) for row in rows]
+
+
+def _run(row: Mapping[str, Any], sums: Mapping[str, Any] | None) -> RunOfGroup:
+    ended = bool(row["ended"])
+    return RunOfGroup(
+        id=row["run_id"],
+        agent_name=row["agent_name"],
+        workflow_name=row["workflow_name"],
+        started_at=iso(row["started"]),
+        completed_at=iso(row["ended"]) if ended else None,
+        duration=row["duration"] / _SECOND if ended else None,
+        status=row["status"] if ended else RUNNING,
+        cost=dollars(sums["cost_pico"]) if sums else 0.0,
+        tokens=int(sums["tokens"]) if sums else 0,
+    )
+
+
+async def _with_costs(call: Call[Any, Any], by: GroupedBy, rows: Rows) -> list[FoundGroup]:
+    ids = [row["id"] for row in rows]
+    query = queries.costs(call.tenant, by, ids)
+    found = await call.services.analytics.query(*query) if ids else []
+    costs = {row["id"]: row for row in found}
+    return [_group(row, costs.get(row["id"])) for row in rows]
+
+
+def _group(row: Mapping[str, Any], sums: Mapping[str, Any] | None) -> FoundGroup:
+    return FoundGroup(
+        row["id"],
+        row["run_count"],
+        iso(row["first"]),
+        iso(row["last"]),
+        {
+            "total_duration": row["duration"] / _SECOND,
+            "total_cost": dollars(sums["cost_pico"]) if sums else 0.0,
+            "total_tokens": int(sums["tokens"]) if sums else 0,
+            "agents": list(row["agents"]),
+        },
+    )
+
+
+def route(path: str, handler: Any, query: Any, response: Any, summary: str) -> Route:
+    """A route of these groups."""
+    return Route(
+        "GET",
+        f"/api/v1/observability/{path}",
+        handler,
+        dialect=OBSERVE,
+        who=Who.SESSION_OR_KEY,
+        roles=READERS,
+        query=query,
+        response=response,
+        tags=(path.partition("/")[0],),
+        summary=summary,
+        refusals=(404,) if "{" in path else (),
+        analytics=True,
+    )
