@@ -159,6 +159,7 @@ def costs_by_model(tenant: str, by: GroupedBy, id: str) -> Query:
         f"SELECT model, count() AS calls, {_SUMS}"
         f" FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}} AND run_id IN"
         f" (SELECT run_id FROM {RUN_STARTS.table} WHERE tenant = {{tenant:String}}"
-        f" AND {by} = {{id:String}}) GROUP BY model ORDER BY sum(toInt128(cost_pico)) DESC, calls DESC, model"
+        f" AND {by} = {{id:String}}) GROUP BY model"
+        " ORDER BY toInt128(cost_pico) DESC, calls DESC, model"
     )
     return Query(sql, {"tenant": tenant, "id": id})

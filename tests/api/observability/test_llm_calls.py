@@ -61,6 +61,7 @@ async def test_a_call_has_all_its_fields_and_its_runs_names(world: World) -> Non
         "count": 1,
         "next": None,
         "previous": None,
+        "next_cursor": None,
         "aggregates": {
             "total_cost": 0.001175,
             "total_tokens": 120,

@@ -62,15 +62,37 @@ class World:
             f"/api/v1/observe/runs/{path}", json=body, headers={**self.key, **(headers or {})}
         )
 
-    async def start(self, agent: str = "support-bot", workflow: str = "default") -> str:
+    async def start(
+        self, agent: str = "support-bot", workflow: str = "default", **fields: Any
+    ) -> str:
         """Start a run and return its id."""
-        body = {"agent_name": agent, "workflow_name": workflow}
+        body = {"agent_name": agent, "workflow_name": workflow, **fields}
         return str((await self.report("start/", body))["run_id"])
 
     async def calls(self, run_id: str, *items: Mapping[str, Any]) -> None:
         """Record LLM calls; what an item doesn't say is 100 tokens in, 20 out, of gpt-4o."""
         given = {"model": "gpt-4o", "tokens_in": 100, "tokens_out": 20}
         await self.report(f"{run_id}/llm-calls/", {"calls": [{**given, **item} for item in items]})
+
+    async def create_score(
+        self, body: Any, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """Create a score as the web UI does."""
+        return await self.app.client.post(
+            "/api/v1/evaluations/scores/create/",
+            json=body,
+            headers={"X-Requested-With": "fetch", **(headers or self.human)},
+        )
+
+    async def events(self, *events: Mapping[str, Any], **headers: str) -> None:
+        """Record governance events."""
+        answer = await self.app.client.post(
+            "/api/v1/observe/events/",
+            json={"events": events},
+            headers={**self.key, **headers},
+        )
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == {"status": "ok", "count": len(events)}
 
     async def fold(self, records: Sequence[Record] | None = None) -> None:
         """Bring the tables up to date, with all records unless given, as if newly delivered."""
@@ -93,9 +115,10 @@ class World:
         return answer.json()
 
     async def ask(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
-        """A session-authenticated GET."""
+        """A session-authenticated GET; a path that begins with a slash is the whole of it."""
         return await self.app.client.get(
-            f"/api/v1/observability/{path}", headers=headers or self.human
+            path if path.startswith("/") else f"/api/v1/observability/{path}",
+            headers=headers or self.human,
         )
 
 

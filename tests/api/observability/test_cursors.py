@@ -1,0 +1,97 @@
+"""Cursors: every list, in each of its orders, can be read from its first row to its last."""
+
+import base64
+import json
+from typing import Any, get_args
+
+import pytest
+
+from api.observability import llm_calls, scores, sessions, users
+from tests.api.observability.world import World
+
+SCORES = "/api/v1/evaluations/scores/"
+SORTED: list[tuple[str, Any]] = [
+    ("llm-calls/", llm_calls.Sort),
+    ("sessions/", sessions.Sort),
+    ("users/", users.Sort),
+    (SCORES, scores.Sort),
+]
+LISTS = [(path, f"sort={sort}") for path, sorts in SORTED for sort in get_args(sorts)]
+LISTS.append(("events/", ""))
+
+
+async def much(world: World) -> None:
+    """Seven of everything, with ties in each order."""
+    for number in range(7):
+        run = await world.start(f"a{number % 2}", session_id=f"s/{number}", user_id=f"u{number}")
+        calls = [{"cost": number % 2, "model": f"m{number % 3}", "id": f"c{n}"} for n in range(2)]
+        await world.calls(run, *calls)
+        value = None if number % 3 == 2 else number % 2 - 0.1
+        score = {"name": f"n{number % 2}", "numeric_value": value}
+        await world.report(f"{run}/scores/", {"scores": [score]})
+        if number % 3 == 0:
+            world.clock.advance(1e-6)
+    await world.events(*({"event_type": "x", "n": number} for number in range(7)))
+    await world.fold()
+
+
+@pytest.mark.parametrize(("path", "query"), LISTS)
+async def test_a_list_is_the_same_by_cursors_by_links_and_at_once(
+    world: World, path: str, query: str
+) -> None:
+    await much(world)
+    whole = (await world.read(f"{path}?{query}&limit=100"))["results"]
+    assert len(whole) >= 7
+    by_cursor, cursor = [], ""
+    while cursor is not None:
+        body = await world.read(f"{path}?{query}&limit=3&cursor={cursor}")
+        by_cursor += body["results"]
+        cursor = body["next_cursor"]
+        assert body["count"] == len(whole)
+    assert by_cursor == whole
+    first = await world.read(f"{path}?{query}&limit=3")
+    by_link, body = [], await world.read(f"{path}?{query}&limit=3&cursor={first['next_cursor']}")
+    while True:
+        by_link += body["results"]
+        if body["next"] is None:
+            break
+        answer = await world.app.client.get(body["next"], headers=world.human)
+        body = answer.json()
+    assert [*first["results"], *by_link] == whole
+
+
+async def test_what_arrives_meanwhile_shifts_nothing(world: World) -> None:
+    await much(world)
+    first = await world.read("sessions/?limit=3")
+    world.clock.advance(60)
+    await world.start(session_id="newest")
+    await world.fold()
+    second = await world.read(f"sessions/?limit=3&cursor={first['next_cursor']}")
+    seen = [row["session_id"] for body in (first, second) for row in body["results"]]
+    assert len(set(seen)) == 6
+    assert "newest" not in seen
+
+
+def cursor_of(*values: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
+
+
+async def test_a_cursor_of_another_list_or_order_is_refused(world: World) -> None:
+    await much(world)
+    given = (await world.read("sessions/?limit=3"))["next_cursor"]
+    refused = [
+        f"sessions/?sort=run_count&cursor={given}",
+        f"users/?cursor={given}",
+        f"llm-calls/?cursor={given}",
+        f"sessions/?cursor={cursor_of('session_id -last_activity', 'x', 'y')}",
+        f"sessions/?cursor={cursor_of('session_id -last_activity', 2**63, 'y')}",
+        f"sessions/?cursor={cursor_of('session_id -last_activity', 1)}",
+        f"sessions/?cursor={cursor_of('session_id -last_activity', 1, chr(0))}",
+        f"sessions/?cursor={cursor_of()}",
+        "sessions/?cursor=e30",
+        "sessions/?cursor=%25",
+    ]
+    for path in refused:
+        answer = await world.ask(path)
+        assert (path, answer.status_code) == (path, 400)
+        assert answer.json()["error"].startswith("cursor")
