@@ -66,7 +66,10 @@ class World:
         return answer.json()
 
     def _make_run(self) -> None:
-        run = self._post("/api/v1/observe/runs/start/", "api_key", {"agent_name": "a"})
+        named = {"agent_name": "a", "session_id": "the-session", "user_id": "the-user"}
+        run = self._post("/api/v1/observe/runs/start/", "api_key", named)
+        self.ids["/api/v1/observability/sessions/{session_id}"] = named["session_id"]
+        self.ids["/api/v1/observability/users/{user_id}"] = named["user_id"]
         self.ids["/api/v1/observe/runs/{run_id}"] = run["run_id"]
         calls = {"calls": [{"model": "m", "tokens_in": 1, "tokens_out": 1}]}
         path = f"/api/v1/observe/runs/{run['run_id']}/llm-calls/"
