@@ -24,7 +24,8 @@ from infra.config import Settings
 from infra.embedded.stack import Stack
 from infra.ids import Signer, new_id
 from infra.kafka import Log, Record, create_topics
-from projections.clickhouse import Batch, ClickHouseView, tables_by_topic
+from projections.batches import batch_of
+from projections.clickhouse import ClickHouseView, tables_by_topic
 from projections.observability.llm_calls import LLM_CALLS
 from schemas.envelope import Actor, Envelope, Position, to_headers
 from schemas.observability.run import LlmCall, LlmCallsRecorded
@@ -97,7 +98,7 @@ def blocks(view: ClickHouseView, made: list[Event]) -> list[tuple[str, list[Any]
     """The rows as columns, in blocks, each with its token."""
     found = []
     for start in range(0, len(made), BLOCK // 4):
-        batch = Batch(view)
+        batch = batch_of(view)
         for offset, (event, envelope) in enumerate(made[start : start + BLOCK // 4], start):
             batch.add(event, envelope, 0, offset)
         found.append((batch.token, list(batch.columns())))

@@ -168,11 +168,13 @@ class ClickHouse:
         table: str,
         names: Sequence[str],
         types: Sequence[str],
-        columns: Sequence[Sequence[Any]],
+        columns: Sequence[Any],
         *,
         token: str,
     ) -> None:
         """Insert one block; a repeat with the same token changes nothing.
+
+        columns: in the order of `names`, each a sequence of plain values or an array of numbers.
 
         Raises AnalyticsUnavailable (the block may be in, the token makes a repeat safe) or
         RowsRefused.

@@ -14,7 +14,7 @@ Consumer groups have no part in this: where to start is asked of ClickHouse alon
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -32,14 +32,19 @@ from infra.clickhouse import (
 from infra.failpoints import failpoint
 from infra.kafka import Log, LogUnavailable, Record, bounds, consumer, stop_consumer
 from infra.leases import Leases
-from projections.clickhouse import Batch, ClickHouseView
+from projections.batches import Batch
+from projections.clickhouse import ClickHouseView
 from schemas.codec import Codec
 from schemas.topics import topics
-from streams.batching import DeadLetter, Pending, Place, Router, Unreadable
+from streams.batching import DeadLetter, LogRecord, Pending, Router, Unreadable
+from streams.batching import TopicPartition as Place
 
 logger = logging.getLogger(__name__)
 
 _FORESEEN = (KafkaError, LogUnavailable, AnalyticsUnavailable, OSError, TimeoutError)
+
+SLICE_BYTES, SLICE_RECORDS = 512 * 1024, 256
+"""What is made into rows without a pause in between: some milliseconds."""
 
 
 class Limits(Struct, frozen=True):
@@ -238,26 +243,22 @@ class AnalyticsLoop:
         """Route records in slices, so that a process that also serves requests keeps answering."""
         if not pending:
             self._since = asyncio.get_running_loop().time()
-        slice_bytes = 0
-        for record in records:
+        for part in _slices(records):
             try:
-                router.take(pending, record)
+                router.take(pending, part)
             except Unreadable as error:
                 logger.error("partition halted, a newer release has to read it: %s", error)
                 self.halted[place.topic, place.partition] = str(error)
                 reader.pause(place)
                 return
-            slice_bytes += len(record.value or b"") + 200
-            if slice_bytes > 64 * 1024:
-                slice_bytes = 0
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
     async def _flush(self, pending: Pending) -> None:
         """Write one flush. Raises AnalyticsUnavailable or LogUnavailable with nothing lost."""
         if pending.dead:
             await self._bury(pending.dead)
         for batch in pending.batches.values():
-            if batch.rows:
+            if len(batch):
                 await self._insert(pending, batch)
                 failpoint("analytics.inserted")
         await self._store_positions(pending.next)
@@ -290,7 +291,7 @@ class AnalyticsLoop:
             await self._clickhouse.insert(
                 view.table, view.stored, view.types, batch.columns(), token=batch.token
             )
-            self.rows_written += len(batch.rows)
+            self.rows_written += len(batch)
         except RowsRefused as error:
             halves = batch.split()
             for half in halves:
@@ -345,6 +346,18 @@ class AnalyticsLoop:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout), leases.changed:
                 await leases.changed.wait_for(lambda: leases.held != held)
+
+
+def _slices(records: Sequence[LogRecord]) -> Iterator[Sequence[LogRecord]]:
+    """Runs of records that take a few milliseconds."""
+    start = size = 0
+    for index, record in enumerate(records):
+        size += len(record.value or b"")
+        if size >= SLICE_BYTES or index - start >= SLICE_RECORDS:
+            yield records[start : index + 1]
+            start, size = index + 1, 0
+    if start < len(records):
+        yield records[start:]
 
 
 async def _partitions(reader: AIOKafkaConsumer, wanted: Iterable[str]) -> dict[str, set[int]]:

@@ -66,8 +66,7 @@ def routed(
     views = [NOTES, OTHERS]
     router = Router(views, CODEC, filled or {}, frozenset({"telemetry"} if letters else ()))
     pending = Pending(views)
-    for item in records:
-        router.take(pending, item)
+    router.take(pending, records)
     return pending
 
 
