@@ -7,7 +7,7 @@ table knows by its greatest offset how far it is.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import chain, repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -18,10 +18,17 @@ from schemas.avro_columns import Column, Columns, column_kinds, column_of
 from schemas.envelope import Envelope
 
 
-class Place(NamedTuple):
-    """Where an event stands on the log, and what its envelope says of its rows."""
+class Placed(Protocol):
+    """A record at its place of the log."""
 
-    envelope: Envelope
+    @property
+    def partition(self) -> int: ...
+
+    @property
+    def offset(self) -> int: ...
+
+
+class _Place(NamedTuple):
     partition: int
     offset: int
 
@@ -129,35 +136,39 @@ class ItemBatch(Batch):
             for name, kind in self._kinds.items()
         }
         read = Columns(np.array([len(items)]), fields)
-        return self.add_columns(read, [Place(envelope, partition, offset)])
+        return self.add_columns(read, [envelope], [_Place(partition, offset)])
 
-    def add_columns(self, read: Columns, places: Sequence[Place]) -> int:
-        """Reduce what was read of records, at these places of the log and in its order, none of
-        which has two items of an id. Returns the rows it gave."""
+    def add_columns(
+        self, read: Columns, envelopes: Sequence[Envelope], places: Sequence[Placed]
+    ) -> int:
+        """Reduce what was read of records, which stand at these places in the order of the log.
+
+        Each has an item, and none has two of one id. Returns the rows they gave.
+        """
         assert self.view.item_columns is not None
         counts = read.counts.tolist()
-        envelopes = [place.envelope for place in places]
+        rows = sum(counts)
         items = Items(
             read.columns,
             _repeated([envelope.tenant for envelope in envelopes], counts),
             _repeated([envelope.stream_id for envelope in envelopes], counts),
             _repeated([envelope.time for envelope in envelopes], counts),
         )
-        rows = sum(counts)
-        if not rows:
-            return 0
+        partitions = np.array([place.partition for place in places])
+        offsets = np.array([place.offset for place in places])
         made = [
             *self.view.item_columns(items),
-            np.repeat([place.partition for place in places], read.counts),
-            np.repeat([place.offset for place in places], read.counts),
-            np.concatenate([np.arange(count) for count in counts]),
+            np.repeat(partitions, read.counts),
+            np.repeat(offsets, read.counts),
+            np.arange(rows) - np.repeat(np.cumsum(read.counts) - read.counts, read.counts),
         ]
         if [len(column) for column in made] != [rows] * len(self.view.stored):
             raise ValueError(f"{self.view.name}: what was made does not match the columns")
         self._parts.append(made)
-        for place, count in zip(places, counts, strict=True):
-            if count:
-                self._cover(place.partition, place.offset)
+        for partition in set(partitions.tolist()):
+            its = offsets[partitions == partition]
+            self._cover(partition, int(its.min()))
+            self._cover(partition, int(its.max()))
         return rows
 
     def columns(self) -> Sequence[Column]:

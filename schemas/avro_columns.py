@@ -40,6 +40,7 @@ _PADDING = bytes(64)
 # steps cost the same for one as for a few hundred.
 _TOGETHER_MIN = 32
 _BITS_MAX = 56
+_SHORT = 32
 
 
 class Columns(NamedTuple):
@@ -51,6 +52,14 @@ class Columns(NamedTuple):
 
     counts: Integers
     columns: dict[str, Column]
+
+    def part(self, records: slice, ends: Sequence[int]) -> "Columns":
+        """What is of these records. ends: where the items of each record end, after a zero."""
+        if records == slice(0, len(self.counts)):
+            return self
+        items = slice(ends[records.start], ends[records.stop])
+        columns = {name: column[items] for name, column in self.columns.items()}
+        return Columns(self.counts[records], columns)
 
 
 def column_kinds(items: Any) -> dict[str, str]:
@@ -230,19 +239,30 @@ class _Reading:
             found = numbers[field.name] if whole else numbers[field.name][keep]
             if field.kind == "string":
                 begin = begins[field.name] if whole else begins[field.name][keep]
-                columns[field.name] = self._texts(text, begin.tolist(), found.tolist())
+                columns[field.name] = self._texts(text, begin, found)
             else:
                 columns[field.name] = found
         self._counts[~self._good] = 0
         return Columns(self._counts, columns)
 
-    def _texts(self, text: str, begins: list[int], ends: list[int]) -> list[str]:
+    def _texts(self, text: str, begins: Integers, ends: Integers) -> list[str]:
+        first = self._same(begins, ends)
+        if first is not None:
+            return [first.decode()] * len(begins)
+        places = list(zip(begins.tolist(), ends.tolist(), strict=True))
         # A slice of text costs half of a slice of bytes that is decoded; for ASCII it is the same.
-        found = [text[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        found = [text[begin:end] for begin, end in places]
         if not "".join(found).isascii():
-            data = self._data
-            found = [data[begin:end].decode() for begin, end in zip(begins, ends, strict=True)]
+            found = [self._data[begin:end].decode() for begin, end in places]
         return found
+
+    def _same(self, begins: Integers, ends: Integers) -> bytes | None:
+        """The text that all of them are, as is usual of a field's default, if it is short."""
+        lengths = ends - begins
+        if not len(lengths) or lengths[0] > _SHORT or (lengths != lengths[0]).any():
+            return None
+        octets = self._octets[begins[:, None] + np.arange(lengths[0])]
+        return octets[0].tobytes() if (octets == octets[0]).all() else None
 
 
 def _longs(octets: Octets, at: Integers) -> tuple[Integers, Integers, Flags]:

@@ -298,7 +298,7 @@ class AnalyticsLoop:
                 await self._insert(pending, half)
             if not halves:
                 ((partition, (offset, _)),) = batch.ranges.items()
-                record = pending.records.get((view.topic, partition, offset))
+                record = pending.record_at(view.topic, partition, offset)
                 if record is None or view.topic not in self._with_dead_letters:
                     raise
                 await self._bury([DeadLetter(record, str(error))])

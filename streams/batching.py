@@ -4,18 +4,21 @@ A `Router` decodes records and knows which view wants which event; `Pending` col
 one flush, the records nobody can read, and how far on the log all of that reaches.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from projections.batches import ItemBatch, Place, batch_of
+from projections.batches import ItemBatch, batch_of
 from projections.clickhouse import ClickHouseView
-from schemas.avro_columns import Columns
+from schemas.avro_columns import ColumnReader, Columns
 from schemas.avro_derivation import tag_of
 from schemas.codec import FRAME_BYTES, Codec, Undecodable
 from schemas.envelope import Envelope, from_headers
+
+logger = logging.getLogger(__name__)
 
 TopicPartition = tuple[str, int]
 
@@ -61,25 +64,28 @@ class Pending:
         self.batches = {view.table: batch_of(view) for view in views}
         self.next: dict[TopicPartition, int] = {}
         self.dead: list[DeadLetter] = []
-        self.records: dict[tuple[str, int, int], LogRecord] = {}
+        self.records: list[LogRecord] = []
         self.bytes = 0
         self.rows = 0
 
     def __bool__(self) -> bool:
         return bool(self.next)
 
+    def record_at(self, topic: str, partition: int, offset: int) -> LogRecord | None:
+        """A record that gave rows."""
+        place = (topic, partition, offset)
+        found = (r for r in self.records if (r.topic, r.partition, r.offset) == place)
+        return next(found, None)
 
-class _Item(NamedTuple):
-    """A record on its way to rows."""
 
-    record: LogRecord
-    envelope: Envelope
-    value: bytes
+class _Run:
+    """Records of one schema for one view, in the order of the log, that are read together."""
 
-    @property
-    def frame(self) -> bytes:
-        """What names the schema."""
-        return self.value[:FRAME_BYTES]
+    def __init__(self, view: ClickHouseView, reader: ColumnReader, frame: bytes) -> None:
+        self.view, self.reader, self.frame = view, reader, frame
+        self.records: list[LogRecord] = []
+        self.values: list[bytes] = []
+        self.envelopes: list[Envelope] = []
 
 
 def _left(read: Columns, ends: Sequence[int]) -> list[int]:
@@ -108,117 +114,122 @@ class Router:
         dead_letters: frozenset[str],
     ) -> None:
         self._codec, self._filled, self._dead_letters = codec, filled, dead_letters
-        self._wanting: dict[tuple[str, str], list[ClickHouseView]] = {}
+        self._wanting: dict[tuple[str, str], list[tuple[str, ClickHouseView]]] = {}
         for view in views:
             for event in view.events:
-                self._wanting.setdefault((view.topic, tag_of(event)), []).append(view)
+                key = (view.topic, tag_of(event))
+                self._wanting.setdefault(key, []).append((view.table, view))
 
     def take(self, pending: Pending, records: Sequence[LogRecord]) -> None:
-        """Add the rows of a partition's next records to `pending`.
+        """Add the rows of the next records of one partition to `pending`.
 
         Raises Unreadable, with the records before that one taken.
         """
-        together: dict[str, list[_Item]] = {}
+        runs: dict[str, _Run] = {}
         for record in records:
             try:
                 envelope = from_headers(record.headers)
-                behind = self._behind(record, envelope)
-                if behind:
-                    item = _Item(record, envelope, record.value or b"")
-                    pending.bytes += len(item.value)
-                    self._take_item(pending, together, behind, item)
+                wanted = self._wanting.get((record.topic, envelope.type))
+                if wanted:
+                    behind = [
+                        (table, view)
+                        for table, view in wanted
+                        if self._filled.get((table, record.partition), 0) <= record.offset
+                    ]
+                    if behind:
+                        self._route(pending, runs, behind, record, envelope)
             except Exception as error:
                 # Whatever is wrong with one record must not stop those behind it.
                 self._refuse(pending, record, error)
             pending.next[record.topic, record.partition] = record.offset + 1
-        for items in together.values():
-            self._take_together(pending, items)
+        for run in runs.values():
+            self._take_run(pending, run)
 
-    def _take_item(
+    def _route(
         self,
         pending: Pending,
-        together: dict[str, list["_Item"]],
-        behind: Sequence[ClickHouseView],
-        item: "_Item",
+        runs: dict[str, _Run],
+        behind: Sequence[tuple[str, ClickHouseView]],
+        record: LogRecord,
+        envelope: Envelope,
     ) -> None:
-        """Take a record, or let it wait in `together` (by table) for those that follow it."""
-        waits = self._may_wait(behind, item)
-        for view in behind:
-            # A table's rows stay in the order of the log.
-            waiting = together.get(view.table)
-            if waiting and not (waits and waiting[0].frame == item.frame):
-                self._take_together(pending, together.pop(view.table))
-        if waits:
-            together.setdefault(behind[0].table, []).append(item)
-        else:
-            self._take_one(pending, behind, item)
+        """Let a record wait in a run (by table) for those that follow it, or take it at once."""
+        value = record.value or b""
+        pending.bytes += len(value)
+        table, view = behind[0]
+        run = runs.get(table)
+        if run is None or len(behind) > 1 or not value.startswith(run.frame):
+            # It is read otherwise than what waits, and a table's rows stay in the log's order.
+            for waiting, _ in behind:
+                if waiting in runs:
+                    self._take_run(pending, runs.pop(waiting))
+            run = self._new_run(view, record.topic, value) if len(behind) == 1 else None
+            if run is None:
+                self._take_one(pending, [view for _, view in behind], record, envelope)
+                return
+            runs[table] = run
+        run.records.append(record)
+        run.values.append(value)
+        run.envelopes.append(envelope)
 
-    def _behind(self, record: LogRecord, envelope: Envelope) -> list[ClickHouseView]:
-        """The views that want the record and whose tables don't hold it."""
-        return [
-            view
-            for view in self._wanting.get((record.topic, envelope.type), ())
-            if self._filled.get((view.table, record.partition), 0) <= record.offset
-        ]
+    def _new_run(self, view: ClickHouseView, topic: str, value: bytes) -> _Run | None:
+        """A run that begins with this record, if it can be read together with others.
 
-    def _may_wait(self, behind: Sequence[ClickHouseView], item: "_Item") -> bool:
-        """Whether a record can be read together with others. Where a broken one stops the partition
-        it is not, since then nothing behind it may be taken."""
-        return (
-            len(behind) == 1
-            and behind[0].item_columns is not None
-            and item.record.topic in self._dead_letters
-            and self._codec.column_reader(item.value) is not None
-        )
+        Where a broken record stops the partition it can't: nothing behind that one may be taken.
+        """
+        if view.item_columns is None or topic not in self._dead_letters:
+            return None
+        reader = self._codec.column_reader(value)
+        return None if reader is None else _Run(view, reader, value[:FRAME_BYTES])
 
-    def _take_one(self, pending: Pending, views: Sequence[ClickHouseView], item: "_Item") -> None:
-        event, record = self._codec.decode(item.value), item.record
-        for view in views:
-            batch = pending.batches[view.table]
-            pending.rows += batch.add(event, item.envelope, record.partition, record.offset)
-        pending.records[record.topic, record.partition, record.offset] = record
-
-    def _take_alone(self, pending: Pending, view: ClickHouseView, item: "_Item") -> None:
-        try:
-            self._take_one(pending, [view], item)
-        except Exception as error:
-            self._refuse(pending, item.record, error)
-
-    def _take_together(self, pending: Pending, items: Sequence["_Item"]) -> None:
-        """Take records of one schema and one view, reading them side by side.
+    def _take_run(self, pending: Pending, run: _Run) -> None:
+        """Read the records of a run side by side.
 
         Those that the reader leaves are taken one by one, in their place in the order of the log.
         """
-        reader = self._codec.column_reader(items[0].value)
-        (view,) = self._wanting[items[0].record.topic, items[0].envelope.type]
-        assert reader is not None
-        read = reader.read([item.value for item in items])
-        ends = [0, *np.cumsum(read.counts).tolist()]
-        for before, at in pairwise([-1, *_left(read, ends), len(items)]):
-            run = slice(before + 1, at)
-            if run.start < run.stop:
-                rows = slice(ends[run.start], ends[run.stop])
-                columns = {name: column[rows] for name, column in read.columns.items()}
-                self._take_run(pending, view, items[run], Columns(read.counts[run], columns))
-            if at < len(items):
-                self._take_alone(pending, view, items[at])
-
-    def _take_run(
-        self, pending: Pending, view: ClickHouseView, items: Sequence["_Item"], read: Columns
-    ) -> None:
-        batch = pending.batches[view.table]
-        assert isinstance(batch, ItemBatch)
-        places = [Place(item.envelope, item.record.partition, item.record.offset) for item in items]
         try:
-            pending.rows += batch.add_columns(read, places)
-        except Exception:
-            # One of them breaks the view: alone, each shows whether it is the one.
-            for item in items:
-                self._take_alone(pending, view, item)
+            read = run.reader.read(run.values)
+            ends = [0, *np.cumsum(read.counts).tolist()]
+            left = _left(read, ends)
+        except Exception as error:
+            logger.error("records are read one by one: %r", error, exc_info=True)
+            self._take_each(pending, run, range(len(run.records)))
             return
-        for item in items:
-            record = item.record
-            pending.records[record.topic, record.partition, record.offset] = record
+        batch = pending.batches[run.view.table]
+        assert isinstance(batch, ItemBatch)
+        for before, at in pairwise([-1, *left, len(run.records)]):
+            part = slice(before + 1, at)
+            if part.start < part.stop:
+                records, envelopes = run.records[part], run.envelopes[part]
+                try:
+                    pending.rows += batch.add_columns(read.part(part, ends), envelopes, records)
+                    pending.records += records
+                except Exception:
+                    # One of them breaks the view: alone, each shows whether it is the one.
+                    self._take_each(pending, run, range(part.start, part.stop))
+            if at < len(run.records):
+                self._take_each(pending, run, [at])
+
+    def _take_each(self, pending: Pending, run: _Run, indexes: Iterable[int]) -> None:
+        for index in indexes:
+            record = run.records[index]
+            try:
+                self._take_one(pending, [run.view], record, run.envelopes[index])
+            except Exception as error:
+                self._refuse(pending, record, error)
+
+    def _take_one(
+        self,
+        pending: Pending,
+        views: Sequence[ClickHouseView],
+        record: LogRecord,
+        envelope: Envelope,
+    ) -> None:
+        event = self._codec.decode(record.value)
+        for view in views:
+            batch = pending.batches[view.table]
+            pending.rows += batch.add(event, envelope, record.partition, record.offset)
+        pending.records.append(record)
 
     def _refuse(self, pending: Pending, record: LogRecord, error: Exception) -> None:
         if isinstance(error, Undecodable):

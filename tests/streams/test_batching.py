@@ -66,7 +66,8 @@ def routed(
     views = [NOTES, OTHERS]
     router = Router(views, CODEC, filled or {}, frozenset({"telemetry"} if letters else ()))
     pending = Pending(views)
-    router.take(pending, records)
+    for record_ in records:
+        router.take(pending, [record_])
     return pending
 
 
