@@ -45,18 +45,23 @@ _FORESEEN = (KafkaError, LogUnavailable, AnalyticsUnavailable, OSError, TimeoutE
 
 SLICE_BYTES, SLICE_RECORDS = 512 * 1024, 256
 """What is made into rows without a pause in between: some milliseconds."""
+FETCH_RECORDS = 1_000
 
 
 class Limits(Struct, frozen=True):
     """When a flush is due, and how much may wait while one is on its way.
 
-    age_seconds: since its first record. rows, bytes: of what is collected (bytes as encoded).
-    pending_bytes: beyond this the loop stops reading until the flush in progress is done.
+    age_seconds: since its first record. rows, bytes: of what is collected (bytes as encoded); so
+    much makes an insert that is worth its fixed costs, and waiting longer would only leave the
+    engine idle. While one insert runs, what comes collects for the next: with a backlog they grow.
+    pending_rows, pending_bytes: beyond either the loop stops reading until the flush in progress is
+    done.
     """
 
     age_seconds: float = 0.25
-    rows: int = 50_000
-    bytes: int = 16 * 1024 * 1024
+    rows: int = 10_000
+    bytes: int = 8 * 1024 * 1024
+    pending_rows: int = 100_000
     pending_bytes: int = 32 * 1024 * 1024
 
 
@@ -200,18 +205,27 @@ class AnalyticsLoop:
         router = Router(self._views, self._codec, self._filled, self._with_dead_letters)
         pending = Pending(self._views)
         flush: asyncio.Task[None] | None = None
+        fetch: asyncio.Task[dict[TopicPartition, list[Any]]] | None = None
         try:
             while held is None or self._leases is None or self._leases.held == held:
                 self._beat()
-                wait = limits.age_seconds / 2
-                fetched = await reader.getmany(timeout_ms=int(wait * 1000), max_records=2000)
-                for place, records in fetched.items():
-                    await self._take(router, pending, reader, place, records)
+                if fetch is None:
+                    wait = int(limits.age_seconds / 2 * 1000)
+                    fetch = asyncio.create_task(
+                        reader.getmany(timeout_ms=wait, max_records=FETCH_RECORDS)
+                    )
+                # Also when nothing comes, the next flush begins as soon as the last one is done.
+                tasks = [fetch] if flush is None else [fetch, flush]
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if fetch.done():
+                    fetched, fetch = fetch.result(), None
+                    for place, records in fetched.items():
+                        await self._take(router, pending, reader, place, records)
+                    if not fetched and not pending and flush is None:
+                        await self._pass_markers(reader)
                 if flush is not None and flush.done():
                     flush.result()
                     flush = None
-                if not fetched and not pending and flush is None:
-                    await self._pass_markers(reader)
                 due = (
                     loop.time() - self._since >= limits.age_seconds
                     or pending.bytes >= limits.bytes
@@ -221,11 +235,14 @@ class AnalyticsLoop:
                     flush = asyncio.create_task(self._flush(pending), name="analytics-flush")
                     pending = Pending(self._views)
                 elif flush is not None and (
-                    pending.bytes >= limits.pending_bytes or pending.rows >= 2 * limits.rows
+                    pending.bytes >= limits.pending_bytes or pending.rows >= limits.pending_rows
                 ):
                     # Backpressure: what Kafka holds is safe there.
                     await asyncio.wait([flush])
         finally:
+            if fetch is not None:
+                fetch.cancel()
+                await asyncio.wait([fetch])
             if flush is not None:
                 # An insert runs in a thread and cannot be called back: let it end before anyone
                 # asks the tables how far they are.
