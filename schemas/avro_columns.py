@@ -173,8 +173,11 @@ class _Reading:
         self._ends: Integers = np.cumsum(sizes)
         self._limit = len(self._data) - len(_PADDING)
         starts = np.minimum(self._ends - sizes + skip, self._limit)
-        self._counts, self._at, self._good = _longs(self._octets, starts)
-        # An item has a byte for each field at least.
+        bad = np.zeros(len(records), np.int64)
+        raw, self._at = _varints(self._octets, starts, bad)
+        # A count written as negative has a size after it. An item has a byte for each field.
+        self._counts = raw >> 1
+        self._good: Flags = (bad | raw & 1) == 0
         self._good &= (self._counts > 0) & (self._counts * len(fields) <= sizes)
         self._counts[~self._good] = 0
         self._first = np.cumsum(self._counts) - self._counts
@@ -193,40 +196,46 @@ class _Reading:
                 self._good[live] = False
                 break
             at, row = self._at[live], self._first[live] + index
+            bad = np.zeros(len(live), np.int64)
             for field in self._fields:
                 np.minimum(at, self._limit, out=at)
                 if field.kind == "string":
-                    length, at, fine = _longs(self._octets, at)
-                    fine &= length >= 0
+                    raw, at = _varints(self._octets, at, bad)
+                    bad |= raw & 1  # a negative length
                     begins[field.name][row] = at
-                    at += np.where(fine, length, 0)
+                    at = at + (raw >> 1)
                     numbers[field.name][row] = at
                 else:
-                    value, at, fine = self._number(field, at)
-                    numbers[field.name][row] = value
-                if not fine.all():
-                    self._good[live[~fine]] = False
+                    numbers[field.name][row], at = self._number(field, at, bad)
             self._at[live] = at
+            if bad.any():
+                self._good[live[bad != 0]] = False
         # The list ends with an empty block, and with it the record. A position only ever grows: one
         # that has left its record does not come back to its end.
         np.minimum(self._at, self._limit, out=self._at)
         self._good &= (self._octets[self._at] == 0) & (self._at + 1 == self._ends)
         return self._kept(numbers, begins)
 
-    def _number(self, field: _Field, at: Integers) -> tuple[Any, Integers, Flags]:
+    def _number(self, field: _Field, at: Integers, bad: Integers) -> tuple[Any, Integers]:
+        """The numbers at these places and the places after them; marks those that are `bad`."""
+        value: Any
         if field.kind == "long":
-            whole, at, fine = _longs(self._octets, at)
-            return whole, at, fine & (whole >= field.least) & (whole <= field.greatest)
+            raw, at = _varints(self._octets, at, bad)
+            value = (raw >> 1) ^ -(raw & 1)
+            bad |= ~((value >= field.least) & (value <= field.greatest))
+            return value, at
         if field.kind == "double":
             value = self._doubles(at)
-            return value, at + 8, (value >= field.least) & (value <= field.greatest)
-        branch = self._octets[at]
+            bad |= ~((value >= field.least) & (value <= field.greatest))
+            return value, at + 8
+        branch = self._octets.take(at)
         some, value = branch == 2, self._doubles(at + 1)
-        fine = (branch == 0) | (some & (value >= field.least) & (value <= field.greatest))
-        return np.where(some, value, np.nan), at + np.where(some, 9, 1), fine
+        within = (value >= field.least) & (value <= field.greatest)
+        bad |= ~((branch == 0) | (some & within))
+        return np.where(some, value, np.nan), at + 1 + 8 * some
 
     def _doubles(self, at: Integers) -> Floats:
-        octets = self._octets[at[:, None] + np.arange(8)]
+        octets = self._octets.take(at[:, None] + np.arange(8))
         found: Floats = octets.view("<f8")[:, 0]
         return found
 
@@ -265,20 +274,22 @@ class _Reading:
         return octets[0].tobytes() if (octets == octets[0]).all() else None
 
 
-def _longs(octets: Octets, at: Integers) -> tuple[Integers, Integers, Flags]:
-    """The numbers (zig-zag, variable length) at these places, the places after them, and which of
-    them could be read: of more than 56 bits none is."""
-    raw = octets[at].astype(np.int64)
-    at, fine = at + 1, np.ones(len(at), np.bool_)
+def _varints(octets: Octets, at: Integers, bad: Integers) -> tuple[Integers, Integers]:
+    """The unsigned numbers at these places and the places after them.
+
+    Of more than 56 bits none is read: those are marked `bad`.
+    """
+    raw = octets.take(at).astype(np.int64)
+    at = at + 1
     more = np.flatnonzero(raw > 0x7F)
     if len(more):
         raw[more] &= 0x7F
         for shift in range(7, _BITS_MAX, 7):
-            octet = octets[at[more]].astype(np.int64)
+            octet = octets.take(at[more]).astype(np.int64)
             at[more] += 1
             raw[more] |= (octet & 0x7F) << shift
             more = more[octet > 0x7F]
             if not len(more):
                 break
-        fine[more] = False
-    return (raw >> 1) ^ -(raw & 1), at, fine
+        bad[more] = 1
+    return raw, at

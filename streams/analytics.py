@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 _FORESEEN = (KafkaError, LogUnavailable, AnalyticsUnavailable, OSError, TimeoutError)
 
-SLICE_BYTES, SLICE_RECORDS = 512 * 1024, 256
+SLICE_BYTES, SLICE_RECORDS = 1024 * 1024, 400
 """What is made into rows without a pause in between: some milliseconds."""
 FETCH_RECORDS = 1_000
 
