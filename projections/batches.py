@@ -6,15 +6,15 @@ table knows by its greatest offset how far it is.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import chain, repeat
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from projections.clickhouse import ClickHouseView, Items, Row
 from projections.observability.items import first_reports
-from schemas.avro_columns import Column, Columns, column_kinds, column_of
+from schemas.avro_columns import Columns, column_kinds, column_of
 from schemas.envelope import Envelope
 
 
@@ -48,8 +48,8 @@ class Batch(ABC):
         """Reduce one event that stands at this place of the log. Returns the rows it gave."""
 
     @abstractmethod
-    def columns(self) -> Sequence[Column]:
-        """The rows as columns, in the order of `view.stored`."""
+    def columns(self) -> Sequence[Any]:
+        """The rows as columns, in the order of `view.stored`: as `ClickHouse.insert` takes them."""
 
     @abstractmethod
     def split(self) -> Sequence["Batch"]:
@@ -98,7 +98,7 @@ class RowBatch(Batch):
             self._cover(partition, offset)
         return len(made)
 
-    def columns(self) -> Sequence[Column]:
+    def columns(self) -> Sequence[Any]:
         """As above. Raises ValueError on a ragged row."""
         turned = [list(column) for column in zip(*self.rows, strict=True)]
         if self.rows and len(turned) != len(self.view.stored):
@@ -113,13 +113,13 @@ class RowBatch(Batch):
 class ItemBatch(Batch):
     """Of a view that makes columns of items."""
 
-    def __init__(self, view: ClickHouseView, columns: Sequence[Column] | None = None) -> None:
+    def __init__(self, view: ClickHouseView, columns: Sequence[Any] | None = None) -> None:
         super().__init__(view)
         (event,) = view.events
         (items,) = msgspec.structs.fields(event)
         self._items = items.name
         self._kinds = column_kinds(items.type)
-        self._parts: list[Sequence[Column]] = [] if columns is None else [columns]
+        self._parts: list[Sequence[Any]] = [] if columns is None else [columns]
         if columns is not None:
             for place in set(_places(columns)):
                 self._cover(*place)
@@ -148,32 +148,35 @@ class ItemBatch(Batch):
         assert self.view.item_columns is not None
         counts = read.counts.tolist()
         rows = sum(counts)
+        of = np.repeat(np.arange(len(counts)), read.counts)
         items = Items(
             read.columns,
-            _repeated([envelope.tenant for envelope in envelopes], counts),
-            _repeated([envelope.stream_id for envelope in envelopes], counts),
-            _repeated([envelope.time for envelope in envelopes], counts),
+            pa.array([envelope.tenant for envelope in envelopes], pa.string()).take(pa.array(of)),
+            pa.array([envelope.stream_id for envelope in envelopes], pa.string()).take(
+                pa.array(of)
+            ),
+            np.array([envelope.time for envelope in envelopes], np.int64)[of],
         )
         partitions = np.array([place.partition for place in places])
         offsets = np.array([place.offset for place in places])
         made = [
             *self.view.item_columns(items),
-            np.repeat(partitions, read.counts),
-            np.repeat(offsets, read.counts),
-            np.arange(rows) - np.repeat(np.cumsum(read.counts) - read.counts, read.counts),
+            partitions[of],
+            offsets[of],
+            np.arange(rows) - (np.cumsum(read.counts) - read.counts)[of],
         ]
         if [len(column) for column in made] != [rows] * len(self.view.stored):
             raise ValueError(f"{self.view.name}: what was made does not match the columns")
-        self._parts.append(made)
+        self._parts.append([pa.array(column) for column in made])
         for partition in set(partitions.tolist()):
             its = offsets[partitions == partition]
             self._cover(partition, int(its.min()))
             self._cover(partition, int(its.max()))
         return rows
 
-    def columns(self) -> Sequence[Column]:
+    def columns(self) -> Sequence[Any]:
         if len(self._parts) != 1:
-            self._parts = [[_joined(parts) for parts in zip(*self._parts, strict=True)]]
+            self._parts = [[pa.concat_arrays(parts) for parts in zip(*self._parts, strict=True)]]
         return self._parts[0]
 
     def split(self) -> Sequence[Batch]:
@@ -183,16 +186,5 @@ class ItemBatch(Batch):
         return [ItemBatch(self.view, [column[half] for column in columns]) for half in halves]
 
 
-def _places(columns: Sequence[Column]) -> list[tuple[int, int]]:
-    partitions, offsets = (np.asarray(column).tolist() for column in columns[-3:-1])
-    return list(zip(partitions, offsets, strict=True))
-
-
-def _repeated(values: Sequence[Any], counts: Sequence[int]) -> list[Any]:
-    return list(chain.from_iterable(map(repeat, values, counts)))
-
-
-def _joined(parts: Sequence[Column]) -> Column:
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
-    return list(chain.from_iterable(parts))
+def _places(columns: Sequence[Any]) -> list[tuple[int, int]]:
+    return list(zip(columns[-3].to_pylist(), columns[-2].to_pylist(), strict=True))

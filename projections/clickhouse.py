@@ -39,23 +39,24 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
-from schemas.avro_columns import Column
 from schemas.envelope import Envelope
 
 Row = tuple[Any, ...]
 Rows = Callable[[Any, Envelope], Sequence[Row]]
+Column = Any
+"""An Arrow array of text, or a numpy array of numbers."""
 
 
 class Items(NamedTuple):
     """Items of many records, a row each: their fields, and what the envelope says of each row.
 
-    fields: text as a list, numbers as arrays, an absent float as NaN. time: microseconds.
+    Text is in Arrow arrays, numbers are in numpy arrays, an absent float is NaN.
     """
 
     fields: Mapping[str, Column]
-    tenant: list[str]
-    stream_id: list[str]
-    time: list[int]
+    tenant: Column
+    stream_id: Column
+    time: Column
 
 
 ItemColumns = Callable[[Items], Sequence[Column]]

@@ -2,7 +2,8 @@
 
 For an event that is one list of flat items, such as `LlmCallsRecorded`. Where a field begins
 depends on those before it, so one record gives its fields only in turn; but the n-th fields of a
-thousand records can be looked for together. numpy steps through all of them side by side.
+thousand records can be looked for together. numpy steps through all of them side by side, and Arrow
+takes the texts as they lie there, without a Python object for each.
 
 It reads what is well-formed and ordinary and leaves the rest: a record that is cut short or too
 long, whose values break the bounds of their struct, or that is merely unusual is reported as left,
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from msgspec import Struct
 from msgspec.inspect import (
     FloatType,
@@ -32,7 +34,8 @@ Integers = np.ndarray[tuple[int], np.dtype[np.int64]]
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 Octets = np.ndarray[tuple[int], np.dtype[np.uint8]]
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
-Column = list[Any] | np.ndarray[Any, np.dtype[Any]]
+Column = Any
+"""An Arrow array of text, or a numpy array of numbers."""
 
 # Where a reading starts is never beyond the last record; a number takes less than this.
 _PADDING = bytes(64)
@@ -40,14 +43,13 @@ _PADDING = bytes(64)
 # steps cost the same for one as for a few hundred.
 _TOGETHER_MIN = 32
 _BITS_MAX = 56
-_SHORT = 32
 
 
 class Columns(NamedTuple):
     """What was read of some records.
 
     counts: how many items each record has; 0 for one that is left. columns: by field, the items of
-    all records in order, text as a list and numbers as an array; an absent float is NaN.
+    all records in order; an absent float is NaN.
     """
 
     counts: Integers
@@ -74,7 +76,7 @@ def column_kinds(items: Any) -> dict[str, str]:
 def column_of(values: list[Any], kind: str) -> Column:
     """Values of one field as a column."""
     if kind == "string":
-        return values
+        return pa.array(values, pa.string())
     if kind == "long":
         return np.array(values, np.int64)
     return np.array([np.nan if value is None else value for value in values], np.float64)
@@ -103,8 +105,9 @@ class ColumnReader:
         reading = _Reading(records, self._skip, self._fields)
         try:
             return reading.columns()
-        except UnicodeDecodeError:
-            return Columns(np.zeros(len(records), np.int64), {f.name: [] for f in self._fields})
+        except pa.ArrowInvalid:  # a text that is no UTF-8
+            none = {field.name: column_of([], field.kind) for field in self._fields}
+            return Columns(np.zeros(len(records), np.int64), none)
 
 
 _WRITTEN: dict[str, Any] = {
@@ -183,7 +186,7 @@ class _Reading:
         self._first = np.cumsum(self._counts) - self._counts
 
     def columns(self) -> Columns:
-        """Raises UnicodeDecodeError when a text is none."""
+        """Raises ArrowInvalid when a text is no UTF-8."""
         rows = int(self._counts.sum())
         numbers: dict[str, Any] = {
             f.name: np.zeros(rows, np.int64 if f.kind in ("string", "long") else np.float64)
@@ -242,36 +245,31 @@ class _Reading:
     def _kept(self, numbers: dict[str, Any], begins: dict[str, Integers]) -> Columns:
         keep = np.repeat(self._good, self._counts)
         whole = bool(keep.all())
-        text = self._data.decode("latin-1")
+        data = pa.py_buffer(self._data)
         columns: dict[str, Column] = {}
         for field in self._fields:
             found = numbers[field.name] if whole else numbers[field.name][keep]
             if field.kind == "string":
                 begin = begins[field.name] if whole else begins[field.name][keep]
-                columns[field.name] = self._texts(text, begin, found)
+                columns[field.name] = _texts(data, begin, found)
             else:
                 columns[field.name] = found
         self._counts[~self._good] = 0
         return Columns(self._counts, columns)
 
-    def _texts(self, text: str, begins: Integers, ends: Integers) -> list[str]:
-        first = self._same(begins, ends)
-        if first is not None:
-            return [first.decode()] * len(begins)
-        places = list(zip(begins.tolist(), ends.tolist(), strict=True))
-        # A slice of text costs half of a slice of bytes that is decoded; for ASCII it is the same.
-        found = [text[begin:end] for begin, end in places]
-        if not "".join(found).isascii():
-            found = [self._data[begin:end].decode() for begin, end in places]
-        return found
 
-    def _same(self, begins: Integers, ends: Integers) -> bytes | None:
-        """The text that all of them are, as is usual of a field's default, if it is short."""
-        lengths = ends - begins
-        if not len(lengths) or lengths[0] > _SHORT or (lengths != lengths[0]).any():
-            return None
-        octets = self._octets[begins[:, None] + np.arange(lengths[0])]
-        return octets[0].tobytes() if (octets == octets[0]).all() else None
+def _texts(data: Any, begins: Integers, ends: Integers) -> Any:
+    """The texts at these places, which are in order. Raises ArrowInvalid for what is no UTF-8.
+
+    Arrow tells texts by where each ends and the next begins: what lies between two of ours is one
+    too, and every other is taken.
+    """
+    places = np.zeros(2 * len(begins) + 1, np.int32)
+    places[1::2], places[2::2] = begins, ends
+    every = pa.Array.from_buffers(pa.string(), 2 * len(begins), [None, pa.py_buffer(places), data])
+    found = every.take(pa.array(np.arange(1, 2 * len(begins), 2)))
+    found.validate(full=True)
+    return found
 
 
 def _varints(octets: Octets, at: Integers, bad: Integers) -> tuple[Integers, Integers]:

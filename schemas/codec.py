@@ -10,15 +10,17 @@ import json
 import struct as binary
 from collections.abc import Callable
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fastavro
 import msgspec
 from msgspec import Struct
 
-from schemas.avro_columns import ColumnReader
 from schemas.avro_derivation import tag_of
 from schemas.avro_writer import compile_writer
+
+if TYPE_CHECKING:
+    from schemas.avro_columns import ColumnReader
 
 MAGIC = 0
 _FRAME = binary.Struct(">bI")
@@ -99,7 +101,7 @@ class Codec:
         except msgspec.ValidationError as error:
             raise Undecodable(f"{subject}: {error}") from error
 
-    def column_reader(self, data: bytes) -> ColumnReader | None:
+    def column_reader(self, data: bytes) -> "ColumnReader | None":
         """What reads many records at once that are framed as this one is, if anything does."""
         frame = data[:FRAME_BYTES]
         if frame not in self._column_readers:
@@ -108,7 +110,10 @@ class Codec:
             self._column_readers[frame] = self._new_column_reader(frame)
         return self._column_readers[frame]
 
-    def _new_column_reader(self, frame: bytes) -> ColumnReader | None:
+    def _new_column_reader(self, frame: bytes) -> "ColumnReader | None":
+        # Arrow comes with it, which most roles do without.
+        from schemas.avro_columns import ColumnReader
+
         if len(frame) < FRAME_BYTES:
             return None
         magic, schema_id = _FRAME.unpack(frame)

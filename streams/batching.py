@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import pyarrow.compute as pc
 
 from projections.batches import ItemBatch, batch_of
 from projections.clickhouse import ClickHouseView
@@ -93,9 +94,9 @@ def _left(read: Columns, ends: Sequence[int]) -> list[int]:
     items of one id. `ends` is where their items end, after a zero."""
     left = set(np.flatnonzero(read.counts == 0).tolist())
     ids = read.columns["id"]
-    if len(set(ids)) < len(ids):
+    if pc.count_distinct(ids).as_py() < len(ids):
         for index, (start, end) in enumerate(pairwise(ends)):
-            if len(set(ids[start:end])) < end - start:
+            if len(set(ids[start:end].to_pylist())) < end - start:
                 left.add(index)
     return sorted(left)
 

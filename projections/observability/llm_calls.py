@@ -5,18 +5,32 @@ Money: `cost` is the client's number, bit for bit; `cost_pico` is the same in wh
 Agent and workflow are the run's, joined when read, since a call may be reported before its run.
 """
 
+from typing import Any
+
 import numpy as np
 
-from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Items
+from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Column, Items
 from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD
-from schemas.avro_columns import Column
 from schemas.observability.run import LlmCallsRecorded
 
 PICODOLLARS = 1_000_000_000_000
 
 
+def lower(texts: Any) -> Any:
+    """Each text as `str.lower` has it; Arrow's is the same for ASCII only."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pc.all(pc.string_is_ascii(texts)).as_py():
+        return pc.ascii_lower(texts)
+    return pa.array([text.lower() for text in texts.to_pylist()], pa.string())
+
+
 def columns(calls: Items) -> list[Column]:
     """One row per call."""
+    # Late, since every role lists the views and only one of them makes rows.
+    import pyarrow.compute as pc
+
     model, task, prompt, response = (
         calls.fields[name] for name in ("model", "task", "prompt_preview", "response_preview")
     )
@@ -38,11 +52,8 @@ def columns(calls: Items) -> list[Column]:
         np.rint(cost * PICODOLLARS).astype(np.int64),
         calls.fields["metadata"],
         calls.time,
-        # What `search` looks into, in lower case; a needle is lower-cased the same way.
-        [
-            f"{a}\n{b}\n{c}\n{d}".lower()
-            for a, b, c, d in zip(model, task, prompt, response, strict=True)
-        ],
+        # What `search` looks into; a needle is lower-cased the same way.
+        lower(pc.binary_join_element_wise(model, task, prompt, response, "\n")),
     ]
 
 

@@ -57,7 +57,7 @@ def reader(data: bytes = PLAIN) -> ColumnReader:
 def read(records: Sequence[bytes]) -> list[Any]:
     """What is read of each record, None for one that is left."""
     counts, columns = reader(records[0]).read(records)
-    rows = list(zip(*(np.asarray(c, object).tolist() for c in columns.values()), strict=True))
+    rows = list(zip(*(c.tolist() for c in columns.values()), strict=True))
     made, at = [], 0
     for count in counts.tolist():
         made.append(rows[at : at + count] if count else None)

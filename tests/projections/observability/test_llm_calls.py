@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +24,7 @@ ENVELOPE = Envelope(
 def rows(*calls: LlmCall) -> list[dict[str, Any]]:
     batch = batch_of(LLM_CALLS)
     batch.add(LlmCallsRecorded(calls=list(calls)), ENVELOPE, 3, 41)
-    turned = zip(*(np.asarray(c, object).tolist() for c in batch.columns()), strict=True)
+    turned = zip(*(c.tolist() for c in batch.columns()), strict=True)
     return [dict(zip(LLM_CALLS.stored, row, strict=True)) for row in turned]
 
 
