@@ -24,7 +24,7 @@ from infra.config import Settings
 from infra.embedded.stack import Stack
 from infra.ids import Signer, new_id
 from infra.kafka import Log, Record, create_topics
-from infra.memory import tune_collector
+from infra.memory import tune_arrow, tune_collector
 from projections.batches import batch_of
 from projections.clickhouse import ClickHouseView, tables_by_topic
 from projections.observability.llm_calls import LLM_CALLS
@@ -204,6 +204,7 @@ def middle(rounds: list[Spent]) -> Spent:
 async def run(settings: Settings, count: int) -> list[Figure]:
     """Measure both sides in turn with so many records, then the visibility."""
     tune_collector()  # as every role does
+    tune_arrow()  # as the loop does
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     await create_topics(settings.kafka_bootstrap_servers, settings.partitions)

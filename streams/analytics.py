@@ -32,6 +32,7 @@ from infra.clickhouse import (
 from infra.failpoints import failpoint
 from infra.kafka import Log, LogUnavailable, Record, bounds, consumer, stop_consumer
 from infra.leases import Leases
+from infra.memory import tune_arrow
 from projections.batches import Batch
 from projections.clickhouse import ClickHouseView
 from schemas.codec import Codec
@@ -86,6 +87,7 @@ class AnalyticsLoop:
         leases: Leases | None = None,
         limits: Limits | None = None,
     ) -> None:
+        tune_arrow()
         self._bootstrap, self._clickhouse, self._views = bootstrap, clickhouse, list(views)
         self._codec, self._dead, self._leases = codec, dead_letters, leases
         self._limits = limits or Limits()
