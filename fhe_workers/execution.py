@@ -7,7 +7,7 @@ first one.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Protocol, TypeVar
@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from commands.fhe.job import RecordJobFailure, RecordJobResult
 from fhe_workers.messages import Work
-from fhe_workers.pool import EngineFailed, Pool, Result
+from fhe_workers.pool import EngineFailed, InPlace, Operands, Pool, Result
 from fhe_workers.refusals import JobRefused
 from infra.clock import Clock
 from infra.ids import command_id
@@ -82,9 +82,6 @@ class Execution:
             await until_answered(partial(self._objects.delete, name))
 
     async def _compute(self, job: JobSubmitted) -> Result:
-        async def fetch_operands() -> list[memoryview]:
-            return list(await asyncio.gather(*(self._operand(item) for item in job.operands)))
-
         async def fetch_key() -> list[bytes]:
             parts = [
                 self._objects.get(part.object, size=part.size_bytes, digest=part.sha256)
@@ -103,14 +100,26 @@ class Execution:
         )
 
         async def run() -> Result:
-            return await self._pool.run(work, await fetch_operands(), fetch_key)
+            return await self._pool.run(work, await self._operands(job.operands), fetch_key)
 
         return await until_answered(run)
 
-    async def _operand(self, operand: Operand) -> memoryview:
-        # Not hashed again: it would cost a tenth of the multiplication, and the engine checks
-        # every coefficient anyway. Keys, which live long and are loaded seldom, are hashed.
-        return await self._objects.view(operand.object, size=operand.size_bytes)
+    async def _operands(self, operands: Sequence[Operand]) -> Operands:
+        """The operands, or how to get them once a child waits for them.
+
+        From afar they are fetched while the children are still busy with other jobs. They are not
+        hashed again: it would cost a tenth of the multiplication, and the engine checks every
+        coefficient anyway. Keys, which live long and are loaded seldom, are hashed.
+        """
+        if not self._objects.in_place:
+            fetched = (self._objects.view(item.object, size=item.size_bytes) for item in operands)
+            return list(await asyncio.gather(*fetched))
+
+        async def write(places: Sequence[memoryview]) -> None:
+            for operand, place in zip(operands, places, strict=True):
+                await self._objects.fill(operand.object, place)
+
+        return InPlace(tuple(operand.size_bytes for operand in operands), write)
 
     async def _stored(
         self, envelope: Envelope, job: JobSubmitted, result: Result

@@ -5,10 +5,11 @@ would cost a tenth of the whole. Messages still go through the pipe; whose turn 
 region follows from them. A child is not believed: what it wrote is copied once and used from there.
 """
 
+import contextlib
 import mmap
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
 
@@ -44,6 +45,21 @@ class Region:
         for index, data in enumerate(operands):
             self._put(index * CIPHERTEXT_BYTES_MAX, data)
         return tuple(len(data) for data in operands)
+
+    @contextlib.contextmanager
+    def operand_places(self, lengths: Sequence[int]) -> Iterator[list[memoryview]]:
+        """Where operands of these lengths go, to be written within the block.
+
+        Raises ValueError when they are too many or too large.
+        """
+        if len(lengths) > OPERANDS_MAX or any(n > CIPHERTEXT_BYTES_MAX for n in lengths):
+            raise ValueError(f"operands of {list(lengths)} bytes")
+        with contextlib.ExitStack() as views:
+            whole = views.enter_context(memoryview(self._memory))
+            yield [
+                views.enter_context(whole[at : at + length])
+                for at, length in zip(range(0, _RESULT_AT, CIPHERTEXT_BYTES_MAX), lengths)  # noqa: B905
+            ]
 
     def take_operands(self, lengths: Sequence[int]) -> list[bytes]:
         """Copy the operands out."""
