@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -165,14 +165,14 @@ class Counted:
         self.rate = Rate(0.0, 0.0)
         self.reached = asyncio.Event()
 
-    async def post(self, request: CommandRequest) -> None:
-        await self._bus.post(request)
+    async def post_many(self, requests: Sequence[CommandRequest]) -> None:
+        await self._bus.post_many(requests)
         if self._watch is None:
             # The first report starts the clock: joining the group is not throughput.
             self._watch = Stopwatch(self._pool)
             return
-        self._count += 1
-        if self._count >= self._target:
+        self._count += len(requests)
+        if self._count >= self._target and not self.reached.is_set():
             self.rate = self._watch.rate(self._count)
             self.reached.set()
 

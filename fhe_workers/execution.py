@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from hashlib import sha256
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -18,6 +18,7 @@ from commands.fhe.job import RecordJobFailure, RecordJobResult
 from fhe_workers.messages import Work
 from fhe_workers.pool import EngineFailed, InPlace, Operands, Pool, Result
 from fhe_workers.refusals import JobRefused
+from fhe_workers.reporting import Reporter, Reports
 from infra.clock import Clock
 from infra.ids import command_id
 from infra.kafka import LogUnavailable
@@ -38,19 +39,12 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
 _OUTCOME = "fhe.outcome"
 
 
-class Reports(Protocol):
-    """The way to the deciders, as much as a worker needs."""
-
-    async def post(self, request: CommandRequest) -> None:
-        """Return when the log has the command. Raises LogUnavailable."""
-        ...
-
-
 class Execution:
     """Carries jobs out; one per worker."""
 
     def __init__(self, *, pool: Pool, objects: Objects, reports: Reports, clock: Clock) -> None:
-        self._pool, self._objects, self._reports, self._clock = pool, objects, reports, clock
+        self._pool, self._objects, self._clock = pool, objects, clock
+        self._reporter = Reporter(reports)
 
     async def carry_out(self, envelope: Envelope, job: JobSubmitted) -> str:
         """Compute the job and report; returns the reason when it failed, else an empty string.
@@ -60,6 +54,12 @@ class Execution:
         """
         if self._clock.now() >= job.deadline:
             return "deadline_exceeded"
+        with self._reporter.expecting():
+            failure = await self._carried_out(envelope, job)
+        await self.erase(job.own_objects)
+        return failure
+
+    async def _carried_out(self, envelope: Envelope, job: JobSubmitted) -> str:
         failure = ""
         try:
             result = await self._compute(job)
@@ -73,7 +73,6 @@ class Execution:
             report = RecordJobFailure(INTERNAL_ERROR, "the job could not be carried out")
             failure = report.reason
         await self._report(envelope, report)
-        await self.erase(job.own_objects)
         return failure
 
     async def erase(self, objects: list[str]) -> None:
@@ -147,7 +146,7 @@ class Execution:
             fingerprint=_OUTCOME,
             correlation_id=envelope.correlation_id,
         )
-        await until_answered(lambda: self._reports.post(request))
+        await until_answered(lambda: self._reporter.post(request))
 
 
 def _failure(error: Exception) -> RecordJobFailure:

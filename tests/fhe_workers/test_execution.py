@@ -30,11 +30,11 @@ class Reports:
         self.requests: list[CommandRequest] = []
         self.failures = failures
 
-    async def post(self, request: CommandRequest) -> None:
+    async def post_many(self, requests: Sequence[CommandRequest]) -> None:
         if self.failures:
             self.failures -= 1
             raise LogUnavailable("no broker")
-        self.requests.append(request)
+        self.requests += requests
 
 
 class BrokenPool(Pool):
