@@ -156,10 +156,10 @@ async def through_pool(
 
 
 class Counted:
-    """The command bus, counting; `reached` is set at so many reports behind the first."""
+    """The command bus, counting; `reached` is set with the last of so many reports."""
 
-    def __init__(self, bus: Any, target: int, pool: Pool) -> None:
-        self._bus, self._target, self._pool = bus, target, pool
+    def __init__(self, bus: Any, total: int, pool: Pool) -> None:
+        self._bus, self._missing, self._pool = bus, total, pool
         self._watch: Stopwatch | None = None
         self._count = 0
         self.rate = Rate(0.0, 0.0)
@@ -167,12 +167,13 @@ class Counted:
 
     async def post_many(self, requests: Sequence[CommandRequest]) -> None:
         await self._bus.post_many(requests)
+        self._missing -= len(requests)
         if self._watch is None:
-            # The first report starts the clock: joining the group is not throughput.
+            # The first reports start the clock: joining the group is not throughput.
             self._watch = Stopwatch(self._pool)
             return
         self._count += len(requests)
-        if self._count >= self._target and not self.reached.is_set():
+        if self._missing <= 0:
             self.rate = self._watch.rate(self._count)
             self.reached.set()
 
@@ -216,7 +217,7 @@ class Bench:
 
     async def through_worker(self, pool: Pool, count: int) -> Rate:
         """From the log to the log."""
-        await self.submit(count + 1)
+        await self.submit(count)
         bus, stop = command_bus(self.settings), asyncio.Event()
         await bus.start()
         dead_letters = Log(self.settings.kafka_bootstrap_servers, "bench-dead-letters")

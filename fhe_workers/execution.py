@@ -124,7 +124,7 @@ class Execution:
         self, envelope: Envelope, job: JobSubmitted, result: Result
     ) -> RecordJobResult:
         digest = sha256(result.data).hexdigest()
-        name = f"fhe/{envelope.tenant}/results/{job.job_id}/{digest}"
+        name = f"fhe/{envelope.tenant}/results/{job.job_id}.{digest}"
         await until_answered(lambda: self._objects.put(name, result.data))
         operand = Operand(
             kind="cipher",

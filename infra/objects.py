@@ -7,6 +7,7 @@ A streamed write appears whole when it ends and not at all when its source fails
 
 import os
 import re
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import timedelta
 from hashlib import sha256
@@ -58,19 +59,22 @@ class Objects:
             self._store = from_url(url, client_options=_client(), retry_config=_RETRY)
         else:
             self._store = from_url(url)
-        self._folder = Path(unquote(urlsplit(url).path)) if in_place and local else None
+        # A string: to join paths would take as long as to open them.
+        self._folder = unquote(urlsplit(url).path).rstrip("/") if in_place and local else None
+        # Unfinished objects have a name of this process, one that obstore does not list.
+        self._unfinished = f"#{secrets.randbits(60)}"
 
     @property
     def in_place(self) -> bool:
-        """Whether `fill` and `delete` are calls of the operating system, on the calling thread."""
+        """Whether objects are read and written on the calling thread, without waiting."""
         return self._folder is not None
 
     async def put(self, name: str, data: bytes) -> None:
         """Write an object; the same name again replaces it. Raises ObjectsUnavailable."""
         _check(name)
         try:
-            if self.in_place:
-                obstore.put(self._store, name, data, use_multipart=False)
+            if self._folder is not None:
+                self._write(f"{self._folder}/{name}", data)
             else:
                 await obstore.put_async(self._store, name, data, use_multipart=False)
         except (BaseError, OSError) as error:
@@ -125,7 +129,7 @@ class Objects:
             return
         _check(name)
         try:
-            file = os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(f"{self._folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 length = os.readv(file, [buffer])
             finally:
@@ -179,13 +183,35 @@ class Objects:
         _check(name)
         try:
             if self._folder is not None:
-                os.unlink(self._folder / name)  # noqa: PTH108
+                os.unlink(f"{self._folder}/{name}")  # noqa: PTH108
             else:
                 await obstore.delete_async(self._store, name)
         except FileNotFoundError:
             return
         except (BaseError, OSError) as error:
             raise ObjectsUnavailable(f"cannot remove {name}: {error}") from error
+
+    def _write(self, path: str, data: bytes) -> None:
+        """Write a file that appears whole, as obstore does."""
+        unfinished = path + self._unfinished
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        try:
+            file = os.open(unfinished, flags, 0o644)
+        except FileNotFoundError:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(unfinished, flags, 0o644)
+        try:
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(file, left) :]
+            finally:
+                os.close(file)
+            os.rename(unfinished, path)  # noqa: PTH104
+        except OSError:
+            # Such as a full disk, which the rest of it would keep full.
+            os.unlink(unfinished)  # noqa: PTH108
+            raise
 
     async def names(self, prefix: str) -> list[str]:
         """The names below a prefix, in no order. Raises ObjectsUnavailable."""
