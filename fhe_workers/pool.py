@@ -183,6 +183,9 @@ class _Child:
     async def _exchange(self, request: messages.Request, blobs: Sequence[bytes]) -> messages.Answer:
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
+        if process.stdin.is_closing():
+            # To write now is a RuntimeError in uvloop, and nothing at all in asyncio.
+            raise BrokenPipeError
         process.stdin.writelines(frames.pack(msgspec.msgpack.encode(request), blobs))
         await process.stdin.drain()
         message, _ = await frames.read_async(process.stdout)
