@@ -234,6 +234,8 @@ class Worker:
                 for job in [job for job in self._running.values() if job.key_id == event.key_id]:
                     await job.ended.wait()
                 await self._execution.erase(event.objects)
+            case _:
+                await self._bury(record, f"no event of a job: {envelope.type}")
 
     async def _do(self, record: Any, envelope: Envelope, job: JobSubmitted) -> None:
         known = self._running.get(job.job_id)
