@@ -52,14 +52,17 @@ class Region:
 
         Raises ValueError when they are too many or too large.
         """
-        if len(lengths) > OPERANDS_MAX or any(n > CIPHERTEXT_BYTES_MAX for n in lengths):
+        if len(lengths) > OPERANDS_MAX or not all(0 <= n <= CIPHERTEXT_BYTES_MAX for n in lengths):
             raise ValueError(f"operands of {list(lengths)} bytes")
-        with contextlib.ExitStack() as views:
-            whole = views.enter_context(memoryview(self._memory))
-            yield [
-                views.enter_context(whole[at : at + length])
-                for at, length in zip(range(0, _RESULT_AT, CIPHERTEXT_BYTES_MAX), lengths)  # noqa: B905
-            ]
+        whole = memoryview(self._memory)
+        starts = range(0, _RESULT_AT, CIPHERTEXT_BYTES_MAX)
+        places = [whole[at : at + n] for at, n in zip(starts, lengths, strict=False)]
+        try:
+            yield places
+        finally:
+            # The memory cannot be given back while somebody could still write there.
+            for view in (*places, whole):
+                view.release()
 
     def take_operands(self, lengths: Sequence[int]) -> list[bytes]:
         """Copy the operands out."""
