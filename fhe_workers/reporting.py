@@ -74,7 +74,11 @@ class Reporter:
         if self._late is not None:
             self._late.cancel()
             self._late = None
-        together, self._waiting = self._waiting, []
+        # Nobody waits any more for the report of a job that was cancelled.
+        together = [waiting for waiting in self._waiting if not waiting.sent.done()]
+        self._waiting = []
+        if not together:
+            return
         task = asyncio.create_task(self._post(together))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)

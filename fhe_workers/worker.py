@@ -101,6 +101,7 @@ class Worker:
         # Full, it waits for some room, not for the first: to poll costs more than to wait.
         self._enough_room_at = self._limit - capacity
         self._has_room = asyncio.Event()
+        self._has_room.set()
         self._progress: dict[TopicPartition, Progress] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[str, _Running] = {}
@@ -128,6 +129,7 @@ class Worker:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(_FULL_SECONDS):
                             await self._has_room.wait()
+                    self._has_room.set()
                 await self._commit()
             await self._wind_up()
         finally:
@@ -144,7 +146,8 @@ class Worker:
         Nothing while there is no room for more. Raises KafkaError when the broker is away.
         """
         waiting: dict[Hashable, int] = {}
-        if self._jobs is None or len(self._tasks) >= self._limit:
+        is_full = len(self._tasks) >= self._limit or not self._has_room.is_set()
+        if self._jobs is None or is_full:
             return waiting
         for partition, end in (await self._jobs.end_offsets(self._jobs.assignment())).items():
             position = await self._jobs.position(partition)

@@ -95,6 +95,19 @@ async def test_a_job_that_ends_without_a_report_holds_nobody_up() -> None:
     assert sends.sends == [["b"]]
 
 
+async def test_the_report_of_a_cancelled_job_does_not_go() -> None:
+    sends, ends = Sends(), asyncio.Event()
+    reporter = Reporter(sends)
+    ends.set()
+    with reporter.expecting():
+        cancelled = asyncio.create_task(job(reporter, "a", ends))
+        kept = asyncio.create_task(job(reporter, "b", ends))
+        await asyncio.sleep(0.01)
+        cancelled.cancel()
+    await kept
+    assert sends.sends == [["b"]]
+
+
 async def test_a_long_job_holds_a_report_up_for_moments_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
