@@ -63,6 +63,8 @@ class Execution:
         failure = ""
         try:
             result = await self._compute(job)
+            # The child has its next job before this thread hashes and writes for a while.
+            await asyncio.sleep(0)
             report: Struct = await self._stored(envelope, job, result)
         except (JobRefused, EngineFailed, ObjectMissing, ObjectCorrupt) as error:
             report = _failure(error)
