@@ -67,7 +67,7 @@ async def find(
     counted, rows = await asyncio.gather(
         ask(*queries.count(groups)), ask(*queries.page(groups, listing.order, page))
     )
-    count = counted[0]["groups"] if counted else 0
+    count = counted[0]["groups"]
     turned = shown(call, page, listing, rows, count)
     return await _with_costs(call, by, turned.rows), turned, count
 

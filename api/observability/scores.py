@@ -20,7 +20,6 @@ from projections.observability import score_list as queries
 from projections.observability.llm_call_list import models_of_calls, one
 from projections.observability.score_list import ScoreSelection, Sort, mean
 from schemas.observability.run import Score, ScoresRecorded, ScoreValue
-from schemas.types import EMPTY_JSON
 from streams.telemetry import item_id
 
 Text = Annotated[str, Meta(max_length=500)]
@@ -215,7 +214,6 @@ async def create_score(call: Call[CreateScore, None]) -> CreatedScore:
     """A score by a person, or by a program with a key of its own: then it has no author."""
     body = call.body
     numeric, text = _value(body)
-    metadata = object_text(body.metadata, "metadata")
     now = call.services.clock.now()
     score = Score(
         id=item_id("score", call.command_id, 0),
@@ -224,7 +222,7 @@ async def create_score(call: Call[CreateScore, None]) -> CreatedScore:
         numeric_value=numeric,
         string_value=text,
         comment=body.comment or "",
-        metadata=metadata or EMPTY_JSON,
+        metadata=object_text(body.metadata, "metadata"),
         llm_call_id=body.llm_call_id or "",
     )
     run_id = await _scored_run(call)

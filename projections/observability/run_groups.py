@@ -42,8 +42,8 @@ class Groups(Struct, frozen=True, kw_only=True):
     since: int | None = None
     until: int | None = None
 
-    def source(self) -> Query:
-        """FROM a table of groups: id, run_count, first_at, last_at, duration, agents."""
+    def chosen(self) -> tuple[str, str, dict[str, Any]]:
+        """The condition on runs, the condition on groups, and the parameters of both."""
         params: dict[str, Any] = {"tenant": self.tenant}
         conditions = ["tenant = {tenant:String}", f"{self.by} != ''"]
         if self.search:
@@ -57,17 +57,26 @@ class Groups(Struct, frozen=True, kw_only=True):
             if bound is not None:
                 fits.append(f"started_at {compare} {instant_parameter(name)}")
                 params[name] = bound
-        having = f" HAVING countIf({' AND '.join(fits)}) > 0" if fits else ""
-        return Query(_grouped(self.by, " AND ".join(conditions), having), params)
+        having = f"countIf({' AND '.join(fits)}) > 0" if fits else "true"
+        return " AND ".join(conditions), having, params
 
 
-def _ended(condition: str) -> str:
-    """Runs with `ended_at`, which is the beginning of 1970 for one that goes on."""
+def _ended(condition: str, of_runs: str = "") -> str:
+    """Runs with `ended_at`, which is the beginning of 1970 for one that goes on.
+
+    of_runs: a condition that leaves out completions of other runs.
+    """
     return (
         f"(SELECT * FROM {RUN_STARTS.table} WHERE {condition}) AS starts"
         f" LEFT JOIN (SELECT run_id, status, completed_at AS ended_at FROM {RUN_COMPLETIONS.table}"
-        " WHERE tenant = {tenant:String}) AS ends USING (run_id)"
+        f" WHERE tenant = {{tenant:String}}{of_runs}) AS ends USING (run_id)"
     )
+
+
+def _ended_of_one(by: GroupedBy) -> str:
+    condition = f"tenant = {{tenant:String}} AND {by} = {{id:String}}"
+    of_runs = f" AND run_id IN (SELECT run_id FROM {RUN_STARTS.table} WHERE {condition})"
+    return _ended(condition, of_runs)
 
 
 _DURATION = (
@@ -76,12 +85,12 @@ _DURATION = (
 )
 
 
-def _grouped(by: GroupedBy, condition: str, having: str) -> str:
+def _grouped(by: GroupedBy, runs: str, having: str = "true") -> str:
     return (
         f"FROM (SELECT {by} AS id, count() AS run_count, min(started_at) AS first_at,"
         f" max(greatest(started_at, ended_at)) AS last_at, sum({_DURATION}) AS duration,"
-        f" arraySort(groupUniqArray(agent_name)) AS agents FROM {_ended(condition)}"
-        f" GROUP BY id{having}) WHERE true"
+        f" arraySort(groupUniqArray(agent_name)) AS agents FROM {runs}"
+        f" GROUP BY id HAVING {having}) WHERE true"
     )
 
 
@@ -91,7 +100,9 @@ _FIELDS = """id, run_count, agents, duration,
 
 def page(groups: Groups, order: Order, window: Window) -> Query:
     """One page."""
-    return page_of(_FIELDS, groups.source(), order, window)
+    condition, having, params = groups.chosen()
+    source = Query(_grouped(groups.by, _ended(condition), having), params)
+    return page_of(_FIELDS, source, order, window)
 
 
 def order_by(measure: Measure, *, descending: bool) -> Order:
@@ -102,14 +113,15 @@ def order_by(measure: Measure, *, descending: bool) -> Order:
 
 def count(groups: Groups) -> Query:
     """How many groups there are."""
-    sql, params = groups.source()
-    return Query(f"SELECT count() AS groups {sql}", params)
+    condition, having, params = groups.chosen()
+    found = f"SELECT {groups.by} AS id FROM {RUN_STARTS.table} WHERE {condition}"
+    return Query(f"SELECT count() AS groups FROM ({found} GROUP BY id HAVING {having})", params)
 
 
 def one(tenant: str, by: GroupedBy, id: str) -> Query:
     """The group of an id, as on a page; no row when no run names it."""
-    source = _grouped(by, f"tenant = {{tenant:String}} AND {by} = {{id:String}}", "")
-    return Query(f"SELECT {_FIELDS} {source}", {"tenant": tenant, "id": id})
+    sql = f"SELECT {_FIELDS} {_grouped(by, _ended_of_one(by))}"
+    return Query(sql, {"tenant": tenant, "id": id})
 
 
 def costs(tenant: str, by: GroupedBy, ids: list[str]) -> Query:
@@ -131,12 +143,11 @@ def runs(tenant: str, by: GroupedBy, id: str, window: Window, *, newest_first: b
     """Runs of a group in the order they started. `ended` is 0, and the status empty, for a run that
     goes on."""
     turn = "DESC" if newest_first else "ASC"
-    condition = f"tenant = {{tenant:String}} AND {by} = {{id:String}}"
     sql = (
         "SELECT run_id, agent_name, workflow_name, trace_id, status,"
         " toUnixTimestamp64Micro(started_at) AS started,"
         f" toUnixTimestamp64Micro(ended_at) AS ended, {_DURATION} AS duration"
-        f" FROM {_ended(condition)} ORDER BY started_at {turn}, run_id {turn}"
+        f" FROM {_ended_of_one(by)} ORDER BY started_at {turn}, run_id {turn}"
         " LIMIT {limit:UInt32} OFFSET {offset:UInt64}"
     )
     page = {"limit": window.limit, "offset": window.offset}
