@@ -83,16 +83,18 @@ def shown(
 ) -> Shown:
     """A page of the rows found, of which one more than the limit was asked for.
 
-    count: of the whole list.
+    count: of the whole list. The links go on as the page was asked for, by offset or by cursor; by
+    cursor also where an offset would reach too deep, and by cursor there is no way back.
     """
     limit, offset = page.limit, page.offset
     cursor = None
     if len(rows) > limit:
         cursor = _write_cursor(listing, rows[limit - 1])
-    if page.behind is not None:
+    following = None
+    if page.behind is not None or offset + limit > MAX_OFFSET:
         following = _link(call, limit, cursor=cursor) if cursor else None
-        return Shown(rows[:limit], following, None, cursor)
-    following = _link(call, limit, offset=offset + limit) if offset + limit < count else None
+    elif offset + limit < count:
+        following = _link(call, limit, offset=offset + limit)
     before = _link(call, limit, offset=max(0, offset - limit)) if offset > 0 else None
     return Shown(rows[:limit], following, before, cursor)
 

@@ -1,7 +1,7 @@
 """Queries on scores: a page, what the selection adds up to, distributions over time.
 
-Means are exact: values are summed as whole numbers of 10^-30, which gives the same in whatever
-order they came.
+Values are summed as whole numbers of 10^-30, so that a mean is the same in whatever order they
+came.
 """
 
 from fractions import Fraction

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from api.observability import llm_calls, scores, sessions, users
+from api.observability import llm_calls, pages, scores, sessions, users
 from tests.api.observability.world import World
 
 SCORES = "/api/v1/evaluations/scores/"
@@ -95,3 +95,15 @@ async def test_a_cursor_of_another_list_or_order_is_refused(world: World) -> Non
         answer = await world.ask(path)
         assert (path, answer.status_code) == (path, 400)
         assert answer.json()["error"].startswith("cursor")
+
+
+async def test_the_link_goes_on_by_cursor_where_an_offset_would_reach_too_deep(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "MAX_OFFSET", 5)
+    await much(world)
+    first = await world.read("users/?limit=3&offset=3&sort=first_seen")
+    assert "cursor=" in first["next"]
+    answer = await world.app.client.get(first["next"], headers=world.human)
+    assert [row["user_id"] for row in answer.json()["results"]] == ["u6"]
+    assert answer.json()["next"] is None
