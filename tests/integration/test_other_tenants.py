@@ -13,6 +13,7 @@ import pytest
 
 from api.app import ROUTES
 from api.openapi import operation_id
+from api.problems import OBSERVE
 from api.provision import connected, provision_tenant
 from api.routing import Route
 from infra.bootstrap import Credentials
@@ -75,6 +76,12 @@ class World:
         path = f"/api/v1/observe/runs/{run['run_id']}/llm-calls/"
         answer = self.client.post(path, json=calls, headers=self.mine["api_key"])
         position = answer.headers["x-log-position"]
+        event = {"events": [{"event_type": "override"}]}
+        answer = self.client.post(
+            "/api/v1/observe/events/", json=event, headers=self.mine["api_key"]
+        )
+        recorded = answer.headers["x-log-position"]
+        self._get(f"/api/v1/observability/events/?min_position={recorded}", "user")
         listed = self._get(f"/api/v1/observability/llm-calls/?min_position={position}", "user")
         self.ids["/api/v1/observability/llm-calls/{call_id}"] = listed["results"][0]["id"]
 
@@ -127,6 +134,34 @@ def test_another_tenant_s_id_is_not_found(world: World, route: Route) -> None:
             route.method, path, headers=world.theirs[kind], **body_of(route)
         )
         check_error(answer, 404, route.dialect)
+
+
+LISTS = [
+    "/api/v1/observability/llm-calls/",
+    "/api/v1/observability/sessions/",
+    "/api/v1/observability/users/",
+    "/api/v1/observability/events/",
+    "/api/v1/evaluations/scores/",
+]
+
+
+def test_another_tenant_s_runs_and_calls_cannot_be_scored(world: World) -> None:
+    call_id = world.ids["/api/v1/observability/llm-calls/{call_id}"]
+    for scored in ("run_id", world.ids["/api/v1/observe/runs/{run_id}"]), ("llm_call_id", call_id):
+        body = {"name": "n", "value": 1, scored[0]: scored[1]}
+        path = "/api/v1/evaluations/scores/create/"
+        for kind in ("api_key", "user"):
+            answer = world.client.post(path, json=body, headers=world.theirs[kind])
+            check_error(answer, 404, OBSERVE)
+        mine = world.client.post(path, json=body, headers=world.mine["user"])
+        assert mine.status_code == 201
+        position = mine.headers["x-log-position"]
+    for path in LISTS:
+        asked = {"min_position": position}
+        theirs = world.client.get(path, params=asked, headers=world.theirs["user"]).json()
+        assert (path, theirs["results"], theirs["count"]) == (path, [], 0)
+        mine = world.client.get(path, params=asked, headers=world.mine["user"])
+        assert mine.json()["count"] > 0
 
 
 @pytest.mark.parametrize(
