@@ -71,6 +71,7 @@ def answers(stack: Stack) -> dict[str, Any]:
             "/api/v1/api-keys",
             "/api/v1/observability/llm-calls/?limit=100",
             "/api/v1/observability/analytics/models/?period=30d",
+            "/api/v1/prompts/",
             "/v1/rooms",
             "/v1/agents",
             *(f"/v1/rooms/{room['slug']}/pending" for room in rooms),
