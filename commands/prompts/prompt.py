@@ -173,9 +173,14 @@ def decide(command: PromptCommand, prompt: Prompt, context: Context) -> Sequence
             version = prompt.labels.get(command.label)
             if version is None:
                 raise LabelNotFound("the prompt has no such label")
-            return [PromptLabelRemoved(command.label, version, command.moved_by, context.now)]
+            return [
+                PromptLabelRemoved(
+                    command.label, version, prompt.moves + 1, command.moved_by, context.now
+                )
+            ]
         case DeletePrompt():
-            return [PromptDeleted(prompt.name, prompt.versions, sorted(prompt.labels), context.now)]
+            labels = sorted(prompt.labels)
+            return [PromptDeleted(prompt.name, prompt.versions, labels, prompt.moves, context.now)]
     assert_never(command)
 
 
@@ -246,7 +251,8 @@ def _move(command: MovePromptLabel, prompt: Prompt, context: Context) -> Sequenc
         raise PromptFull(f"a prompt has at most {LABELS_MAX} labels")
     if prompt.moves >= MOVES_MAX:
         raise PromptFull(f"the labels of a prompt move at most {MOVES_MAX} times")
-    return [PromptLabelMoved(command.label, command.version, before, command.moved_by, context.now)]
+    moved_by, number = command.moved_by, prompt.moves + 1
+    return [PromptLabelMoved(command.label, command.version, before, number, moved_by, context.now)]
 
 
 def claims(event: PromptEvent, prompt_id: str) -> Sequence[Claim | Release]:

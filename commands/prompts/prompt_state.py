@@ -74,12 +74,12 @@ def evolve(prompt: Prompt, event: PromptEvent) -> Prompt:
             return replace(
                 prompt,
                 labels={**prompt.labels, event.label: event.version},
-                moves=prompt.moves + 1,
+                moves=event.move,
                 updated_at=event.moved_at,
             )
         case PromptLabelRemoved():
             labels = {name: at for name, at in prompt.labels.items() if name != event.label}
-            return replace(prompt, labels=labels, moves=prompt.moves + 1, updated_at=event.moved_at)
+            return replace(prompt, labels=labels, moves=event.move, updated_at=event.moved_at)
         case PromptDeleted():
             return Prompt(deleted=True)
     assert_never(event)

@@ -18,10 +18,9 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "moved_by": event.moved_by,
                 "moved_at": event.moved_at,
             }
-            return [Put(_key(envelope.version, envelope), values)]
+            return [Put(_key(event.move, envelope), values)]
         case PromptDeleted():
-            # A move has the number of its event in the stream, of which this is the last one.
-            return [Delete(_key(number, envelope)) for number in range(1, envelope.version)]
+            return [Delete(_key(number, envelope)) for number in range(1, event.moves + 1)]
     return []
 
 

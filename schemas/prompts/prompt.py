@@ -57,11 +57,16 @@ class PromptDescribed(Struct, frozen=True, tag="prompts.prompt_described.v1"):
 
 
 class PromptLabelMoved(Struct, frozen=True, tag="prompts.prompt_label_moved.v1"):
-    """A label points at `version`. from_version: where it pointed before, 0 for nowhere."""
+    """A label points at `version`.
+
+    from_version: where it pointed before, 0 for nowhere. move: the number of this change among
+    those of the prompt's labels, 1 and up.
+    """
 
     label: Text
     version: Count
     from_version: Count
+    move: Count
     moved_by: Text
     moved_at: Micros
 
@@ -71,6 +76,7 @@ class PromptLabelRemoved(Struct, frozen=True, tag="prompts.prompt_label_removed.
 
     label: Text
     from_version: Count
+    move: Count
     moved_by: Text
     moved_at: Micros
 
@@ -81,6 +87,7 @@ class PromptDeleted(Struct, frozen=True, tag="prompts.prompt_deleted.v1"):
     name: Text
     versions: Count
     labels: list[Text]
+    moves: Count
     deleted_at: Micros
 
 

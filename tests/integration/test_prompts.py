@@ -13,7 +13,7 @@ import httpx
 
 from api.__main__ import services_on
 from api.app import build_app
-from api.prompts.bodies import CONTENT_BYTES_MAX
+from api.prompts.bodies import CONFIG_BYTES_MAX, CONTENT_BYTES_MAX, METADATA_BYTES_MAX
 from api.provision import Installation, provision_tenant
 from api.services import Services
 from commands.prompts.content import hash_of
@@ -106,6 +106,25 @@ async def test_contents_survive_the_log_and_the_database_to_the_letter(settings:
             assert repr(fetched["content"]) == repr(content)
             assert repr(fetched["config"]) == "{'temperature': 1.0}"
         assert repr((await it.ask(f"{made['id']}/"))["metadata"]["x"]) == repr([1.0, 1e2, 10**30])
+
+
+async def test_all_that_is_allowed_at_most_fits_the_log(settings: Settings) -> None:
+    async with real_prompts(settings) as it:
+        made = await it.create(
+            "🙂" * 200,
+            "🙂" * ((CONTENT_BYTES_MAX - 2) // 4),
+            description="🙂" * 10_000,
+            tags=["🙂" * 100] * 50,
+            config={"x": "x" * (CONFIG_BYTES_MAX - 8)},
+            metadata={"x": "x" * (METADATA_BYTES_MAX - 8)},
+            commit_message="🙂" * 2_000,
+        )
+        found = await it.ask(f"{made['id']}/")
+        assert found == made
+        content = "x" * (CONTENT_BYTES_MAX - 2)
+        config = {"y": "y" * (CONFIG_BYTES_MAX - 8)}
+        added = await it.add(made["id"], content, config=config, commit_message="🙂" * 2_000)
+        assert added["version"] == 2
 
 
 async def test_which_version_was_live_when(settings: Settings) -> None:

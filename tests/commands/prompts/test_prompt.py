@@ -77,8 +77,8 @@ ADD = AddPromptVersion('"Bye"', OTHER_HASH, "bob", '{"temperature":2}', "Shorter
 SECOND = PromptVersionAdded(
     2, '"Bye"', OTHER_HASH, '{"model":"m","temperature":2}', "Shorter", "bob", NOW
 )
-LIVE = PromptLabelMoved("production", 1, 0, "ada", NOW)
-DELETED = PromptDeleted("support", 2, ["production"], NOW)
+LIVE = PromptLabelMoved("production", 1, 0, 1, "ada", NOW)
+DELETED = PromptDeleted("support", 2, ["production"], 1, NOW)
 
 
 def existing(*more: PromptEvent, **changes: Any) -> Given:
@@ -159,9 +159,9 @@ def test_revising_to_what_is_already_so_is_quiet() -> None:
 def test_a_label_is_set_moved_and_moved_back() -> None:
     given = existing(SECOND).when(MovePromptLabel("production", 1, "ada")).then(LIVE)
     given.when(MovePromptLabel("production", 2, "bob"))
-    given.then(PromptLabelMoved("production", 2, 1, "bob", NOW))
+    given.then(PromptLabelMoved("production", 2, 1, 2, "bob", NOW))
     given.when(MovePromptLabel("production", 1, "ada"))
-    given.then(PromptLabelMoved("production", 1, 2, "ada", NOW))
+    given.then(PromptLabelMoved("production", 1, 2, 3, "ada", NOW))
     assert (given.state.labels, given.state.moves) == ({"production": 1}, 3)
 
 
@@ -177,15 +177,17 @@ def test_a_label_points_at_no_version_that_is_not_there(version: int) -> None:
 def test_a_prompt_takes_no_end_of_labels_and_of_their_moves() -> None:
     full = in_state(labels={f"l{number}": 1 for number in range(LABELS_MAX)}, versions=2)
     full.when(MovePromptLabel("x", 1, "ada")).then_refused(PromptFull)
-    full.when(MovePromptLabel("l0", 2, "ada")).then(PromptLabelMoved("l0", 2, 1, "ada", NOW))
+    full.when(MovePromptLabel("l0", 2, "ada")).then(PromptLabelMoved("l0", 2, 1, 1, "ada", NOW))
     worn = in_state(labels={"l": 1}, versions=2, moves=MOVES_MAX)
     worn.when(MovePromptLabel("l", 2, "ada")).then_refused(PromptFull)
-    worn.when(RemovePromptLabel("l", "ada")).then(PromptLabelRemoved("l", 1, "ada", NOW))
+    worn.when(RemovePromptLabel("l", "ada")).then(
+        PromptLabelRemoved("l", 1, MOVES_MAX + 1, "ada", NOW)
+    )
 
 
 def test_a_label_is_removed() -> None:
     given = existing(LIVE).when(RemovePromptLabel("production", "bob"))
-    given.then(PromptLabelRemoved("production", 1, "bob", NOW))
+    given.then(PromptLabelRemoved("production", 1, 2, "bob", NOW))
     assert given.state.labels == {}
 
 
