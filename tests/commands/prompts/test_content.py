@@ -2,13 +2,19 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.prompts.content import hash_of, overridden, read_content
+from commands.prompts.content import Content, hash_of, overridden, read_content
+from schemas.avro_derivation import tag_of
+from schemas.prompts.prompt import PromptVersionAdded
+
+ROOT = Path(__file__).resolve().parents[3]
 
 AWKWARD: list[Any] = [
     "",
@@ -108,3 +114,16 @@ def test_overrides_replace_members_and_leave_the_rest_to_the_letter() -> None:
     config = overridden('{"model":"gpt-4o","temperature":0.70,"stop":null}', '{"temperature":1e0}')
     assert config == '{"model":"gpt-4o","temperature":1e0,"stop":null}'
     assert overridden("{}", "{}") == "{}"
+
+
+def test_the_examples_have_the_hashes_of_their_contents() -> None:
+    tag = tag_of(PromptVersionAdded)
+    found = [
+        msgspec.json.decode(path.read_bytes(), type=PromptVersionAdded)
+        for path in (ROOT / "schemas" / "examples" / tag).glob("*.json")
+    ]
+    assert found
+    for version in found:
+        assert read_content(version.content.encode()) == Content(
+            version.content, version.content_hash
+        )
