@@ -27,6 +27,8 @@ from infra.clock import iso
 from projections.prompts import prompt_versions, prompts
 from projections.prompts.prompt_versions import preview_of
 
+VERSIONS_SHOWN = 1_000
+
 
 class PromptItem(Struct, kw_only=True):
     """A prompt in a list."""
@@ -52,7 +54,8 @@ class PromptHead(PromptItem, kw_only=True):
 
 
 class PromptDetail(PromptHead, kw_only=True):
-    """A prompt with all its versions, the newest first."""
+    """A prompt with its versions, the newest first: all of them, but for those beyond a thousand,
+    which `versions/` lists."""
 
     versions: list[VersionItem]
 
@@ -110,12 +113,12 @@ async def list_prompts(call: Call[None, PromptsQuery]) -> PromptPage:
 
 
 async def get_prompt(call: Call[None, None]) -> PromptDetail:
-    """One prompt with all its versions."""
+    """One prompt with its versions."""
     prompt_id, reads = prompt_id_of(call), call.services.reads
     row = await reads.one(prompts.BY_ID, call.tenant, prompt_id)
     if row is None:
         not_found("There is no such prompt")
-    versions = await reads.all(prompt_versions.ALL, call.tenant, prompt_id)
+    versions = await reads.all(prompt_versions.PAGE, call.tenant, prompt_id, VERSIONS_SHOWN, 0)
     return PromptDetail(**_head(row), versions=[version_item(item) for item in versions])
 
 

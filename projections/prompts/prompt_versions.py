@@ -68,14 +68,12 @@ PROMPT_VERSIONS = View(
 _TABLE = PROMPT_VERSIONS.table
 _FIELDS = "v.version, v.config, v.content_hash, v.commit_message, v.created_by, v.created_at"
 _LABELS = labels_of("v.tenant", "v.prompt_id", "v.version")
-_ROWS = f"""
+# Parameters: tenant, prompt id, limit, offset. The newest first.
+PAGE = f"""
 SELECT {_FIELDS}, v.content_preview, {_LABELS} AS labels
-FROM {_TABLE} AS v WHERE v.tenant = %s AND v.prompt_id = %s ORDER BY v.version DESC
+FROM {_TABLE} AS v WHERE v.tenant = %s AND v.prompt_id = %s
+ORDER BY v.version DESC LIMIT %s OFFSET %s
 """
-# Parameters: tenant, prompt id. The newest first.
-ALL = _ROWS
-# Parameters: tenant, prompt id, limit, offset.
-PAGE = f"{_ROWS} LIMIT %s OFFSET %s"
 # Parameters: tenant, prompt id. The oldest first.
 HASHES = f"""
 SELECT version, content_hash FROM {_TABLE} WHERE tenant = %s AND prompt_id = %s ORDER BY version

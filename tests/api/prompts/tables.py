@@ -29,7 +29,6 @@ class Tables(ViewRows):
         reads.when(prompts.ID_OF, self.where("prompts", "tenant", "name"))
         reads.when(prompts.COUNT, lambda *asked: [{"count": len(self._selected(*asked))}])
         reads.when(prompts.PAGE, lambda *asked: self._selected(*asked[:3])[asked[4] :][: asked[3]])
-        reads.when(versions.ALL, self._versions)
         reads.when(versions.PAGE, lambda *asked: self._versions(*asked[:2])[asked[3] :][: asked[2]])
         reads.when(versions.HASHES, lambda *key: self._versions(*key)[::-1])
         reads.when(versions.ONE, self._one)

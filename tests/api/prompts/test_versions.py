@@ -59,6 +59,17 @@ async def test_versions_are_listed_newest_first_with_previews_and_labels(prompts
     assert (await prompts.ask(f"{made['id']}/"))["versions"] == listed["results"]
 
 
+async def test_a_prompt_shows_its_newest_versions(
+    prompts: Prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await prompts.create()
+    for number in range(3):
+        await prompts.add(made["id"], str(number))
+    monkeypatch.setattr("api.prompts.prompts.VERSIONS_SHOWN", 2)
+    shown = await prompts.ask(f"{made['id']}/")
+    assert (shown["version_count"], [row["version"] for row in shown["versions"]]) == (4, [4, 3])
+
+
 async def test_versions_are_paged(prompts: Prompts) -> None:
     made = await prompts.create()
     for number in range(4):
