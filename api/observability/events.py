@@ -14,9 +14,9 @@ from api.observability.bodies import Counted, JsonObject, object_text
 from api.observability.pages import (
     DEFAULT_LIMIT,
     Cursor,
+    DeepOffset,
     Limit,
     Listing,
-    Offset,
     instant,
     shown,
     window,
@@ -58,7 +58,7 @@ class ListEvents(Struct):
     start: Text = ""
     end: Text = ""
     limit: Limit = DEFAULT_LIMIT
-    offset: Offset = 0
+    offset: DeepOffset = 0
     cursor: Cursor = ""
 
 

@@ -10,9 +10,9 @@ from api.observability.bodies import JsonObject
 from api.observability.pages import (
     DEFAULT_LIMIT,
     Cursor,
+    DeepOffset,
     Limit,
     Listing,
-    Offset,
     instant,
     shown,
     window,
@@ -44,7 +44,7 @@ class ListLlmCalls(Struct):
     end: Text = ""
     sort: Sort = "-created_at"
     limit: Limit = DEFAULT_LIMIT
-    offset: Offset = 0
+    offset: DeepOffset = 0
     cursor: Cursor = ""
 
 

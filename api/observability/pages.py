@@ -31,7 +31,9 @@ Limit = Annotated[
     int,
     Meta(ge=1, le=2**31 - 1, description=f"Page size, at most {MAX_LIMIT}; a larger one is cut"),
 ]
-Offset = Annotated[
+Offset = Annotated[int, Meta(ge=0, le=MAX_OFFSET)]
+# Of a list that has cursors, too: whoever goes deeper is told of them.
+DeepOffset = Annotated[
     int, Meta(ge=0, le=2**31 - 1, description=f"How deep the page lies, at most {MAX_OFFSET}")
 ]
 Cursor = Annotated[
@@ -90,13 +92,19 @@ def shown(
     cursor = None
     if len(rows) > limit:
         cursor = _write_cursor(listing, rows[limit - 1])
-    following = None
+    following, before = links(call, limit, offset, count)
     if page.behind is not None or offset + limit > MAX_OFFSET:
         following = _link(call, limit, cursor=cursor) if cursor else None
-    elif offset + limit < count:
-        following = _link(call, limit, offset=offset + limit)
-    before = _link(call, limit, offset=max(0, offset - limit)) if offset > 0 else None
     return Shown(rows[:limit], following, before, cursor)
+
+
+def links(
+    call: Call[Any, Any], limit: int, offset: int, count: int
+) -> tuple[str | None, str | None]:
+    """The URLs of the next and the previous page by offset, None where there is none."""
+    following = _link(call, limit, offset=offset + limit) if offset + limit < count else None
+    before = _link(call, limit, offset=max(0, offset - limit)) if offset > 0 else None
+    return following, before
 
 
 def _link(call: Call[Any, Any], limit: int, **place: Any) -> str:

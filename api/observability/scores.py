@@ -10,7 +10,7 @@ from msgspec import Meta, Raw, Struct, field
 from api.observability.bodies import DataType, JsonObject, Name, ScoreText, object_text
 from api.observability.llm_calls import names_of_runs
 from api.observability.model_analytics import PERIODS, Period
-from api.observability.pages import DEFAULT_LIMIT, Cursor, Limit, Listing, Offset, shown, window
+from api.observability.pages import DEFAULT_LIMIT, Cursor, DeepOffset, Limit, Listing, shown, window
 from api.observability.reporting import append, own_run
 from api.problems import OBSERVE, Problem, not_found
 from api.roles import BUILDERS, READERS
@@ -36,7 +36,7 @@ class ListScores(Struct):
     llm_call_id: Text = ""
     sort: Sort = "-created_at"
     limit: Limit = DEFAULT_LIMIT
-    offset: Offset = 0
+    offset: DeepOffset = 0
     cursor: Cursor = ""
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from api.observability.pages import DEFAULT_LIMIT, MAX_OFFSET, Cursor, Limit, Offset
+from api.observability.pages import DEFAULT_LIMIT, Cursor, DeepOffset, Limit, Offset
 from api.observability.run_groups import RunOfGroup, find, find_one, route, runs_of
 from api.routing import Call
 from projections.observability.run_groups import Measure
@@ -31,7 +31,7 @@ class ListSessions(Struct):
     end: Text = ""
     sort: Sort = "-last_activity"
     limit: Limit = DEFAULT_LIMIT
-    offset: Offset = 0
+    offset: DeepOffset = 0
     cursor: Cursor = ""
 
 
@@ -60,7 +60,7 @@ class GetSession(Struct):
     """Which of its runs, in the order they started; `run_count` says how many there are."""
 
     limit: Annotated[int, Meta(ge=1, le=RUNS_MAX)] = RUNS_MAX
-    offset: Annotated[int, Meta(ge=0, le=MAX_OFFSET)] = 0
+    offset: Offset = 0
 
 
 class SessionAggregates(Struct):

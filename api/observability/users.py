@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from api.observability.llm_calls import dollars
-from api.observability.pages import DEFAULT_LIMIT, MAX_LIMIT, MAX_OFFSET, Cursor, Limit, Offset
+from api.observability.pages import DEFAULT_LIMIT, MAX_LIMIT, Cursor, DeepOffset, Limit, Offset
 from api.observability.run_groups import RunOfGroup, find, find_one, route, runs_of
 from api.routing import Call
 from projections.observability.run_groups import Measure, costs_by_model
@@ -29,7 +29,7 @@ class ListUsers(Struct):
     end: Text = ""
     sort: Sort = "-last_seen"
     limit: Limit = DEFAULT_LIMIT
-    offset: Offset = 0
+    offset: DeepOffset = 0
     cursor: Cursor = ""
 
 
@@ -58,7 +58,7 @@ class GetUser(Struct):
     """Which of the runs, newest first; `run_count` says how many there are."""
 
     limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
-    offset: Annotated[int, Meta(ge=0, le=MAX_OFFSET)] = 0
+    offset: Offset = 0
 
 
 class UserAggregates(Struct):

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from projections.observability.llm_call_list import Query
 from projections.observability.llm_calls import LLM_CALLS
+from projections.observability.ordering import Query
 
 
 def per_hash(tenant: str, hashes: Sequence[str]) -> Query:
