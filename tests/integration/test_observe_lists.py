@@ -90,13 +90,13 @@ def test_a_score_is_in_the_list_once_its_position_is_reached(agent: Caller, pers
 def test_governance_events_are_read_page_by_page_as_they_came(
     agent: Caller, person: Caller
 ) -> None:
-    events = [{"event_type": "override", "number": number} for number in range(5)]
+    events = [{"event_type": "page by page", "number": number} for number in range(5)]
     for _ in range(2):
         agent.write("/api/v1/observe/events/", {"events": events}, **{"Idempotency-Key": "gov"})
     found: list[Any] = []
     cursor = ""
     while cursor is not None:
-        params = {"event_type": "override", "limit": 2, "cursor": cursor}
+        params = {"event_type": "page by page", "limit": 2, "cursor": cursor}
         page = person.read(f"{READ}/events/", agent.position, **params)
         found += page["results"]
         cursor = page["next_cursor"]
