@@ -38,7 +38,7 @@ def rows(event: LlmCallsRecorded, envelope: Envelope) -> list[Row]:
             call.cost or 0.0,
             round((call.cost or 0.0) * PICODOLLARS),
             call.metadata,
-            time,
+            call.called_at or time,
             searched_text(call),
         )
         for call in first_reports(event.calls)

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import get_args
 
 from api.app import ROUTES
-from api.problems import ENTERPRISE, FHE, OBSERVE, SERVICE, WAITROOM
+from api.problems import ENTERPRISE, FHE, OBSERVE, OTLP, SERVICE, WAITROOM
 from api.problems import REGISTRY as SCHEMA_REGISTRY
 from api.routing import Route
 from infra.config import declared_variables
@@ -25,6 +25,7 @@ _DIALECTS = {
     FHE.name: "FHE",
     SERVICE.name: "Service",
     SCHEMA_REGISTRY.name: "Schema Registry",
+    OTLP.name: "OTLP",
 }
 
 
