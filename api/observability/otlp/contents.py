@@ -99,12 +99,29 @@ def _indexed(attributes: Attributes, prefixes: Iterable[str]) -> list[Document]:
         for name, value in attributes.items():
             found = _INDEXED.match(name[len(start) :]) if name.startswith(start) else None
             if found is not None:
-                field = found[2].removeprefix("message.").removeprefix("document.")
-                field = field.removeprefix("embedding.")
-                items.setdefault(int(found[1]), {})[field or "value"] = value
+                items.setdefault(int(found[1]), {})[_field(found[2])] = value
         if items:
             return [_nested(items[index]) for index in sorted(items)]
     return []
+
+
+# What OpenInference calls the item itself, in the name of each of its fields.
+_ITEMS = (
+    "message.",
+    "document.",
+    "embedding.",
+    "prompt.",
+    "completion.",
+    "tool_call.",
+    "message_content.",
+)
+
+
+def _field(name: str) -> str:
+    for item in _ITEMS:
+        if name.startswith(item):
+            return name[len(item) :]
+    return name or "value"
 
 
 def _nested(fields: Document) -> Document:
@@ -117,8 +134,7 @@ def _nested(fields: Document) -> Document:
         if found is None:
             nested[name] = value
         else:
-            field = found[2].removeprefix("tool_call.").removeprefix("message_content.")
-            groups.setdefault(group, {}).setdefault(int(found[1]), {})[field or "value"] = value
+            groups.setdefault(group, {}).setdefault(int(found[1]), {})[_field(found[2])] = value
     for group, items in groups.items():
         nested[group] = [items[index] for index in sorted(items)]
     return nested

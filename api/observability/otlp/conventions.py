@@ -57,7 +57,9 @@ LLM_CALLS = frozenset({"llm", "embedding"})
 MODEL = (
     "gen_ai.response.model",
     "gen_ai.request.model",
+    "llm.response.model_name",
     "llm.model_name",
+    "llm.request.model_name",
     "embedding.model_name",
 )
 PROVIDER = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
@@ -93,8 +95,20 @@ OUTPUT_MESSAGES = ("gen_ai.output.messages",)
 INSTRUCTIONS = ("gen_ai.system_instructions",)
 DETAILS_EVENT = "gen_ai.client.inference.operation.details"
 # Messages, an attribute for each part of each: `<prefix>.N.<field>`.
-INPUT_PREFIXES = ("gen_ai.prompt", "llm.input_messages", "embedding.embeddings")
-OUTPUT_PREFIXES = ("gen_ai.completion", "llm.output_messages", "retrieval.documents")
+INPUT_PREFIXES = (
+    "gen_ai.prompt",
+    "llm.input_messages",
+    "llm.prompts",
+    "embedding.embeddings",
+    "reranker.input_documents",
+)
+OUTPUT_PREFIXES = (
+    "gen_ai.completion",
+    "llm.output_messages",
+    "llm.choices",
+    "retrieval.documents",
+    "reranker.output_documents",
+)
 # Messages, an event for each (conventions before 1.37), or one for all of them (before 1.28).
 INPUT_EVENTS: Mapping[str, str] = {
     "gen_ai.system.message": "system",
@@ -113,6 +127,7 @@ INPUT = (
     "tool.parameters",
     "gen_ai.prompt",
     "gen_ai.retrieval.query.text",
+    "reranker.query",
 )
 OUTPUT = (
     "output.value",
