@@ -1,4 +1,4 @@
-"""OpenTelemetry as users have it: the real SDK and exporter, and clients that others instrumented."""
+"""OpenTelemetry as users have it: the real SDK and exporter, clients that others instrumented."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -25,11 +25,11 @@ def input_of(span: ReportedSpan) -> Document:
             instructions = first(attributes, conventions.INSTRUCTIONS)
             extra = {} if instructions is None else {"instructions": _document(instructions)}
             return {"messages": _document(found), **extra}
-    messages = _from_events(span, conventions.INPUT_EVENTS)
-    whole = _whole(span, conventions.WHOLE_INPUT_EVENT)
-    return _object(
-        _indexed(own, conventions.INPUT_PREFIXES) or messages or whole,
-        first(own, conventions.INPUT),
+    return (
+        _indexed(own, conventions.INPUT_PREFIXES)
+        or _from_events(span, conventions.INPUT_EVENTS)
+        or _whole(span, conventions.WHOLE_INPUT_EVENT)
+        or _object(first(own, conventions.INPUT))
     )
 
 
@@ -40,11 +40,11 @@ def output_of(span: ReportedSpan) -> Document:
         found = first(attributes, conventions.OUTPUT_MESSAGES)
         if found is not None:
             return {"messages": _document(found)}
-    messages = _from_events(span, {conventions.OUTPUT_EVENT: "assistant"})
-    whole = _whole(span, conventions.WHOLE_OUTPUT_EVENT)
-    return _object(
-        _indexed(own, conventions.OUTPUT_PREFIXES) or messages or whole,
-        first(own, conventions.OUTPUT),
+    return (
+        _indexed(own, conventions.OUTPUT_PREFIXES)
+        or _from_events(span, {conventions.OUTPUT_EVENT: "assistant"})
+        or _whole(span, conventions.WHOLE_OUTPUT_EVENT)
+        or _object(first(own, conventions.OUTPUT))
     )
 
 
@@ -82,18 +82,16 @@ def _document(found: Any) -> Any:
     return found
 
 
-def _object(messages: Any, value: Any) -> Document:
-    if messages:
-        return {"messages": messages}
+def _object(value: Any) -> Document:
     if value is None:
         return {}
     found = _document(value)
     return found if isinstance(found, dict) else {"value": found}
 
 
-def _indexed(attributes: Attributes, prefixes: Iterable[str]) -> list[Document]:
-    """`llm.input_messages.0.message.role` and its like as a list of objects, in order."""
-    for prefix in prefixes:
+def _indexed(attributes: Attributes, prefixes: Mapping[str, str]) -> Document:
+    """`llm.input_messages.0.message.role` and its like as a list of objects, under its name."""
+    for prefix, called in prefixes.items():
         start = f"{prefix}."
         items: dict[int, Document] = {}
         for name, value in attributes.items():
@@ -101,8 +99,8 @@ def _indexed(attributes: Attributes, prefixes: Iterable[str]) -> list[Document]:
             if found is not None:
                 items.setdefault(int(found[1]), {})[_field(found[2])] = value
         if items:
-            return [_nested(items[index]) for index in sorted(items)]
-    return []
+            return {called: [_nested(items[index]) for index in sorted(items)]}
+    return {}
 
 
 # What OpenInference calls the item itself, in the name of each of its fields.
@@ -140,19 +138,21 @@ def _nested(fields: Document) -> Document:
     return nested
 
 
-def _from_events(span: ReportedSpan, roles: Mapping[str, str]) -> list[Document]:
-    return [
+def _from_events(span: ReportedSpan, roles: Mapping[str, str]) -> Document:
+    """Messages that are an event each."""
+    messages = [
         {"role": roles[event.name], **{k: _document(v) for k, v in event.attributes.items()}}
         for event in span.events
         if event.name in roles
     ]
+    return {"messages": messages} if messages else {}
 
 
-def _whole(span: ReportedSpan, where: tuple[str, str]) -> Any:
+def _whole(span: ReportedSpan, where: tuple[str, str]) -> Document:
     """The messages that are an attribute of one event."""
     name, attribute = where
     found = [event.attributes.get(attribute) for event in span.events if event.name == name]
-    return _document(found[0]) if found else None
+    return {"messages": _document(found[0])} if found and found[0] else {}
 
 
 # In a message, its text; of a tool call, what is called and with what.
@@ -163,6 +163,8 @@ _TEXT_FIELDS = (
     "text",
     "message",
     "messages",
+    "documents",
+    "embeddings",
     "tool_calls",
     "value",
     "function",

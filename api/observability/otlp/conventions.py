@@ -94,21 +94,21 @@ INPUT_MESSAGES = ("gen_ai.input.messages",)
 OUTPUT_MESSAGES = ("gen_ai.output.messages",)
 INSTRUCTIONS = ("gen_ai.system_instructions",)
 DETAILS_EVENT = "gen_ai.client.inference.operation.details"
-# Messages, an attribute for each part of each: `<prefix>.N.<field>`.
-INPUT_PREFIXES = (
-    "gen_ai.prompt",
-    "llm.input_messages",
-    "llm.prompts",
-    "embedding.embeddings",
-    "reranker.input_documents",
-)
-OUTPUT_PREFIXES = (
-    "gen_ai.completion",
-    "llm.output_messages",
-    "llm.choices",
-    "retrieval.documents",
-    "reranker.output_documents",
-)
+# A list, an attribute for each part of each of its items (`<prefix>.N.<field>`), and its name.
+INPUT_PREFIXES: Mapping[str, str] = {
+    "gen_ai.prompt": "messages",
+    "llm.input_messages": "messages",
+    "llm.prompts": "messages",
+    "embedding.embeddings": "embeddings",
+    "reranker.input_documents": "documents",
+}
+OUTPUT_PREFIXES: Mapping[str, str] = {
+    "gen_ai.completion": "messages",
+    "llm.output_messages": "messages",
+    "llm.choices": "messages",
+    "retrieval.documents": "documents",
+    "reranker.output_documents": "documents",
+}
 # Messages, an event for each (conventions before 1.37), or one for all of them (before 1.28).
 INPUT_EVENTS: Mapping[str, str] = {
     "gen_ai.system.message": "system",

@@ -350,6 +350,21 @@ def test_a_tool_keeps_its_arguments_and_its_result() -> None:
     assert json.loads(span.attributes)["gen_ai.tool.name"] == "ship"
 
 
+def test_a_retriever_keeps_its_question_and_its_documents_in_order() -> None:
+    documents = {
+        f"retrieval.documents.{index}.document.{field}": value
+        for index, text in ((10, "last"), (2, "first"))
+        for field, value in (("content", text), ("score", index / 10))
+    }
+    span = span_of(
+        reported({"openinference.span.kind": "RETRIEVER", "input.value": "order?", **documents})
+    )
+    assert json.loads(span.input_data) == {"value": "order?"}
+    assert json.loads(span.output_data) == {
+        "documents": [{"content": "first", "score": 0.2}, {"content": "last", "score": 1.0}]
+    }
+
+
 NUMBERS = [
     ("gen_ai.usage.input_tokens", "tokens_in", 3.0, 3),
     ("gen_ai.usage.input_tokens", "tokens_in", "12", 12),
