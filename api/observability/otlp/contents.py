@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 
+from api.decoding import check_depth
 from api.observability.otlp import conventions
 from api.observability.otlp.conventions import first
-from api.observability.otlp.reported import Attributes, ReportedSpan
+from api.observability.otlp.reported import Attributes, ReportedSpan, cleaned
+from api.problems import Problem
 
 PREVIEW_CHARACTERS = 10_000
 _DEPTH_MAX = 16  # how deep text is looked for
@@ -76,9 +78,12 @@ def _document(found: Any) -> Any:
     """A value that may be JSON as text, as what the text means."""
     if isinstance(found, str) and found[:1] in ("{", "["):
         try:
-            return msgspec.json.decode(found)
-        except (msgspec.DecodeError, RecursionError):
+            check_depth(found.encode(), 400)
+            document = msgspec.json.decode(found)
+        except (Problem, msgspec.DecodeError):
             return found
+        # An escaped NUL is none before it is read.
+        return cleaned(document) if "\\u0000" in found else document
     return found
 
 

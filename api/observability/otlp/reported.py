@@ -50,6 +50,17 @@ def clean(text: str) -> str:
     return text.replace("\0", "\ufffd") if "\0" in text else text
 
 
+def cleaned(value: Any) -> Any:
+    """A JSON value with all its text clean."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list):
+        return [cleaned(item) for item in value]
+    if isinstance(value, dict):
+        return {clean(name): cleaned(item) for name, item in value.items()}
+    return value
+
+
 def id_of(found: bytes, length: int) -> str:
     """An id in hex, "" when it has another length or is all zeros, which OTLP calls invalid."""
     return found.hex() if len(found) == length and any(found) else ""

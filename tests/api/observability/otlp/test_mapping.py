@@ -365,6 +365,20 @@ def test_a_retriever_keeps_its_question_and_its_documents_in_order() -> None:
     }
 
 
+def test_a_document_within_text_is_read_only_where_it_can_be_kept() -> None:
+    deep = "[" * 100 + "]" * 100
+    nul = json.dumps([{"role": "user", "content": "a\0b"}])
+    for text, kept in (
+        (nul, {"messages": [{"role": "user", "content": "a\ufffdb"}]}),
+        (deep, {"messages": deep}),
+        ("[1, ", {"messages": "[1, "}),
+        ("[" + "9" * 30 + "]", {"messages": [int("9" * 30)]}),
+    ):
+        attributes = {"gen_ai.operation.name": "chat", "gen_ai.input.messages": text}
+        assert json.loads(span_of(reported(attributes)).input_data) == kept
+        assert "\0" not in call_of(reported(attributes)).prompt_preview
+
+
 NUMBERS = [
     ("gen_ai.usage.input_tokens", "tokens_in", 3.0, 3),
     ("gen_ai.usage.input_tokens", "tokens_in", "12", 12),
