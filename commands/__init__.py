@@ -10,6 +10,7 @@ from commands.decider import Decider
 from commands.fhe import DECIDERS as FHE
 from commands.identity import DECIDERS as IDENTITY
 from commands.platform import DECIDERS as PLATFORM
+from commands.prompts import DECIDERS as PROMPTS
 from commands.tenancy import DECIDERS as TENANCY
 
 DECIDERS: list[Decider[Any, Any, Any]] = [
@@ -18,6 +19,7 @@ DECIDERS: list[Decider[Any, Any, Any]] = [
     *BILLING,
     *IDENTITY,
     *PLATFORM,
+    *PROMPTS,
     *TENANCY,
 ]
 

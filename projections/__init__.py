@@ -8,6 +8,7 @@ from projections.identity import VIEWS as IDENTITY
 from projections.observability import CLICKHOUSE_VIEWS as OBSERVABILITY
 from projections.platform import CLICKHOUSE_VIEWS as PLATFORM_CLICKHOUSE
 from projections.platform import VIEWS as PLATFORM
+from projections.prompts import VIEWS as PROMPTS
 from projections.statements import View
 from projections.tenancy import VIEWS as TENANCY
 
@@ -17,6 +18,7 @@ VIEWS: list[View] = [
     *FHE,
     *IDENTITY,
     *PLATFORM,
+    *PROMPTS,
     *TENANCY,
 ]
 CLICKHOUSE_VIEWS: list[ClickHouseView] = [

@@ -5,43 +5,56 @@ Money: `cost` is the client's number, bit for bit; `cost_pico` is the same in wh
 Agent and workflow are the run's, joined when read, since a call may be reported before its run.
 """
 
-from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Row
-from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD, first_reports
-from schemas.envelope import Envelope
-from schemas.observability.run import LlmCall, LlmCallsRecorded
+from typing import Any
+
+import numpy as np
+
+from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Column, Items
+from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD
+from schemas.observability.run import LlmCallsRecorded
 
 PICODOLLARS = 1_000_000_000_000
 
 
-def searched_text(call: LlmCall) -> str:
-    """What `search` looks into, in lower case; a needle is lower-cased the same way."""
-    text = f"{call.model}\n{call.task}\n{call.prompt_preview}\n{call.response_preview}"
-    return text.lower()
+def lower(texts: Any) -> Any:
+    """Each text as `str.lower` has it; Arrow's is the same for ASCII only."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pc.all(pc.string_is_ascii(texts)).as_py():
+        return pc.ascii_lower(texts)
+    return pa.array([text.lower() for text in texts.to_pylist()], pa.string())
 
 
-def rows(event: LlmCallsRecorded, envelope: Envelope) -> list[Row]:
+def columns(calls: Items) -> list[Column]:
     """One row per call."""
-    tenant, run_id, time = envelope.tenant, envelope.stream_id, envelope.time
+    # Late, since every role lists the views and only one of them makes rows.
+    import pyarrow.compute as pc
+
+    model, task, prompt, response = (
+        calls.fields[name] for name in ("model", "task", "prompt_preview", "response_preview")
+    )
+    tokens_in, tokens_out = calls.fields["tokens_in"], calls.fields["tokens_out"]
+    called_at = calls.fields["called_at"]
+    cost = np.nan_to_num(calls.fields["cost"], nan=0.0) + 0.0  # a negative zero is none
     return [
-        (
-            tenant,
-            run_id,
-            call.id,
-            call.model,
-            call.task,
-            call.prompt_preview,
-            call.response_preview,
-            call.prompt_hash,
-            call.tokens_in,
-            call.tokens_out,
-            call.tokens_in + call.tokens_out,
-            call.cost or 0.0,
-            round((call.cost or 0.0) * PICODOLLARS),
-            call.metadata,
-            call.called_at or time,
-            searched_text(call),
-        )
-        for call in first_reports(event.calls)
+        calls.tenant,
+        calls.stream_id,
+        calls.fields["id"],
+        model,
+        task,
+        prompt,
+        response,
+        calls.fields["prompt_hash"],
+        tokens_in,
+        tokens_out,
+        np.add(tokens_in, tokens_out),
+        cost,
+        np.rint(cost * PICODOLLARS).astype(np.int64),
+        calls.fields["metadata"],
+        np.where(called_at == 0, calls.time, called_at),
+        # What `search` looks into; a needle is lower-cased the same way.
+        lower(pc.binary_join_element_wise(model, task, prompt, response, "\n")),
     ]
 
 
@@ -75,6 +88,6 @@ LLM_CALLS = ClickHouseView(
         "by_id id TYPE bloom_filter(0.01) GRANULARITY 1",
         "by_text search_text TYPE text(tokenizer = splitByNonAlpha)",
     ),
-    rows=rows,
+    item_columns=columns,
     keep="first",
 )
