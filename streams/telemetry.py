@@ -9,7 +9,7 @@ in the request, so that a repeat under the same Idempotency-Key makes the same i
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Protocol
 
@@ -84,37 +84,41 @@ class Telemetry:
         self._log, self._clock = log, clock
 
     async def record(self, origin: Origin, run_id: str, events: Sequence[RunEvent]) -> Position:
-        """Append the events of one request in order; the position of the last one.
+        """Append what one request reported of one run, in order; the position of the last event.
 
         Raises LogUnavailable (a part may be in: a repeat with the same ids is safe), ItemTooLarge
         (nothing is in).
         """
-        encoded = await _encode_all(events)
-        key, time = run_id.encode(), self._clock.now()
+        return (await self.record_runs(origin, {run_id: events}))[-1]
+
+    async def record_runs(
+        self, origin: Origin, runs: Mapping[str, Sequence[RunEvent]]
+    ) -> list[Position]:
+        """Append what one request reported of several runs, by their ids; where each record lies.
+
+        Raises as `record` does.
+        """
+        time = self._clock.now()
         body = origin.command_id.removeprefix("cmd_")
-        records = [
-            Record(
-                key,
-                value,
-                to_headers(
-                    Envelope(
-                        id=f"evt_{body}_{index}",
-                        type=tag,
-                        tenant=origin.tenant,
-                        stream=f"{STREAM}/{run_id}",
-                        version=0,
-                        time=time,
-                        actor=origin.actor,
-                        correlation_id=origin.correlation_id,
-                        causation_id=origin.command_id,
-                    )
-                ),
-            )
-            for index, (tag, value) in enumerate(encoded)
-        ]
+        records: list[Record] = []
+        for run_id, events in runs.items():
+            key = run_id.encode()
+            for tag, value in await _encode_all(events):
+                envelope = Envelope(
+                    id=f"evt_{body}_{len(records)}",
+                    type=tag,
+                    tenant=origin.tenant,
+                    stream=f"{STREAM}/{run_id}",
+                    version=0,
+                    time=time,
+                    actor=origin.actor,
+                    correlation_id=origin.correlation_id,
+                    causation_id=origin.command_id,
+                )
+                records.append(Record(key, value, to_headers(envelope)))
         positions = await self._log.append(TOPIC, records)
         failpoint("telemetry.appended")
-        return positions[-1]
+        return positions
 
 
 async def _encode_all(events: Sequence[RunEvent]) -> list[tuple[str, bytes]]:
