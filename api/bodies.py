@@ -41,6 +41,12 @@ def declared_length(headers: Mapping[bytes, bytes], limit: int) -> int | None:
     return length
 
 
+def media_type_of(headers: Mapping[bytes, bytes]) -> str:
+    """The Content-Type without its parameters, in lower case."""
+    given = headers.get(b"content-type", b"").partition(b";")[0]
+    return given.strip().lower().decode("latin-1")
+
+
 async def read_body(
     receive: Receive, headers: Mapping[bytes, bytes], limit: int, malformed_status: int = 400
 ) -> bytes:

@@ -7,9 +7,10 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from api.bodies import media_type_of
 from api.credentials import Principal
 from api.limits import Permit
-from api.problems import Dialect, Problem
+from api.problems import PROTOBUF, Dialect, Problem
 from api.routing import Answer, Route
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -110,8 +111,12 @@ class Exchange:
         self, problem: Problem, dialect: Dialect, extra: Mapping[str, str] | None = None
     ) -> None:
         """Send a problem in a dialect, with the headers that the handler had set by then."""
-        body = encode(dialect.render(problem, self.request_id))
-        await self.respond(problem.status, body, JSON, [*raw(extra or {}), *raw(problem.headers)])
+        rendered, headers = dialect.render(problem, self.request_id), problem.headers
+        if dialect.protobuf is not None and media_type_of(self.headers) == PROTOBUF:
+            body, media_type = dialect.protobuf(rendered), PROTOBUF.encode()
+        else:
+            body, media_type = encode(rendered), JSON
+        await self.respond(problem.status, body, media_type, [*raw(extra or {}), *raw(headers)])
 
     async def result(self, result: Any, route: Route, extra: Mapping[str, str]) -> None:
         """Send what a handler returned."""

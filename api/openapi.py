@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from api.problems import DIALECTS, Dialect
+from api.problems import DIALECTS, PROTOBUF, Dialect
 from api.routing import Route, Who
 
 Json = dict[str, Any]
@@ -100,6 +100,8 @@ _PHRASES = {
     502: "A service behind us failed",
     503: "Not now: try again after Retry-After seconds",
 }
+# A message that its .proto describes, and JSON Schema can't.
+_PROTOBUF: Json = {PROTOBUF: {"schema": {"type": "string", "format": "binary"}}}
 _POSITION = r"^[a-z.]+:\d{1,9}:\d{1,18}$"
 _MIN_POSITION: list[Json] = [
     {
@@ -265,7 +267,8 @@ def _request_body(route: Route, schema_of: dict[str, Json], components: Json) ->
     schema = schema_of[_identity(route.body)]
     resolved = _resolved(schema, components)
     optional = resolved.get("type") == "object" and not resolved.get("required")
-    return {"required": not optional, "content": {route.accepts: {"schema": schema}}}
+    content = {route.accepts: {"schema": schema}, **(_PROTOBUF if route.protobuf else {})}
+    return {"required": not optional, "content": content}
 
 
 def _responses(route: Route, schema_of: dict[str, Json]) -> Json:
@@ -285,6 +288,8 @@ def _responses(route: Route, schema_of: dict[str, Json]) -> Json:
         if status != 204:
             schema = {} if route.response is None else schema_of[_identity(route.response)]
             response["content"] = {route.media_type: {"schema": schema}}
+            if route.protobuf:
+                response["content"] |= _PROTOBUF
         found[str(status)] = response
     return found
 
@@ -319,6 +324,8 @@ def _error_responses(routes: Sequence[Route]) -> Json:
             "headers": {item: {"$ref": f"#/components/headers/{item}"} for item in headers},
             "content": {"application/json": {"schema": {"$ref": reference}}},
         }
+        if dialect.protobuf is not None:
+            found[f"{name}_{status}"]["content"] |= _PROTOBUF
     return found
 
 

@@ -47,6 +47,9 @@ class Problem(Exception):
 
 
 Render = Callable[[Problem, str], dict[str, Any]]
+Encode = Callable[[dict[str, Any]], bytes]
+
+PROTOBUF = "application/x-protobuf"
 
 
 class Dialect(Struct, frozen=True):
@@ -55,6 +58,7 @@ class Dialect(Struct, frozen=True):
     render(problem, request_id) -> the body. malformed / invalid: status of a body that is not JSON
     / has a wrong shape. refused: status of a refusal of kind `invalid`. reused: status of an
     idempotency key that came with another request. schema: JSON Schema of the error body.
+    protobuf: the body as protobuf, for a surface whose clients may send that.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Dialect(Struct, frozen=True):
     invalid: int = 400
     refused: int = 400
     reused: int = 409
+    protobuf: Encode | None = None
 
     def status_of(self, kind: str) -> int:
         """The HTTP status of a refusal's kind (`commands.refusals.Kind`)."""
@@ -133,6 +138,40 @@ _REGISTRY_CODES = {
 def _registry(problem: Problem, request_id: str) -> dict[str, Any]:
     code = _REGISTRY_CODES.get(problem.code, problem.status)
     return {"error_code": code, "message": problem.text}
+
+
+# google.rpc.Code by HTTP status: for people, since clients of OTLP go by the latter.
+_RPC_CODES = {
+    400: 3,
+    401: 16,
+    403: 7,
+    404: 5,
+    405: 12,
+    409: 10,
+    413: 3,
+    415: 3,
+    429: 8,
+    500: 13,
+    503: 14,
+}
+_RPC_UNKNOWN = 2
+_ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
+
+
+def _otlp(problem: Problem, request_id: str) -> dict[str, Any]:
+    facts = {"request_id": request_id, **_outcome(problem)}
+    info = {"@type": _ERROR_INFO, "reason": problem.code, "domain": "weir", "metadata": facts}
+    code = _RPC_CODES.get(problem.status, _RPC_UNKNOWN)
+    return {"code": code, "message": problem.text, "details": [info]}
+
+
+def _rpc_status(body: dict[str, Any]) -> bytes:
+    # Late, since nobody else needs protobuf; error_details makes the details' type known to it.
+    from google.protobuf.json_format import ParseDict
+    from google.rpc import error_details_pb2, status_pb2  # noqa: F401
+
+    found: bytes = ParseDict(body, status_pb2.Status()).SerializeToString()
+    return found
 
 
 def _outcome(problem: Problem) -> dict[str, Any]:
@@ -241,7 +280,18 @@ REGISTRY = Dialect(
     malformed=400,
     invalid=422,
 )
-DIALECTS = (OBSERVE, ENTERPRISE, WAITROOM, FHE, SERVICE, REGISTRY)
+OTLP = Dialect(
+    "otlp",
+    _otlp,
+    _object(
+        ("code", "message"),
+        code=_INTEGER,
+        message=_STRING,
+        details={"type": "array", "items": {"type": "object"}},
+    ),
+    protobuf=_rpc_status,
+)
+DIALECTS = (OBSERVE, ENTERPRISE, WAITROOM, FHE, SERVICE, REGISTRY, OTLP)
 
 _OBSERVE_GROUPS = frozenset({"observe", "observability", "evaluations", "prompts"})
 _FHE_GROUPS = frozenset(
@@ -255,7 +305,7 @@ def dialect_of(path: str) -> Dialect:
     parts = path.split("/", 5)[1:]
     first, second = parts[0], parts[1] if len(parts) > 1 else ""
     if first == "v1":
-        return WAITROOM
+        return OTLP if second == "traces" else WAITROOM
     if first == "waxell":
         return ENTERPRISE
     if first == "schema-registry":

@@ -242,7 +242,8 @@ class Route:
     streamed: the body, at most `max_body`, is not read for the handler: it takes it from
     `call.raw.stream()` as it arrives.
     analytics: the answer comes from ClickHouse, so `min_position` may ask to wait for a write.
-    media_type: of the response; accepts: of the request. quiet: successes are logged at debug
+    media_type: of the response; accepts: of the request. protobuf: either may be protobuf too, read
+    and written by the handler. quiet: successes are logged at debug
     only (telemetry, health).
     """
 
@@ -272,6 +273,7 @@ class Route:
         quiet: bool = False,
         media_type: str = "",
         accepts: str = "application/json",
+        protobuf: bool = False,
         description: str = "",
     ) -> None:
         self.method, self.path, self.handler = method, path, handler
@@ -281,7 +283,7 @@ class Route:
         self.refusals, self.max_body, self.stream = refusals, max_body, stream
         self.lenient, self.raw_body, self.streamed = lenient, raw_body, streamed
         self.analytics, self.quiet = analytics, quiet
-        self.accepts, self.description = accepts, description
+        self.accepts, self.protobuf, self.description = accepts, protobuf, description
         self.media_type = media_type or ("text/event-stream" if stream else "application/json")
 
     @property

@@ -9,7 +9,7 @@ in the request, so that a repeat under the same Idempotency-Key makes the same i
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Protocol
 
@@ -96,7 +96,7 @@ class Telemetry:
         stream: str = STREAM,
         at: int | None = None,
     ) -> Position:
-        """Append the events of one request in order; the position of the last one.
+        """Append what one request reported of one run, in order; the position of the last event.
 
         key: the id of the run, or of what else the stream is named by. at: when the report arrived,
         now unless given.
@@ -104,32 +104,44 @@ class Telemetry:
         Raises LogUnavailable (a part may be in: a repeat with the same ids is safe), ItemTooLarge
         (nothing is in).
         """
-        encoded = await _encode_all(events)
         time = self._clock.now() if at is None else at
+        return (await self._append(origin, stream, {key: events}, time))[-1]
+
+    async def record_runs(
+        self, origin: Origin, runs: Mapping[str, Sequence[RunEvent]]
+    ) -> list[Position]:
+        """Append what one request reported of several runs, by their ids; where each record lies.
+
+        Raises as `record` does.
+        """
+        return await self._append(origin, STREAM, runs, self._clock.now())
+
+    async def _append(
+        self,
+        origin: Origin,
+        stream: str,
+        reports: Mapping[str, Sequence[TelemetryEvent]],
+        time: int,
+    ) -> list[Position]:
         body = origin.command_id.removeprefix("cmd_")
-        records = [
-            Record(
-                key.encode(),
-                value,
-                to_headers(
-                    Envelope(
-                        id=f"evt_{body}_{index}",
-                        type=tag,
-                        tenant=origin.tenant,
-                        stream=f"{stream}/{key}",
-                        version=0,
-                        time=time,
-                        actor=origin.actor,
-                        correlation_id=origin.correlation_id,
-                        causation_id=origin.command_id,
-                    )
-                ),
-            )
-            for index, (tag, value) in enumerate(encoded)
-        ]
+        records: list[Record] = []
+        for key, events in reports.items():
+            for tag, value in await _encode_all(events):
+                envelope = Envelope(
+                    id=f"evt_{body}_{len(records)}",
+                    type=tag,
+                    tenant=origin.tenant,
+                    stream=f"{stream}/{key}",
+                    version=0,
+                    time=time,
+                    actor=origin.actor,
+                    correlation_id=origin.correlation_id,
+                    causation_id=origin.command_id,
+                )
+                records.append(Record(key.encode(), value, to_headers(envelope)))
         positions = await self._log.append(TOPIC, records)
         failpoint("telemetry.appended")
-        return positions[-1]
+        return positions
 
 
 async def _encode_all(events: Sequence[TelemetryEvent]) -> list[tuple[str, bytes]]:

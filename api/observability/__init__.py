@@ -7,12 +7,14 @@ from api.observability import (
     runs,
     scores,
     sessions,
+    traces,
     users,
 )
 from api.routing import Route
 
 ROUTES: list[Route] = [
     *runs.ROUTES,
+    *traces.ROUTES,
     *events.ROUTES,
     *llm_calls.ROUTES,
     *sessions.ROUTES,

@@ -35,6 +35,7 @@ def columns(calls: Items) -> list[Column]:
         calls.fields[name] for name in ("model", "task", "prompt_preview", "response_preview")
     )
     tokens_in, tokens_out = calls.fields["tokens_in"], calls.fields["tokens_out"]
+    called_at = calls.fields["called_at"]
     cost = np.nan_to_num(calls.fields["cost"], nan=0.0) + 0.0  # a negative zero is none
     return [
         calls.tenant,
@@ -51,7 +52,7 @@ def columns(calls: Items) -> list[Column]:
         cost,
         np.rint(cost * PICODOLLARS).astype(np.int64),
         calls.fields["metadata"],
-        calls.time,
+        np.where(called_at == 0, calls.time, called_at),
         # What `search` looks into; a needle is lower-cased the same way.
         lower(pc.binary_join_element_wise(model, task, prompt, response, "\n")),
     ]

@@ -21,7 +21,7 @@ def rows(event: SpansRecorded, envelope: Envelope) -> list[Row]:
             span.attributes,
             span.input_data,
             span.output_data,
-            envelope.time,
+            span.started_at or envelope.time,
         )
         for span in first_reports(event.spans)
     ]

@@ -50,7 +50,8 @@ class RunCompleted(Struct, frozen=True, tag="observability.run_completed.v1", kw
 class LlmCall(Struct, frozen=True, kw_only=True):
     """One call of a language model. `cost` is US dollars as the client gave it, None if it didn't.
 
-    prompt_hash: SHA-256 of the managed prompt's content, when the call used one.
+    prompt_hash: SHA-256 of the managed prompt's content, when the call used one. called_at: when
+    the call began as its reporter says, 0 when it doesn't.
     """
 
     id: str
@@ -63,6 +64,7 @@ class LlmCall(Struct, frozen=True, kw_only=True):
     response_preview: str = ""
     prompt_hash: str = ""
     metadata: Json = EMPTY_JSON
+    called_at: Micros = 0
 
 
 class LlmCallsRecorded(
@@ -91,6 +93,7 @@ class Span(Struct, frozen=True, kw_only=True):
     """A stretch of behaviour: a tool call, a retrieval, a decision, or a kind of the client's own.
 
     duration_ms: milliseconds, None when unknown. position: the client's place within the run.
+    started_at: as its reporter says, 0 when it doesn't.
     """
 
     id: str
@@ -102,6 +105,7 @@ class Span(Struct, frozen=True, kw_only=True):
     attributes: Json = EMPTY_JSON
     input_data: Json = EMPTY_JSON
     output_data: Json = EMPTY_JSON
+    started_at: Micros = 0
 
 
 class SpansRecorded(Struct, frozen=True, tag="observability.spans_recorded.v1", kw_only=True):

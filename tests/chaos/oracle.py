@@ -43,8 +43,11 @@ class Entry:
         return self.headers["ce_subject"].partition("/")[2]
 
 
-def read_log(bootstrap: str, topics: Iterable[str]) -> dict[str, list[Entry]]:
-    """Every committed record of the topics, in offset order of each partition."""
+def read_log(bootstrap: str, topics: Iterable[str], tenant: str = "") -> dict[str, list[Entry]]:
+    """Every committed record of the topics, in offset order of each partition.
+
+    tenant: only its records, where topics are shared with those who test what can't be read.
+    """
     schemas = _schemas()
     reader = Consumer(
         {
@@ -60,14 +63,18 @@ def read_log(bootstrap: str, topics: Iterable[str]) -> dict[str, list[Entry]]:
         for topic in topics:
             numbers = sorted(reader.list_topics(topic, 30).topics[topic].partitions)
             reader.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in numbers])
-            found[topic] = _drain(reader, topic, len(numbers), schemas)
+            found[topic] = _drain(reader, topic, len(numbers), schemas, tenant)
     finally:
         reader.close()
     return found
 
 
 def _drain(
-    reader: Consumer, topic: str, partitions: int, schemas: Mapping[int, tuple[str, Any]]
+    reader: Consumer,
+    topic: str,
+    partitions: int,
+    schemas: Mapping[int, tuple[str, Any]],
+    tenant: str,
 ) -> list[Entry]:
     entries: list[Entry] = []
     ended: set[int] = set()
@@ -78,6 +85,8 @@ def _drain(
         if error is not None:
             assert error.name() == "_PARTITION_EOF", error
             ended.add(message.partition())
+            continue
+        if tenant and ("ce_tenant", tenant.encode()) not in (message.headers() or []):
             continue
         headers = {name: value.decode() for name, value in message.headers() or []}
         value = message.value()

@@ -4,12 +4,13 @@ Each is between `<!-- begin NAME -->` and `<!-- end NAME -->`; a test holds them
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import get_args
 
 from api.app import ROUTES
-from api.problems import ENTERPRISE, FHE, OBSERVE, SERVICE, WAITROOM
+from api.observability.otlp import conventions
+from api.problems import ENTERPRISE, FHE, OBSERVE, OTLP, SERVICE, WAITROOM
 from api.problems import REGISTRY as SCHEMA_REGISTRY
 from api.routing import Route
 from infra.config import declared_variables
@@ -25,6 +26,7 @@ _DIALECTS = {
     FHE.name: "FHE",
     SERVICE.name: "Service",
     SCHEMA_REGISTRY.name: "Schema Registry",
+    OTLP.name: "OTLP",
 }
 
 
@@ -97,9 +99,54 @@ def conditions() -> str:
     return f"Conditions: {names}.\n\nOperators: {operators}.\n"
 
 
+def otlp_kinds() -> str:
+    """What OpenTelemetry's spans are, by the attributes of each convention."""
+    rows = []
+    for name, kinds in conventions.KINDS:
+        by_kind: dict[str, list[str]] = {}
+        for value, kind in kinds.items():
+            by_kind.setdefault(kind, []).append(f"`{value}`")
+        rows += [[f"`{name}`", ", ".join(by_kind[kind]), f"`{kind}`"] for kind in by_kind]
+    return table(["attribute", "value", "kind"], rows)
+
+
+def otlp_attributes() -> str:
+    """Where each field of a run, of an LLM call and of a span is taken from."""
+    service = (conventions.SERVICE_NAME,)
+
+    def numbered(prefixes: Iterable[str]) -> list[str]:
+        return [f"{prefix}.N.…" for prefix in prefixes]
+
+    found: dict[str, Sequence[str]] = {
+        "a run's agent": (*conventions.AGENT_NAME, *service),
+        "its agent's id": conventions.AGENT_ID,
+        "its workflow": conventions.WORKFLOW_NAME,
+        "its session": conventions.SESSION_ID,
+        "its user": conventions.USER_ID,
+        "a call's model": conventions.MODEL,
+        "its tokens in": conventions.TOKENS_IN,
+        "its tokens out": conventions.TOKENS_OUT,
+        "its cost in dollars": conventions.COST,
+        "its task": conventions.TASK,
+        "its provider, in the metadata": conventions.PROVIDER,
+        "input": (
+            *conventions.INPUT_MESSAGES,
+            *numbered(conventions.INPUT_PREFIXES),
+            *conventions.INPUT,
+        ),
+        "output": (
+            *conventions.OUTPUT_MESSAGES,
+            *numbered(conventions.OUTPUT_PREFIXES),
+            *conventions.OUTPUT,
+        ),
+    }
+    rows = [[field, ", ".join(f"`{name}`" for name in names)] for field, names in found.items()]
+    return table(["field", "attributes"], rows)
+
+
 def parts() -> dict[str, str]:
     """All of them, by name."""
-    made = (settings, routes, metrics, conditions)
+    made = (settings, routes, metrics, conditions, otlp_kinds, otlp_attributes)
     return {make.__name__: make() for make in made}
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from projections.batches import batch_of
 from projections.observability.llm_calls import LLM_CALLS
@@ -69,6 +70,12 @@ def test_a_call_is_a_row() -> None:
 def test_a_cost_that_was_not_given_is_zero() -> None:
     (row,) = rows(LlmCall(id="c", model="m", tokens_in=0, tokens_out=0))
     assert (row["cost"], row["cost_pico"]) == (0.0, 0)
+
+
+def test_a_call_that_tells_its_time_is_of_that_time() -> None:
+    call = LlmCall(id="c", model="m", tokens_in=0, tokens_out=0)
+    told = structs.replace(call, id="d", called_at=1_600_000_000_000_000)
+    assert [row["created_at"] for row in rows(call, told)] == [ENVELOPE.time, told.called_at]
 
 
 @settings(deadline=None, database=None)
