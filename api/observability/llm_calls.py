@@ -11,10 +11,11 @@ from api.observability.pages import DEFAULT_LIMIT, MAX_LIMIT, Limit, Offset, ins
 from api.problems import OBSERVE, not_found
 from api.roles import READERS
 from api.routing import Call, Route, Who
+from commands.observability.prices import CostSource, per_million
 from infra.clock import iso
 from projections.observability import llm_call_list as queries
 from projections.observability.llm_call_list import Selection, Sort
-from projections.observability.llm_calls import PICODOLLARS
+from schemas.observability.model_cost import PICODOLLARS
 
 Money = Annotated[float, Meta(ge=0, le=1e12)]
 TokenCount = Annotated[int, Meta(ge=0, le=2**62)]
@@ -57,8 +58,20 @@ class LlmCallRow(Struct):
     prompt_hash: str
 
 
+class CallPricing(Struct):
+    """Where the cost is from. The prices (dollars for a million tokens), what they go by and the
+    revision of the tenant's own one are there when it was not the client who gave the cost."""
+
+    source: CostSource
+    input_cost_per_million: float | None = None
+    output_cost_per_million: float | None = None
+    model_id: str | None = None
+    revision: int | None = None
+
+
 class LlmCallDetail(LlmCallRow):
     metadata: JsonObject
+    pricing: CallPricing
 
 
 class LlmCallAggregates(Struct):
@@ -78,6 +91,20 @@ class LlmCallPage(Struct):
 
 class ModelNames(Struct):
     models: list[str]
+
+
+def pricing(row: Mapping[str, Any]) -> CallPricing:
+    """The price that a call was made at."""
+    source = row["cost_source"]
+    if source not in ("override", "default"):
+        return CallPricing(source)
+    return CallPricing(
+        source,
+        per_million(row["price_in_pico"]),
+        per_million(row["price_out_pico"]),
+        row["price_model"],
+        row["price_revision"] or None,
+    )
 
 
 def dollars(pico: int | str) -> float:
@@ -127,7 +154,9 @@ async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:
         not_found("There is no such LLM call")
     row = found[0]
     names = await _names(call, [row["run_id"]])
-    return LlmCallDetail(**_fields(row, names), metadata=Raw(row["metadata"].encode()))
+    return LlmCallDetail(
+        **_fields(row, names), metadata=Raw(row["metadata"].encode()), pricing=pricing(row)
+    )
 
 
 async def list_models(call: Call[None, None]) -> ModelNames:

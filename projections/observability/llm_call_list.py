@@ -83,6 +83,8 @@ def like(text: str) -> str:
 _FIELDS = """id, run_id, model, task, tokens_in, tokens_out, total_tokens, cost,
  toUnixTimestamp64Micro(created_at) AS at, prompt_hash"""
 
+_PRICE = "cost_source, price_in_pico, price_out_pico, price_model, price_revision"
+
 
 def page(selection: Selection, sort: Sort, limit: int, offset: int) -> Query:
     """One page. Calls that the sort leaves equal come newest first, those of one report last first:
@@ -113,9 +115,10 @@ def aggregates(selection: Selection) -> Query:
 
 
 def one(tenant: str, call_id: str) -> Query:
-    """The newest call with this id, previews whole."""
+    """The newest call with this id, previews whole, and the price it was made at."""
     sql = (
-        f"SELECT {_FIELDS}, prompt_preview, response_preview, metadata FROM {LLM_CALLS.table}"
+        f"SELECT {_FIELDS}, prompt_preview, response_preview, metadata, {_PRICE}"
+        f" FROM {LLM_CALLS.table}"
         " WHERE tenant = {tenant:String} AND id = {id:String} ORDER BY created_at DESC LIMIT 1"
     )
     return Query(sql, {"tenant": tenant, "id": call_id})
