@@ -4,7 +4,7 @@ Nothing is a float here: tokens are whole, prices are whole picodollars for a to
 to the same in any order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -128,11 +128,3 @@ def price_of(
     if row is None:
         return UNPRICED
     return Priced("default", row.at(instant), 0, row.name)
-
-
-def histories(events: Sequence[ModelCostEvent]) -> dict[str, History]:
-    """The histories of the models that events are about, in the events' order."""
-    found: dict[str, History] = {}
-    for event in events:
-        found[event.model] = with_event(found.get(event.model, ()), event)
-    return found
