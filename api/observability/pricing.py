@@ -10,9 +10,10 @@ from typing import Any
 from api.observability.bodies import LlmCallBody
 from api.observability.tenant_prices import tenant_prices
 from api.routing import Call
-from commands.observability.prices import COST_MAX_PICO, UNPRICED, price_of
+from commands.observability.prices import UNPRICED, price_of
 from commands.observability.system_prices import system_prices
 from infra.postgres import DatabaseUnavailable
+from schemas.observability.model_cost import COST_MAX_PICO
 
 Pricing = Callable[[LlmCallBody], dict[str, Any]]
 """The fields of `LlmCall` that say where its cost is from."""

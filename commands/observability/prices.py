@@ -11,15 +11,11 @@ from typing import Literal, Protocol
 from msgspec import Struct, structs
 
 from schemas.observability.model_cost import (
-    PICODOLLARS,
     PICODOLLARS_PER_TOKEN,
     ModelCostEvent,
     ModelCostRemoved,
     ModelCostSet,
 )
-
-COST_MAX_PICO = 1_000_000 * PICODOLLARS
-"""The most that one call may cost, as much as a client may say."""
 
 CostSource = Literal["client", "override", "default", "unpriced"]
 

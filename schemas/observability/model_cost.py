@@ -15,6 +15,8 @@ STREAM = "observability.model_cost"
 
 PICODOLLARS = 1_000_000_000_000
 """How many make a dollar."""
+COST_MAX_PICO = 1_000_000 * PICODOLLARS
+"""The most that one call may cost, as much as a client may say."""
 PICODOLLARS_PER_TOKEN = 1_000_000
 """Of a price of a dollar for a million tokens."""
 PRICE_MAX = PICODOLLARS  # a dollar for a token

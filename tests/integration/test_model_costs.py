@@ -89,6 +89,7 @@ def test_a_call_costs_what_held_when_it_was_made(reporter: Reporter) -> None:
         "source": "override",
         "model_id": model,
         "revision": 1,
+        "repriced": None,
     }
     listed = reporter.client.get(CALLS, params={"agent": reporter.agent}).json()
     assert {row["id"]: row["cost"] for row in listed["results"]} == {
@@ -107,3 +108,39 @@ def test_a_price_for_a_row_of_the_table_holds_for_all_its_names(reporter: Report
         pricing = reporter.call(name.replace("/", "%2F"), position)["pricing"]
         sources.add((pricing["source"], pricing["model_id"]))
     assert sources == {("override", "gpt-4o-mini")}
+
+
+def test_calls_are_repriced_and_the_cost_before_is_kept(reporter: Reporter) -> None:
+    model = "acme/repriced:v1"
+    position = reporter.report({"id": "r-1", "model": model}, {"id": "r-2", "cost": 0.5})
+    made = reporter.call("r-1", position)
+    assert (made["cost"], made["pricing"]["source"]) == (0.0, "unpriced")
+    assert reporter.client.put(f"{COSTS}/{model}/", json=OWN).status_code == 200
+    # The end is not included: another call gives it a time after the first.
+    end = reporter.call("r-3", reporter.report({"id": "r-3", "model": model}))["created_at"]
+    asked = {"from": made["created_at"], "to": end, "models": [model, "gpt-4o"]}
+
+    def reprice(**more: bool) -> dict[str, Any]:
+        answer = reporter.client.post(f"{COSTS}/reprice/", json={**asked, **more})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    cost = (1_234 * 70_000 + 567 * 300_000) / 10**12
+    looked = reprice()
+    assert looked["models"] == [{"model": model, "calls": 1, "old_cost": 0.0, "new_cost": cost}]
+    assert reporter.call("r-1", position)["cost"] == 0.0
+    done = reprice(dry_run=False)
+    assert done == {**looked, "dry_run": False, "version": done["version"]}
+    assert reprice(dry_run=False)["version"] == done["version"]  # once more changes nothing
+    now = reporter.call("r-1", position)
+    assert now["cost"] == cost
+    repriced = now["pricing"]["repriced"]
+    assert (repriced["version"], repriced["original_cost"]) == (done["version"], 0.0)
+    listed = reporter.client.get(CALLS, params={"agent": reporter.agent}).json()
+    assert {row["id"]: row["cost"] for row in listed["results"]} == {
+        "r-1": cost,
+        "r-2": 0.5,
+        "r-3": cost,
+    }
+    assert listed["aggregates"]["total_cost"] == 0.5 + 2 * cost

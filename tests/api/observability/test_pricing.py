@@ -31,6 +31,7 @@ async def test_a_priced_call_is_listed_summed_and_explained(world: World) -> Non
         "output_cost_per_million": 10.0,
         "model_id": "gpt-4o",
         "revision": None,
+        "repriced": None,
     }
     assert given["source"] == "client"
     assert unknown["source"] == "unpriced"
@@ -55,6 +56,7 @@ async def test_an_own_price_is_named_by_its_revision(world: World) -> None:
         "output_cost_per_million": 1.0,
         "model_id": "our-own",
         "revision": 1,
+        "repriced": None,
     }
     sums = await world.read("analytics/models/")
     assert sums["aggregates"]["total_cost"] == detail["cost"]

@@ -1,13 +1,16 @@
 """Model costs in Postgres, and what a call's row says of its cost: as values, no database."""
 
+import msgspec
 import pytest
 
 from projections.observability import VIEWS
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.model_costs import MODEL_COSTS
+from projections.observability.repricings import REPRICINGS
 from projections.statements import Put, Set
 from schemas.envelope import Actor, Envelope
 from schemas.observability.model_cost import ModelCostRemoved, ModelCostSet
+from schemas.observability.repricing import CallsRepriced, NewPrice
 from schemas.observability.run import LlmCall, LlmCallsRecorded
 
 AT = 1_700_000_000_000_000
@@ -48,6 +51,20 @@ def test_the_next_one_ends_the_one_before() -> None:
 def test_a_removed_one_is_ended_and_kept() -> None:
     event = ModelCostRemoved(model="openai/gpt-4o", revision=2, until=AT)
     assert list(MODEL_COSTS.reduce(event, ENVELOPE)) == [Set(key(2), {"ended_at": AT})]
+
+
+def test_a_repricing_is_kept_with_its_prices() -> None:
+    price = NewPrice(
+        model="m", since=1, until=2, input_price_pico=3, output_price_pico=4, source="default",
+        price_model="m",
+    )  # fmt: skip
+    event = CallsRepriced(version=3, repriced_at=AT - 1, prices=[price])
+    (statement,) = REPRICINGS.reduce(event, ENVELOPE)
+    assert isinstance(statement, Put)
+    assert statement.key == {"tenant": "ten_1", "version": 3}
+    assert (statement.values["repriced_at"], statement.values["repriced_by"]) == (AT - 1, "key_9")
+    assert msgspec.json.decode(statement.values["prices"], type=list[NewPrice]) == [price]
+    assert set(statement.values) | set(statement.key) == set(REPRICINGS.columns)
 
 
 def test_columns_exist_and_the_rest_is_ignored() -> None:

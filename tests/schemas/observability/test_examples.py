@@ -60,7 +60,8 @@ def test_an_example_is_folded_and_reduced(path: Path) -> None:
     state = decider.evolve(decider.initial, event)
     assert msgspec.json.decode(msgspec.json.encode(state), type=type(state)) == state
     reduced = reduce_all(VIEWS, [(envelope(f"{decider.stream}/m"), event)])
-    assert {view.name for view, _ in reduced} == {"model_costs"}
+    names = {"observability.model_cost": "model_costs", "observability.repricing": "repricings"}
+    assert {view.name for view, _ in reduced} == {names[decider.stream]}
 
 
 def before_prices() -> dict[str, object]:
