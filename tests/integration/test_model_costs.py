@@ -112,7 +112,9 @@ def test_a_price_for_a_row_of_the_table_holds_for_all_its_names(reporter: Report
 
 def test_calls_are_repriced_and_the_cost_before_is_kept(reporter: Reporter) -> None:
     model = "acme/repriced:v1"
-    position = reporter.report({"id": "r-1", "model": model}, {"id": "r-2", "cost": 0.5})
+    position = reporter.report(
+        {"id": "r-1", "model": model}, {"id": "r-2", "model": model, "cost": 0.5}
+    )
     made = reporter.call("r-1", position)
     assert (made["cost"], made["pricing"]["source"]) == (0.0, "unpriced")
     assert reporter.client.put(f"{COSTS}/{model}/", json=OWN).status_code == 200
@@ -126,7 +128,8 @@ def test_calls_are_repriced_and_the_cost_before_is_kept(reporter: Reporter) -> N
         found: dict[str, Any] = answer.json()
         return found
 
-    cost = (1_234 * 70_000 + 567 * 300_000) / 10**12
+    pico = 1_234 * 70_000 + 567 * 300_000
+    cost = pico / 10**12
     looked = reprice()
     assert looked["models"] == [{"model": model, "calls": 1, "old_cost": 0.0, "new_cost": cost}]
     assert reporter.call("r-1", position)["cost"] == 0.0
@@ -143,4 +146,4 @@ def test_calls_are_repriced_and_the_cost_before_is_kept(reporter: Reporter) -> N
         "r-2": 0.5,
         "r-3": cost,
     }
-    assert listed["aggregates"]["total_cost"] == 0.5 + 2 * cost
+    assert listed["aggregates"]["total_cost"] == (5 * 10**11 + 2 * pico) / 10**12
