@@ -6,6 +6,8 @@ BIN := .venv/bin
 MINUTES ?= 5
 SEED ?=
 DATA ?= data
+# Each worker of `make test` runs whole files, on a Kafka and a PostgreSQL of its own.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test test-integration lint fmt gen check bench chaos lock clean
@@ -23,7 +25,7 @@ up: install ## start the embedded stack in the foreground
 	@$(BIN)/weir up --data $(DATA)
 
 test: install lint ## everything: style, types, import rules, all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 test-integration: install ## only the tests that need the servers
 	@$(BIN)/python -m pytest tests/integration

@@ -17,7 +17,8 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from api.replay import Replay, Stretch, close
 from api.subscription import BadPosition, LiveEvent, Subscription, Wants, everything
-from infra.kafka import LogUnavailable, partition_for
+from infra.kafka import LogUnavailable
+from infra.partitioning import partition_for
 from schemas.codec import Codec
 from schemas.envelope import Position
 

@@ -26,8 +26,9 @@ from commands.approvals.room import CreateRoom
 from infra.config import Settings
 from infra.embedded.stack import Stack
 from infra.ids import new_id
-from infra.kafka import create_topics, partition_for
+from infra.kafka import create_topics
 from infra.memory import tune_collector
+from infra.partitioning import partition_for
 from schemas.approvals.policies import Policies
 from schemas.envelope import Actor
 from tests.loops import loops

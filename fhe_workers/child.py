@@ -26,6 +26,8 @@ EXIT_OUT_OF_MEMORY = 71
 EXIT_PROTOCOL = 72
 
 _THIS = psutil.Process()
+# Reading the size of this process takes as long as a small copy, and it changes slowly.
+_JOBS_PER_LOOK = 16
 
 
 def main() -> None:
@@ -51,6 +53,7 @@ def _limit(limits: messages.ChildLimits) -> None:
 class _Service:
     def __init__(self, answers: BinaryIO, region: Region, cache: ContextCache) -> None:
         self._answers, self._region, self._cache = answers, region, cache
+        self._jobs, self._resident_bytes = 0, 0
 
     def serve_one(self) -> bool:
         """Do one piece of work; False when there is none any more."""
@@ -62,7 +65,7 @@ class _Service:
         try:
             self._say(self._computed(work))
         except JobRefused as error:
-            resident = _resident_bytes()
+            resident = self._looked_up_resident_bytes()
             self._say(messages.Refused(work.job_id, error.reason, error.message, resident))
         except MemoryError:
             # The engine's pools may be in any state; the parent starts a fresh process.
@@ -83,9 +86,15 @@ class _Service:
             scale=result.scale,
             cpu_us=jobs.cpu_us_since(start),
             key_was_loaded=was_loaded,
-            resident_bytes=_resident_bytes(),
+            resident_bytes=self._looked_up_resident_bytes(),
             result_bytes=self._region.put_result(data),
         )
+
+    def _looked_up_resident_bytes(self) -> int:
+        if self._jobs % _JOBS_PER_LOOK == 0:
+            self._resident_bytes = int(_THIS.memory_info().rss)
+        self._jobs += 1
+        return self._resident_bytes
 
     def _fetch_key(self, work: messages.Work) -> list[bytes]:
         self._say(messages.KeyWanted(work.key_name))
@@ -105,10 +114,6 @@ def _limit_cpu(seconds: int) -> None:
     used = time.process_time()
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(used) + 1 + seconds, hard))
-
-
-def _resident_bytes() -> int:
-    return int(_THIS.memory_info().rss)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,18 @@ first one.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from hashlib import sha256
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct
 
 from commands.fhe.job import RecordJobFailure, RecordJobResult
 from fhe_workers.messages import Work
-from fhe_workers.pool import EngineFailed, Pool, Result
+from fhe_workers.pool import EngineFailed, InPlace, Operands, Pool, Result
 from fhe_workers.refusals import JobRefused
+from fhe_workers.reporting import Reporter, Reports
 from infra.clock import Clock
 from infra.ids import command_id
 from infra.kafka import LogUnavailable
@@ -38,19 +39,12 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
 _OUTCOME = "fhe.outcome"
 
 
-class Reports(Protocol):
-    """The way to the deciders, as much as a worker needs."""
-
-    async def post(self, request: CommandRequest) -> None:
-        """Return when the log has the command. Raises LogUnavailable."""
-        ...
-
-
 class Execution:
     """Carries jobs out; one per worker."""
 
     def __init__(self, *, pool: Pool, objects: Objects, reports: Reports, clock: Clock) -> None:
-        self._pool, self._objects, self._reports, self._clock = pool, objects, reports, clock
+        self._pool, self._objects, self._clock = pool, objects, clock
+        self._reporter = Reporter(reports)
 
     async def carry_out(self, envelope: Envelope, job: JobSubmitted) -> str:
         """Compute the job and report; returns the reason when it failed, else an empty string.
@@ -60,9 +54,17 @@ class Execution:
         """
         if self._clock.now() >= job.deadline:
             return "deadline_exceeded"
+        with self._reporter.expecting():
+            failure = await self._carried_out(envelope, job)
+        await self.erase(job.own_objects)
+        return failure
+
+    async def _carried_out(self, envelope: Envelope, job: JobSubmitted) -> str:
         failure = ""
         try:
             result = await self._compute(job)
+            # The child has its next job before this thread hashes and writes for a while.
+            await asyncio.sleep(0)
             report: Struct = await self._stored(envelope, job, result)
         except (JobRefused, EngineFailed, ObjectMissing, ObjectCorrupt) as error:
             report = _failure(error)
@@ -73,7 +75,6 @@ class Execution:
             report = RecordJobFailure(INTERNAL_ERROR, "the job could not be carried out")
             failure = report.reason
         await self._report(envelope, report)
-        await self.erase(job.own_objects)
         return failure
 
     async def erase(self, objects: list[str]) -> None:
@@ -82,9 +83,6 @@ class Execution:
             await until_answered(partial(self._objects.delete, name))
 
     async def _compute(self, job: JobSubmitted) -> Result:
-        async def fetch_operands() -> list[memoryview]:
-            return list(await asyncio.gather(*(self._operand(item) for item in job.operands)))
-
         async def fetch_key() -> list[bytes]:
             parts = [
                 self._objects.get(part.object, size=part.size_bytes, digest=part.sha256)
@@ -103,20 +101,32 @@ class Execution:
         )
 
         async def run() -> Result:
-            return await self._pool.run(work, await fetch_operands(), fetch_key)
+            return await self._pool.run(work, await self._operands(job.operands), fetch_key)
 
         return await until_answered(run)
 
-    async def _operand(self, operand: Operand) -> memoryview:
-        # Not hashed again: it would cost a tenth of the multiplication, and the engine checks
-        # every coefficient anyway. Keys, which live long and are loaded seldom, are hashed.
-        return await self._objects.view(operand.object, size=operand.size_bytes)
+    async def _operands(self, operands: Sequence[Operand]) -> Operands:
+        """The operands, or how to get them once a child waits for them.
+
+        From afar they are fetched while the children are still busy with other jobs. They are not
+        hashed again: it would cost a tenth of the multiplication, and the engine checks every
+        coefficient anyway. Keys, which live long and are loaded seldom, are hashed.
+        """
+        if not self._objects.in_place:
+            fetched = (self._objects.view(item.object, size=item.size_bytes) for item in operands)
+            return list(await asyncio.gather(*fetched))
+
+        async def write(places: Sequence[memoryview]) -> None:
+            for operand, place in zip(operands, places, strict=True):
+                await self._objects.fill(operand.object, place)
+
+        return InPlace(tuple(operand.size_bytes for operand in operands), write)
 
     async def _stored(
         self, envelope: Envelope, job: JobSubmitted, result: Result
     ) -> RecordJobResult:
         digest = sha256(result.data).hexdigest()
-        name = f"fhe/{envelope.tenant}/results/{job.job_id}/{digest}"
+        name = f"fhe/{envelope.tenant}/results/{job.job_id}.{digest}"
         await until_answered(lambda: self._objects.put(name, result.data))
         operand = Operand(
             kind="cipher",
@@ -138,7 +148,7 @@ class Execution:
             fingerprint=_OUTCOME,
             correlation_id=envelope.correlation_id,
         )
-        await until_answered(lambda: self._reports.post(request))
+        await until_answered(lambda: self._reporter.post(request))
 
 
 def _failure(error: Exception) -> RecordJobFailure:

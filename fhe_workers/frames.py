@@ -59,7 +59,7 @@ def read(stream: BinaryIO) -> tuple[bytes, list[bytes]] | None:
 async def read_async(source: AsyncSource) -> tuple[bytes, list[bytes]]:
     """One frame from `source`; IncompleteReadError when the other side is gone."""
     message_bytes, count = _checked_head(await source.readexactly(_HEAD.size))
-    lengths = _checked_lengths(await source.readexactly(count * _LENGTH.size))
+    lengths = _checked_lengths(await source.readexactly(count * _LENGTH.size)) if count else []
     message = await source.readexactly(message_bytes)
     return message, [await source.readexactly(length) for length in lengths]
 

@@ -13,6 +13,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable, Sequence
 from signal import SIGKILL, Signals
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -32,6 +33,16 @@ _TRIES = 2
 _decode_answer = msgspec.msgpack.Decoder(messages.Answer).decode
 
 KeySource = Callable[[], Awaitable[list[bytes]]]
+
+
+class InPlace(NamedTuple):
+    """Operands that are written where the child reads them, once there is a child for the job."""
+
+    lengths: tuple[int, ...]
+    write: Callable[[Sequence[memoryview]], Awaitable[None]]
+
+
+Operands = Sequence[Blob] | InPlace
 
 
 class PoolLimits(Struct, frozen=True):
@@ -71,6 +82,7 @@ class _Child:
         self._jobs_done = 0
         self._resident_bytes = 0
         self.keys_seen: set[str] = set()
+        self.owes_answer = False
 
     @property
     def pid(self) -> int | None:
@@ -106,10 +118,12 @@ class _Child:
             os.close(shared)
         self._jobs_done, self._resident_bytes = 0, 0
         self.keys_seen = set()
+        self.owes_answer = False
 
     async def stop(self) -> str:
         """Kill the process, wait for its end, and say how it ended."""
         process, self._process = self._process, None
+        self.owes_answer = False
         if self._region is not None:
             self._region.close()
             self._region = None
@@ -125,22 +139,26 @@ class _Child:
         return f"signal {Signals(-code).name}" if code is not None and code < 0 else f"exit {code}"
 
     async def attempt(
-        self, work: messages.Work, operands: Sequence[Blob], key_source: KeySource
+        self, work: messages.Work, operands: Operands, key_source: KeySource
     ) -> tuple[messages.Computed, bytes]:
-        """One try; raises `JobRefused`, or `_ChildDied` after which the child must be stopped."""
+        """One try; raises `JobRefused`, or `_ChildDied` after which the child must be stopped.
+
+        Whatever else it raises, the child must be stopped only when it still `owes_answer`.
+        """
         try:
             await self.start()
-            assert self._region is not None
-            work = msgspec.structs.replace(work, operand_bytes=self._region.put_operands(operands))
         except OSError as error:
             raise _ChildDied(f"did not start: {error}") from None
-        except ValueError as error:
-            raise JobRefused("ciphertext_invalid", str(error)) from None
+        assert self._region is not None
+        lengths = await _put(self._region, operands)
+        work = msgspec.structs.replace(work, operand_bytes=lengths)
+        self.owes_answer = True
         answer = await self._ask(work)
         if isinstance(answer, messages.KeyWanted):
             answer = await self._ask(messages.KeyMaterial(), await key_source())
         if isinstance(answer, messages.KeyWanted) or answer.job_id != work.job_id:
             raise _ChildDied("answered another question")
+        self.owes_answer = False
         self._jobs_done += 1
         self._resident_bytes = answer.resident_bytes
         self.keys_seen.add(work.key_name)
@@ -165,11 +183,26 @@ class _Child:
     async def _exchange(self, request: messages.Request, blobs: Sequence[bytes]) -> messages.Answer:
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
+        if process.stdin.is_closing():
+            # To write now is a RuntimeError in uvloop, and nothing at all in asyncio.
+            raise BrokenPipeError
         process.stdin.writelines(frames.pack(msgspec.msgpack.encode(request), blobs))
         await process.stdin.drain()
         message, _ = await frames.read_async(process.stdout)
         answer: messages.Answer = _decode_answer(message)
         return answer
+
+
+async def _put(region: Region, operands: Operands) -> tuple[int, ...]:
+    """Write the operands into the region; returns their lengths."""
+    try:
+        if not isinstance(operands, InPlace):
+            return region.put_operands(operands)
+        with region.operand_places(operands.lengths) as places:
+            await operands.write(places)
+        return operands.lengths
+    except ValueError as error:
+        raise JobRefused("ciphertext_invalid", str(error)) from None
 
 
 class Pool:
@@ -197,13 +230,12 @@ class Pool:
         """The process ids of the children that run at this moment."""
         return [child.pid for child in self._children if child.pid is not None]
 
-    async def run(
-        self, work: messages.Work, operands: Sequence[Blob], key_source: KeySource
-    ) -> Result:
+    async def run(self, work: messages.Work, operands: Operands, key_source: KeySource) -> Result:
         """The result of `work`; `key_source` is asked only when no child has the key loaded.
 
         Raises `JobRefused` (would fail again), `EngineFailed` (two deaths), and whatever
-        `key_source` raises. Cancelling kills the child, which is how a job is cancelled.
+        `key_source` and operands that write themselves raise. Cancelling kills the child, which is
+        how a job is cancelled.
         """
         await self._permits.acquire()
         child = self._pick(work)
@@ -213,21 +245,15 @@ class Pool:
             self._give_back(child)
 
     async def _run_on(
-        self, child: _Child, work: messages.Work, operands: Sequence[Blob], key_source: KeySource
+        self, child: _Child, work: messages.Work, operands: Operands, key_source: KeySource
     ) -> Result:
         death = ""
         for number in range(1, _TRIES + 1):
-            finished = False
             try:
                 computed, data = await child.attempt(work, operands, key_source)
-                finished = True
                 return Result(data, computed, number)
-            except JobRefused:
-                finished = True
-                raise
             except _ChildDied as died:
                 ended = await child.stop()
-                finished = True
                 death = f"{died}, {ended}"
                 logger.warning(
                     "a child died", extra={"job_id": work.job_id, "try": number, "death": death}
@@ -235,7 +261,7 @@ class Pool:
             finally:
                 # Cancelled, or the key could not be fetched: the child waits for the rest of a
                 # conversation that will not come.
-                if not finished:
+                if child.owes_answer:
                     await child.stop()
         raise EngineFailed(f"the engine died twice on this job ({death})")
 

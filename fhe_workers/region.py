@@ -5,10 +5,11 @@ would cost a tenth of the whole. Messages still go through the pipe; whose turn 
 region follows from them. A child is not believed: what it wrote is copied once and used from there.
 """
 
+import contextlib
 import mmap
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
 
@@ -44,6 +45,24 @@ class Region:
         for index, data in enumerate(operands):
             self._put(index * CIPHERTEXT_BYTES_MAX, data)
         return tuple(len(data) for data in operands)
+
+    @contextlib.contextmanager
+    def operand_places(self, lengths: Sequence[int]) -> Iterator[list[memoryview]]:
+        """Where operands of these lengths go, to be written within the block.
+
+        Raises ValueError when they are too many or too large.
+        """
+        if len(lengths) > OPERANDS_MAX or not all(0 <= n <= CIPHERTEXT_BYTES_MAX for n in lengths):
+            raise ValueError(f"operands of {list(lengths)} bytes")
+        whole = memoryview(self._memory)
+        starts = range(0, _RESULT_AT, CIPHERTEXT_BYTES_MAX)
+        places = [whole[at : at + n] for at, n in zip(starts, lengths, strict=False)]
+        try:
+            yield places
+        finally:
+            # The memory cannot be given back while somebody could still write there.
+            for view in (*places, whole):
+                view.release()
 
     def take_operands(self, lengths: Sequence[int]) -> list[bytes]:
         """Copy the operands out."""

@@ -6,10 +6,11 @@ with its partitions paused: long jobs never cost the membership of the group.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -32,8 +33,9 @@ _STOP_SECONDS = 5.0
 _COMMIT_SECONDS = 0.25
 _RETRY_SECONDS = 1.0
 _FULL_SECONDS = 20.0
-# So many jobs are fetched ahead for each child: the next one's operands are there in time.
-_AHEAD = 3
+# So many jobs are under way for each child beside the one that it computes: the next one is there
+# in time, and reports of those that have ended can wait for each other.
+_AHEAD = 7
 
 
 class DeadLetters(Protocol):
@@ -58,9 +60,24 @@ def jobs_consumer(bootstrap: str, group: str = GROUP) -> Any:
     )
 
 
-class _Running(NamedTuple):
-    key_id: str
-    task: "asyncio.Task[str]"
+class _Running:
+    """A job that a task of this process is at."""
+
+    def __init__(self, key_id: str, task: "asyncio.Task[Any]") -> None:
+        self.key_id, self._task = key_id, task
+        self.is_cancelled = False
+        self.ended = asyncio.Event()
+
+    def cancel(self) -> None:
+        """Its client does not want it any more."""
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            self._task.cancel()
+
+    def outlives_cancelling(self) -> bool:
+        """Whether the CancelledError that the task has caught is the client's alone, so that the
+        task goes on; else somebody is ending the worker."""
+        return self.is_cancelled and not self._task.uncancel()
 
 
 class Worker:
@@ -81,6 +98,10 @@ class Worker:
         self._connect, self._execution, self._codec = connect, execution, codec
         self._jobs: Any = None
         self._dead_letters, self._limit = dead_letters, capacity * (1 + _AHEAD)
+        # Full, it waits for some room, not for the first: to poll costs more than to wait.
+        self._enough_room_at = self._limit - capacity
+        self._has_room = asyncio.Event()
+        self._has_room.set()
         self._progress: dict[TopicPartition, Progress] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: dict[str, _Running] = {}
@@ -93,6 +114,7 @@ class Worker:
         On stopping, jobs get a few seconds to end; what is left runs again elsewhere.
         """
         stopped = asyncio.ensure_future(stop.wait())
+        stopped.add_done_callback(lambda _: self._has_room.set())
         try:
             if not await self._connected(stopped):
                 return
@@ -103,11 +125,11 @@ class Worker:
             while not stop.is_set():
                 await self._take_up()
                 if len(self._tasks) >= self._limit:
-                    await asyncio.wait(
-                        {*self._tasks, stopped},
-                        timeout=_FULL_SECONDS,
-                        return_when=asyncio.FIRST_COMPLETED,
-                    )
+                    self._has_room.clear()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_FULL_SECONDS):
+                            await self._has_room.wait()
+                    self._has_room.set()
                 await self._commit()
             await self._wind_up()
         finally:
@@ -124,7 +146,8 @@ class Worker:
         Nothing while there is no room for more. Raises KafkaError when the broker is away.
         """
         waiting: dict[Hashable, int] = {}
-        if self._jobs is None or len(self._tasks) >= self._limit:
+        is_full = len(self._tasks) >= self._limit or not self._has_room.is_set()
+        if self._jobs is None or is_full:
             return waiting
         for partition, end in (await self._jobs.end_offsets(self._jobs.assignment())).items():
             position = await self._jobs.position(partition)
@@ -180,7 +203,12 @@ class Worker:
                 progress.begin(record.offset)
                 task = asyncio.create_task(self._attend(record, progress))
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(self._finished)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if len(self._tasks) <= self._enough_room_at:
+            self._has_room.set()
 
     async def _attend(self, record: Any, progress: Progress) -> None:
         """See a record through to its end, whatever it is: one bad record stops nothing."""
@@ -203,32 +231,37 @@ class Worker:
                 await self._do(record, envelope, event)
             case JobCancelled():
                 if event.job_id in self._running:
-                    self._running[event.job_id].task.cancel()
+                    self._running[event.job_id].cancel()
             case EvaluationKeyDeleted():
                 # Jobs of this key came before its deletion; they are done with the key first.
-                mine = [job.task for job in self._running.values() if job.key_id == event.key_id]
-                if mine:
-                    await asyncio.wait(mine)
+                for job in [job for job in self._running.values() if job.key_id == event.key_id]:
+                    await job.ended.wait()
                 await self._execution.erase(event.objects)
+            case _:
+                await self._bury(record, f"no event of a job: {envelope.type}")
 
     async def _do(self, record: Any, envelope: Envelope, job: JobSubmitted) -> None:
         known = self._running.get(job.job_id)
         if known is not None:
             # It came again after a rebalance, and this process is at it already.
-            await asyncio.wait({known.task})
+            await known.ended.wait()
             return
-        task = asyncio.create_task(self._execution.carry_out(envelope, job))
-        self._running[job.job_id] = _Running(job.key_id, task)
+        task = asyncio.current_task()
+        assert task is not None
+        running = self._running[job.job_id] = _Running(job.key_id, task)
+        failure = ""
         try:
-            # Not `await task`: its being cancelled by the client must not look like ours.
-            await asyncio.wait({task})
+            failure = await self._execution.carry_out(envelope, job)
+        except asyncio.CancelledError:
+            if not running.outlives_cancelling():
+                raise
         finally:
-            task.cancel()
             del self._running[job.job_id]
-        if task.cancelled():
+            running.ended.set()
+        if running.is_cancelled:
             await self._execution.erase(job.own_objects)
-        elif task.result() in (ENGINE_FAILURE, INTERNAL_ERROR):
-            await self._bury(record, f"{job.job_id}: {task.result()}")
+        elif failure in (ENGINE_FAILURE, INTERNAL_ERROR):
+            await self._bury(record, f"{job.job_id}: {failure}")
 
     async def _bury(self, record: Any, reason: str) -> None:
         headers = [*record.headers, ("reason", reason.encode())]

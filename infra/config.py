@@ -10,8 +10,6 @@ nothing else in the code base looks at `os.environ` for configuration.
 import base64
 import binascii
 import dataclasses
-import hashlib
-import hmac
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -238,14 +236,6 @@ class Settings:
         if not self.public_url:
             host = f"[{self.host}]" if ":" in self.host else self.host
             object.__setattr__(self, "public_url", f"http://{host}:{self.port}")
-
-    def derive(self, purpose: str) -> bytes:
-        """32 bytes for one purpose (`run-ids`, `jwt` ...), the same in every process.
-
-        HMAC-SHA256 of the purpose under the master secret: knowing one derived key tells nothing
-        about another, and the master secret itself signs nothing.
-        """
-        return hmac.new(self.secret_key, b"weir/" + purpose.encode(), hashlib.sha256).digest()
 
     @property
     def embedded_clickhouse(self) -> bool:

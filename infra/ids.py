@@ -71,7 +71,11 @@ def derived_id(prefix: str, *parts: str) -> str:
 
 
 class Signer:
-    """Keyed derivations under the installation's master secret (WEIR_SECRET_KEY)."""
+    """What derives from the installation's master secret (WEIR_SECRET_KEY), all of it here.
+
+    Each purpose has a key of its own, an HMAC-SHA256 of its name: knowing one tells nothing about
+    another, and the master secret itself signs nothing.
+    """
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) < 32:
@@ -111,7 +115,7 @@ class Signer:
         return True
 
     def secret(self, prefix: str, command_id: str) -> str:
-        """The secret that a command creates: `prefix` + 43 characters (256 bits).
+        """The secret that a command creates: `prefix` + 52 characters (256 bits).
 
         Derived from the command's id, so that the repeat of an idempotent request can show the same
         key without anyone having stored it. A fresh command id has 122 random bits.

@@ -14,13 +14,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from infra.kafka import (
-    SEND_TIMEOUT_SECONDS,
-    Log,
-    LogUnavailable,
-    Record,
-    partition_for,
-)
+from infra.kafka import SEND_TIMEOUT_SECONDS, Log, LogUnavailable, Record
+from infra.partitioning import partition_for
 from schemas.envelope import Position
 
 BATCH_BYTES = 900_000

@@ -15,3 +15,13 @@ def tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
+
+
+def tune_arrow() -> None:
+    """Let Arrow take memory from the system's allocator, in a process that uses it all the time.
+
+    Its own allocator gives pages back at once and asks for them again, batch after batch.
+    """
+    import pyarrow as pa  # few roles use it, and it is slow to load
+
+    pa.set_memory_pool(pa.system_memory_pool())

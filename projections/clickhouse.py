@@ -20,6 +20,9 @@ A view names the topic it reads and turns an event into rows; the loop decodes, 
         rows=rows,
     )
 
+A view of an event that is a list of items, and of which there are very many, makes columns instead
+of rows: `item_columns` in place of `rows`, and its records are read hundreds at once.
+
 List it in `projections.CLICKHOUSE_VIEWS` and read it with `analytics.query(f"SELECT … FROM
 {AUDIT_RECORDS.table} WHERE tenant = {{tenant:String}}", {"tenant": …})`. Reads see every table
 deduplicated (`FINAL` is always on), so counts and sums are exact before any merge.
@@ -32,7 +35,7 @@ Why nothing is lost or counted twice, three belts deep:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -40,6 +43,23 @@ from schemas.envelope import Envelope
 
 Row = tuple[Any, ...]
 Rows = Callable[[Any, Envelope], Sequence[Row]]
+Column = Any
+"""An Arrow array of text, or a numpy array of numbers."""
+
+
+class Items(NamedTuple):
+    """Items of many records, a row each: their fields, and what the envelope says of each row.
+
+    Text is in Arrow arrays, numbers are in numpy arrays, an absent float is NaN.
+    """
+
+    fields: Mapping[str, Column]
+    tenant: Column
+    stream_id: Column
+    time: Column
+
+
+ItemColumns = Callable[[Items], Sequence[Column]]
 
 # Column types with their Python values.
 TENANT = "LowCardinality(String)"  # str
@@ -61,6 +81,9 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
     or the last on the log stands. Name columns here that never change for the same thing (a time
     of arrival does). indexes: skip indexes, `name expression TYPE …`.
     rows(event, envelope): pure; tuples in the order of `columns`, distinct in `order_by`.
+    item_columns(items): instead of `rows`, for a view of one event whose only field is a list of
+    items with an `id`; pure; the values in the order of `columns`. Of items of one record with the
+    same id it sees the first.
     """
 
     name: str
@@ -69,7 +92,8 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
     events: tuple[type[Struct], ...]
     columns: Mapping[str, str]
     order_by: tuple[str, ...]
-    rows: Rows
+    rows: Rows | None = None
+    item_columns: ItemColumns | None = None
     keep: Literal["first", "last"] = "last"
     indexes: tuple[str, ...] = ()
     settings: Mapping[str, str | int] = {}
@@ -112,58 +136,6 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
             + "\nSETTINGS "
             + ", ".join(f"{name} = {value!r}" for name, value in settings.items())
         )
-
-
-class Batch:
-    """Rows of one view on their way to one insert, with the range of each partition they cover."""
-
-    def __init__(self, view: ClickHouseView) -> None:
-        self.view = view
-        self.rows: list[Row] = []
-        self.ranges: dict[int, tuple[int, int]] = {}
-
-    def add(self, event: Any, envelope: Envelope, partition: int, offset: int) -> int:
-        """Reduce one event that stands at this place of the log. Returns the rows it gave."""
-        made = self.view.rows(event, envelope)
-        for index, row in enumerate(made):
-            self.rows.append((*row, partition, offset, index))
-        if made:
-            first = self.ranges[partition][0] if partition in self.ranges else offset
-            self.ranges[partition] = (first, offset)
-        return len(made)
-
-    def columns(self) -> list[tuple[Any, ...]]:
-        """The rows turned, in the order of `view.stored`. Raises ValueError on a ragged row."""
-        turned = list(zip(*self.rows, strict=True))
-        if self.rows and len(turned) != len(self.view.stored):
-            raise ValueError(f"{self.view.name}: rows do not match the columns")
-        return turned
-
-    def split(self) -> list["Batch"]:
-        """Two batches with half of the records each, in order; none when there is one record."""
-        places = [row[-3:-1] for row in self.rows]
-        middle = len(places) // 2
-        cuts = [at for at in range(1, len(places)) if places[at] != places[at - 1]]
-        if not cuts:
-            return []
-        cut = min(cuts, key=lambda at: abs(at - middle))
-        return [_batch(self.view, self.rows[:cut]), _batch(self.view, self.rows[cut:])]
-
-    @property
-    def token(self) -> str:
-        """`topic:partition:first-last` of every partition: the same rows, the same token."""
-        spans = ",".join(f"{p}:{a}-{b}" for p, (a, b) in sorted(self.ranges.items()))
-        return f"{self.view.topic}:{spans}"
-
-
-def _batch(view: ClickHouseView, rows: list[Row]) -> Batch:
-    batch = Batch(view)
-    batch.rows = rows
-    for row in rows:
-        partition, offset = row[-3:-1]
-        first, last = batch.ranges.get(partition, (offset, offset))
-        batch.ranges[partition] = (min(first, offset), max(last, offset))
-    return batch
 
 
 def tables_by_topic(views: Sequence[ClickHouseView]) -> dict[str, list[str]]:

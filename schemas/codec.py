@@ -10,7 +10,7 @@ import json
 import struct as binary
 from collections.abc import Callable
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fastavro
 import msgspec
@@ -19,8 +19,12 @@ from msgspec import Struct
 from schemas.avro_derivation import tag_of
 from schemas.avro_writer import compile_writer
 
+if TYPE_CHECKING:
+    from schemas.avro_columns import ColumnReader
+
 MAGIC = 0
 _FRAME = binary.Struct(">bI")
+FRAME_BYTES = _FRAME.size
 
 
 class Undecodable(ValueError):
@@ -46,6 +50,7 @@ class Codec:
         self.schemas = {version.id: version for version in schemas}
         self._writers: dict[type[Struct], tuple[bytes, Callable[[Any], bytes]]] = {}
         self._readers: dict[int, Any] = {}
+        self._column_readers: dict[bytes, ColumnReader | None] = {}
         newest: dict[str, SchemaVersion] = {}
         for version in sorted(schemas, key=lambda item: item.version):
             newest[version.subject] = version
@@ -64,7 +69,7 @@ class Codec:
 
     def decode_fields(self, data: bytes | None) -> tuple[str, dict[str, Any]]:
         """The tag and the plain fields of a record. Raises Undecodable."""
-        if data is None or len(data) < _FRAME.size:
+        if data is None or len(data) < FRAME_BYTES:
             raise Undecodable("shorter than a frame")
         magic, schema_id = _FRAME.unpack_from(data)
         version = self.schemas.get(schema_id)
@@ -74,7 +79,7 @@ class Codec:
         if reader is None:
             reader = self._readers[schema_id] = fastavro.parse_schema(version.schema)
         source = io.BytesIO(data)
-        source.seek(_FRAME.size)
+        source.seek(FRAME_BYTES)
         try:
             fields = fastavro.schemaless_reader(source, reader, None)
         except (EOFError, ValueError, IndexError, TypeError, OverflowError, MemoryError) as error:
@@ -95,6 +100,31 @@ class Codec:
             return msgspec.convert(fields, cls, builtin_types=(bytes,))
         except msgspec.ValidationError as error:
             raise Undecodable(f"{subject}: {error}") from error
+
+    def column_reader(self, data: bytes) -> "ColumnReader | None":
+        """What reads many records at once that are framed as this one is, if anything does."""
+        frame = data[:FRAME_BYTES]
+        if frame not in self._column_readers:
+            if len(self._column_readers) > len(self.schemas):
+                self._column_readers.clear()  # of rubbish there is no end
+            self._column_readers[frame] = self._new_column_reader(frame)
+        return self._column_readers[frame]
+
+    def _new_column_reader(self, frame: bytes) -> "ColumnReader | None":
+        # Arrow comes with it, which most roles do without.
+        from schemas.avro_columns import ColumnReader
+
+        if len(frame) < FRAME_BYTES:
+            return None
+        magic, schema_id = _FRAME.unpack(frame)
+        version = self.schemas.get(schema_id)
+        cls = self.types.get(version.subject) if version else None
+        if magic != MAGIC or version is None or cls is None:
+            return None
+        try:
+            return ColumnReader(cls, version.schema, FRAME_BYTES)
+        except TypeError:
+            return None
 
 
 def load_schemas() -> list[SchemaVersion]:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1)  # naive: everything here is UTC
+_AWARE_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 # A batch happens at one instant, which every record of it names several times.
@@ -18,5 +19,5 @@ def parse_iso(text: str) -> int:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    delta = moment - _AWARE_EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds

@@ -14,7 +14,7 @@ Consumer groups have no part in this: where to start is asked of ClickHouse alon
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -32,26 +32,37 @@ from infra.clickhouse import (
 from infra.failpoints import failpoint
 from infra.kafka import Log, LogUnavailable, Record, bounds, consumer, stop_consumer
 from infra.leases import Leases
-from projections.clickhouse import Batch, ClickHouseView
+from infra.memory import tune_arrow
+from projections.batches import Batch
+from projections.clickhouse import ClickHouseView
 from schemas.codec import Codec
 from schemas.topics import topics
-from streams.batching import DeadLetter, Pending, Place, Router, Unreadable
+from streams.batching import DeadLetter, LogRecord, Pending, Router, Unreadable
+from streams.batching import TopicPartition as Place
 
 logger = logging.getLogger(__name__)
 
 _FORESEEN = (KafkaError, LogUnavailable, AnalyticsUnavailable, OSError, TimeoutError)
 
+SLICE_BYTES, SLICE_RECORDS = 1024 * 1024, 400
+"""What is made into rows without a pause in between: some milliseconds."""
+FETCH_RECORDS = 1_000
+
 
 class Limits(Struct, frozen=True):
     """When a flush is due, and how much may wait while one is on its way.
 
-    age_seconds: since its first record. rows, bytes: of what is collected (bytes as encoded).
-    pending_bytes: beyond this the loop stops reading until the flush in progress is done.
+    age_seconds: since its first record. rows, bytes: of what is collected (bytes as encoded); so
+    much makes an insert that is worth its fixed costs, and waiting longer would only leave the
+    engine idle. While one insert runs, what comes collects for the next: with a backlog they grow.
+    pending_rows, pending_bytes: beyond either the loop stops reading until the flush in progress is
+    done.
     """
 
     age_seconds: float = 0.25
-    rows: int = 50_000
-    bytes: int = 16 * 1024 * 1024
+    rows: int = 10_000
+    bytes: int = 8 * 1024 * 1024
+    pending_rows: int = 100_000
     pending_bytes: int = 32 * 1024 * 1024
 
 
@@ -76,6 +87,7 @@ class AnalyticsLoop:
         leases: Leases | None = None,
         limits: Limits | None = None,
     ) -> None:
+        tune_arrow()
         self._bootstrap, self._clickhouse, self._views = bootstrap, clickhouse, list(views)
         self._codec, self._dead, self._leases = codec, dead_letters, leases
         self._limits = limits or Limits()
@@ -195,18 +207,27 @@ class AnalyticsLoop:
         router = Router(self._views, self._codec, self._filled, self._with_dead_letters)
         pending = Pending(self._views)
         flush: asyncio.Task[None] | None = None
+        fetch: asyncio.Task[dict[TopicPartition, list[Any]]] | None = None
         try:
             while held is None or self._leases is None or self._leases.held == held:
                 self._beat()
-                wait = limits.age_seconds / 2
-                fetched = await reader.getmany(timeout_ms=int(wait * 1000), max_records=2000)
-                for place, records in fetched.items():
-                    await self._take(router, pending, reader, place, records)
+                if fetch is None:
+                    wait = int(limits.age_seconds / 2 * 1000)
+                    fetch = asyncio.create_task(
+                        reader.getmany(timeout_ms=wait, max_records=FETCH_RECORDS)
+                    )
+                # Also when nothing comes, the next flush begins as soon as the last one is done.
+                tasks = [fetch] if flush is None else [fetch, flush]
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if fetch.done():
+                    fetched, fetch = fetch.result(), None
+                    for place, records in fetched.items():
+                        await self._take(router, pending, reader, place, records)
+                    if not fetched and not pending and flush is None:
+                        await self._pass_markers(reader)
                 if flush is not None and flush.done():
                     flush.result()
                     flush = None
-                if not fetched and not pending and flush is None:
-                    await self._pass_markers(reader)
                 due = (
                     loop.time() - self._since >= limits.age_seconds
                     or pending.bytes >= limits.bytes
@@ -216,11 +237,14 @@ class AnalyticsLoop:
                     flush = asyncio.create_task(self._flush(pending), name="analytics-flush")
                     pending = Pending(self._views)
                 elif flush is not None and (
-                    pending.bytes >= limits.pending_bytes or pending.rows >= 2 * limits.rows
+                    pending.bytes >= limits.pending_bytes or pending.rows >= limits.pending_rows
                 ):
                     # Backpressure: what Kafka holds is safe there.
                     await asyncio.wait([flush])
         finally:
+            if fetch is not None:
+                fetch.cancel()
+                await asyncio.wait([fetch])
             if flush is not None:
                 # An insert runs in a thread and cannot be called back: let it end before anyone
                 # asks the tables how far they are.
@@ -238,26 +262,22 @@ class AnalyticsLoop:
         """Route records in slices, so that a process that also serves requests keeps answering."""
         if not pending:
             self._since = asyncio.get_running_loop().time()
-        slice_bytes = 0
-        for record in records:
+        for part in _slices(records):
             try:
-                router.take(pending, record)
+                router.take(pending, part)
             except Unreadable as error:
                 logger.error("partition halted, a newer release has to read it: %s", error)
                 self.halted[place.topic, place.partition] = str(error)
                 reader.pause(place)
                 return
-            slice_bytes += len(record.value or b"") + 200
-            if slice_bytes > 64 * 1024:
-                slice_bytes = 0
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
     async def _flush(self, pending: Pending) -> None:
         """Write one flush. Raises AnalyticsUnavailable or LogUnavailable with nothing lost."""
         if pending.dead:
             await self._bury(pending.dead)
         for batch in pending.batches.values():
-            if batch.rows:
+            if len(batch):
                 await self._insert(pending, batch)
                 failpoint("analytics.inserted")
         await self._store_positions(pending.next)
@@ -290,14 +310,14 @@ class AnalyticsLoop:
             await self._clickhouse.insert(
                 view.table, view.stored, view.types, batch.columns(), token=batch.token
             )
-            self.rows_written += len(batch.rows)
+            self.rows_written += len(batch)
         except RowsRefused as error:
             halves = batch.split()
             for half in halves:
                 await self._insert(pending, half)
             if not halves:
                 ((partition, (offset, _)),) = batch.ranges.items()
-                record = pending.records.get((view.topic, partition, offset))
+                record = pending.record_at(view.topic, partition, offset)
                 if record is None or view.topic not in self._with_dead_letters:
                     raise
                 await self._bury([DeadLetter(record, str(error))])
@@ -345,6 +365,18 @@ class AnalyticsLoop:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout), leases.changed:
                 await leases.changed.wait_for(lambda: leases.held != held)
+
+
+def _slices(records: Sequence[LogRecord]) -> Iterator[Sequence[LogRecord]]:
+    """Runs of records that take a few milliseconds."""
+    start = size = 0
+    for index, record in enumerate(records):
+        size += len(record.value or b"")
+        if size >= SLICE_BYTES or index - start >= SLICE_RECORDS:
+            yield records[start : index + 1]
+            start, size = index + 1, 0
+    if start < len(records):
+        yield records[start:]
 
 
 async def _partitions(reader: AIOKafkaConsumer, wanted: Iterable[str]) -> dict[str, set[int]]:

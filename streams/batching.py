@@ -4,16 +4,24 @@ A `Router` decodes records and knows which view wants which event; `Pending` col
 one flush, the records nobody can read, and how far on the log all of that reaches.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
-from projections.clickhouse import Batch, ClickHouseView
-from schemas.avro_derivation import tag_of
-from schemas.codec import Codec, Undecodable
-from schemas.envelope import from_headers
+import numpy as np
+import pyarrow.compute as pc
 
-Place = tuple[str, int]
-"""A topic and a partition of it."""
+from projections.batches import ItemBatch, batch_of
+from projections.clickhouse import ClickHouseView
+from schemas.avro_columns import ColumnReader, Columns
+from schemas.avro_derivation import tag_of
+from schemas.codec import FRAME_BYTES, Codec, Undecodable
+from schemas.envelope import Envelope, from_headers
+
+logger = logging.getLogger(__name__)
+
+TopicPartition = tuple[str, int]
 
 
 class LogRecord(Protocol):
@@ -54,15 +62,43 @@ class Pending:
     """One flush in the making."""
 
     def __init__(self, views: Sequence[ClickHouseView]) -> None:
-        self.batches = {view.table: Batch(view) for view in views}
-        self.next: dict[Place, int] = {}
+        self.batches = {view.table: batch_of(view) for view in views}
+        self.next: dict[TopicPartition, int] = {}
         self.dead: list[DeadLetter] = []
-        self.records: dict[tuple[str, int, int], LogRecord] = {}
+        self.records: list[LogRecord] = []
         self.bytes = 0
         self.rows = 0
 
     def __bool__(self) -> bool:
         return bool(self.next)
+
+    def record_at(self, topic: str, partition: int, offset: int) -> LogRecord | None:
+        """A record that gave rows."""
+        place = (topic, partition, offset)
+        found = (r for r in self.records if (r.topic, r.partition, r.offset) == place)
+        return next(found, None)
+
+
+class _Run:
+    """Records of one schema for one view, in the order of the log, that are read together."""
+
+    def __init__(self, view: ClickHouseView, reader: ColumnReader, frame: bytes) -> None:
+        self.view, self.reader, self.frame = view, reader, frame
+        self.records: list[LogRecord] = []
+        self.values: list[bytes] = []
+        self.envelopes: list[Envelope] = []
+
+
+def _left(read: Columns, ends: Sequence[int]) -> list[int]:
+    """Which records have to be read by themselves: those that were left, and those that have two
+    items of one id. `ends` is where their items end, after a zero."""
+    left = set(np.flatnonzero(read.counts == 0).tolist())
+    ids = read.columns["id"]
+    if pc.count_distinct(ids).as_py() < len(ids):
+        for index, (start, end) in enumerate(pairwise(ends)):
+            if len(set(ids[start:end].to_pylist())) < end - start:
+                left.add(index)
+    return sorted(left)
 
 
 class Router:
@@ -79,34 +115,122 @@ class Router:
         dead_letters: frozenset[str],
     ) -> None:
         self._codec, self._filled, self._dead_letters = codec, filled, dead_letters
-        self._wanting: dict[tuple[str, str], list[ClickHouseView]] = {}
+        self._wanting: dict[tuple[str, str], list[tuple[str, ClickHouseView]]] = {}
         for view in views:
             for event in view.events:
-                self._wanting.setdefault((view.topic, tag_of(event)), []).append(view)
+                key = (view.topic, tag_of(event))
+                self._wanting.setdefault(key, []).append((view.table, view))
 
-    def take(self, pending: Pending, record: LogRecord) -> None:
-        """Add one record's rows to `pending`. Raises Unreadable."""
-        place = (record.topic, record.partition)
+    def take(self, pending: Pending, records: Sequence[LogRecord]) -> None:
+        """Add the rows of the next records of one partition to `pending`.
+
+        Raises Unreadable, with the records before that one taken.
+        """
+        runs: dict[str, _Run] = {}
+        for record in records:
+            try:
+                envelope = from_headers(record.headers)
+                wanted = self._wanting.get((record.topic, envelope.type))
+                if wanted:
+                    behind = [
+                        (table, view)
+                        for table, view in wanted
+                        if self._filled.get((table, record.partition), 0) <= record.offset
+                    ]
+                    if behind:
+                        self._route(pending, runs, behind, record, envelope)
+            except Exception as error:
+                # Whatever is wrong with one record must not stop those behind it.
+                self._refuse(pending, record, error)
+            pending.next[record.topic, record.partition] = record.offset + 1
+        for run in runs.values():
+            self._take_run(pending, run)
+
+    def _route(
+        self,
+        pending: Pending,
+        runs: dict[str, _Run],
+        behind: Sequence[tuple[str, ClickHouseView]],
+        record: LogRecord,
+        envelope: Envelope,
+    ) -> None:
+        """Let a record wait in a run (by table) for those that follow it, or take it at once."""
         value = record.value or b""
+        pending.bytes += len(value)
+        table, view = behind[0]
+        run = runs.get(table)
+        if run is None or len(behind) > 1 or not value.startswith(run.frame):
+            # It is read otherwise than what waits, and a table's rows stay in the log's order.
+            for waiting, _ in behind:
+                if waiting in runs:
+                    self._take_run(pending, runs.pop(waiting))
+            run = self._new_run(view, record.topic, value) if len(behind) == 1 else None
+            if run is None:
+                self._take_one(pending, [view for _, view in behind], record, envelope)
+                return
+            runs[table] = run
+        run.records.append(record)
+        run.values.append(value)
+        run.envelopes.append(envelope)
+
+    def _new_run(self, view: ClickHouseView, topic: str, value: bytes) -> _Run | None:
+        """A run that begins with this record, if it can be read together with others.
+
+        Where a broken record stops the partition it can't: nothing behind that one may be taken.
+        """
+        if view.item_columns is None or topic not in self._dead_letters:
+            return None
+        reader = self._codec.column_reader(value)
+        return None if reader is None else _Run(view, reader, value[:FRAME_BYTES])
+
+    def _take_run(self, pending: Pending, run: _Run) -> None:
+        """Read the records of a run side by side.
+
+        Those that the reader leaves are taken one by one, in their place in the order of the log.
+        """
         try:
-            envelope = from_headers(record.headers)
-            views = self._wanting.get((record.topic, envelope.type), ())
-            behind = [
-                view
-                for view in views
-                if self._filled.get((view.table, record.partition), 0) <= record.offset
-            ]
-            if behind:
-                event = self._codec.decode(value)
-                for view in behind:
-                    batch = pending.batches[view.table]
-                    pending.rows += batch.add(event, envelope, record.partition, record.offset)
-                pending.records[record.topic, record.partition, record.offset] = record
-                pending.bytes += len(value)
+            read = run.reader.read(run.values)
+            ends = [0, *np.cumsum(read.counts).tolist()]
+            left = _left(read, ends)
         except Exception as error:
-            # Whatever is wrong with one record must not stop those behind it.
-            self._refuse(pending, record, error)
-        pending.next[place] = record.offset + 1
+            logger.error("records are read one by one: %r", error, exc_info=True)
+            self._take_each(pending, run, range(len(run.records)))
+            return
+        batch = pending.batches[run.view.table]
+        assert isinstance(batch, ItemBatch)
+        for before, at in pairwise([-1, *left, len(run.records)]):
+            part = slice(before + 1, at)
+            if part.start < part.stop:
+                records, envelopes = run.records[part], run.envelopes[part]
+                try:
+                    pending.rows += batch.add_columns(read.part(part, ends), envelopes, records)
+                    pending.records += records
+                except Exception:
+                    # One of them breaks the view: alone, each shows whether it is the one.
+                    self._take_each(pending, run, range(part.start, part.stop))
+            if at < len(run.records):
+                self._take_each(pending, run, [at])
+
+    def _take_each(self, pending: Pending, run: _Run, indexes: Iterable[int]) -> None:
+        for index in indexes:
+            record = run.records[index]
+            try:
+                self._take_one(pending, [run.view], record, run.envelopes[index])
+            except Exception as error:
+                self._refuse(pending, record, error)
+
+    def _take_one(
+        self,
+        pending: Pending,
+        views: Sequence[ClickHouseView],
+        record: LogRecord,
+        envelope: Envelope,
+    ) -> None:
+        event = self._codec.decode(record.value)
+        for view in views:
+            batch = pending.batches[view.table]
+            pending.rows += batch.add(event, envelope, record.partition, record.offset)
+        pending.records.append(record)
 
     def _refuse(self, pending: Pending, record: LogRecord, error: Exception) -> None:
         if isinstance(error, Undecodable):

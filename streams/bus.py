@@ -18,8 +18,9 @@ from msgspec import Struct
 
 from infra.clock import Clock
 from infra.ids import new_id
-from infra.kafka import LogUnavailable, Record, consumer, partition_for, stop_consumer
+from infra.kafka import LogUnavailable, Record, consumer, stop_consumer
 from infra.kafka_batches import BatchingLog
+from infra.partitioning import partition_for
 from schemas.avro_derivation import tag_of
 from schemas.codec import Codec
 from schemas.envelope import Actor, Envelope, to_headers

@@ -197,7 +197,7 @@ def audit_verify(
 
 
 def rebuild(
-    view: Annotated[str, typer.Argument(help="rooms, check_ins, llm_calls, audit_records ...")],
+    view: Annotated[str, typer.Argument(help="rooms, llm_calls, audit_records, usage_windows ...")],
     *,
     data: Annotated[
         Path | None,

@@ -26,7 +26,8 @@ def describe_report(report: "Report") -> list[str]:
     ]
     for item in report.differences:
         key = " ".join(f"{name}={value}" for name, value in item.key.items())
-        lines.append(f"  {key}: {item.kind} {', '.join(item.columns)}".rstrip())
+        line = f"{item.table} {key}: {item.kind} {', '.join(item.columns)}"
+        lines.append(f"  {line.strip()}")
     if report.kept == "live":
         return [*lines, "the live table was kept, the rebuilt one is gone"]
     return [*lines, f"the rebuilt table is live now, the former one is kept as {report.aside}"]

@@ -28,17 +28,8 @@ from aiokafka.errors import KafkaError
 from infra.clock import Clock
 from infra.failpoints import failpoint
 from infra.ids import new_id
-from infra.kafka import (
-    Log,
-    LogUnavailable,
-    Record,
-    Tail,
-    TransactionLost,
-    Transactions,
-    bounds,
-    consumer,
-    stop_consumer,
-)
+from infra.kafka import Log, LogUnavailable, Record, bounds, consumer, stop_consumer
+from infra.kafka_transactions import Tail, TransactionLost, Transactions
 from infra.postgres import DatabaseUnavailable, connect
 from schemas.codec import Codec
 from schemas.platform.outcome import CommandHandled

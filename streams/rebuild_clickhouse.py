@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra.clickhouse import POSITIONS_TABLE, ClickHouse, RowsRefused
-from projections.clickhouse import Batch, ClickHouseView
+from projections.batches import Batch
+from projections.clickhouse import ClickHouseView
 from schemas.codec import Codec
 from schemas.topics import topics
 from streams.batching import Pending, Router, Unreadable
@@ -122,11 +123,10 @@ class ClickHouseRebuild:
 
         pending = Pending([self._view])
         async for records in reader.read(spans, advance):
-            for record in records:
-                try:
-                    self._router.take(pending, record)
-                except Unreadable as error:
-                    raise CannotRebuild(f"a newer release has to read it: {error}") from error
+            try:
+                self._router.take(pending, records)
+            except Unreadable as error:
+                raise CannotRebuild(f"a newer release has to read it: {error}") from error
             self.events += len(records)
             if pending.rows >= _FLUSH_ROWS or pending.bytes >= _FLUSH_BYTES:
                 await self._insert(table, pending.batches[self._view.table])
@@ -137,7 +137,7 @@ class ClickHouseRebuild:
 
     async def _insert(self, table: str, batch: Batch) -> None:
         """Insert a batch; a record that ClickHouse will never take is with the dead letters."""
-        if not batch.rows:
+        if not len(batch):
             return
         try:
             await self._engine.insert(

@@ -19,12 +19,13 @@ class Difference(Struct, frozen=True):
     """A row on which the tables do not agree.
 
     columns: those that differ, none when the row is in one table only. Values are not told: some
-    are hashes of secrets.
+    are hashes of secrets. table: empty when the view has only one.
     """
 
     key: dict[str, Any]
     kind: Literal["only in the live table", "only in the rebuilt table", "differs"]
     columns: list[str]
+    table: str = ""
 
 
 class Side(Struct, frozen=True):

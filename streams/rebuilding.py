@@ -15,9 +15,12 @@ from infra.embedded.stack import Stack
 from projections import CLICKHOUSE_VIEWS, VIEWS
 from projections.clickhouse import ClickHouseView
 from projections.statements import View
+from streams.billing.usage_tables import NAME as USAGE
+from streams.billing.usage_tables import UsageTables
 from streams.rebuild import Rebuild, alone
 from streams.rebuild_clickhouse import QUERY_SECONDS, ClickHouseRebuild
 from streams.rebuild_report import Advance, CannotRebuild, Report
+from streams.rebuild_view import ViewTables
 from streams.runtime import codec
 
 
@@ -25,25 +28,30 @@ class NoSuchView(Exception):
     """There is no view of that name."""
 
 
-def find_view(name: str) -> View | ClickHouseView:
-    """The view of that name, in whichever database it is. Raises NoSuchView."""
-    found: dict[str, View | ClickHouseView] = {view.name: view for view in VIEWS}
+Rebuildable = View | ClickHouseView | UsageTables
+
+
+def find_view(name: str) -> Rebuildable:
+    """What is rebuilt under that name, in whichever database it is. Raises NoSuchView."""
+    found: dict[str, Rebuildable] = {view.name: view for view in VIEWS}
     found |= {view.name: view for view in CLICKHOUSE_VIEWS}
+    found[USAGE] = UsageTables(codec())
     if name not in found:
         raise NoSuchView(f"there is no view {name!r}; there are {', '.join(sorted(found))}")
     return found[name]
 
 
 async def rebuild_view(
-    settings: Settings, view: View | ClickHouseView, advance: Advance, *, switch: bool = True
+    settings: Settings, view: Rebuildable, advance: Advance, *, switch: bool = True
 ) -> Report:
     """Rebuild a view, in whichever database it is.
 
     Raises CannotRebuild, LogUnavailable, DatabaseUnavailable, AnalyticsUnavailable.
     """
     bootstrap = settings.kafka_bootstrap_servers
-    if isinstance(view, View):
-        work = Rebuild(bootstrap, settings.database_url, view, codec(), advance)
+    if not isinstance(view, ClickHouseView):
+        tables = ViewTables(view, codec()) if isinstance(view, View) else view
+        work = Rebuild(bootstrap, settings.database_url, tables, advance)
         return await work.run(switch=switch)
     refuse_a_taken_engine(settings)
     async with alone(settings.database_url):

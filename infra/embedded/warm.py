@@ -21,7 +21,8 @@ from infra.embedded.kafka import KafkaBroker, archive_path
 from infra.embedded.part import Launch, PartFailed
 from infra.embedded.ports import LOOPBACK
 from infra.embedded.supervisor import Supervised
-from infra.kafka import Record, Transactions, consumer, create_topics, stop_consumer
+from infra.kafka import Record, consumer, create_topics, stop_consumer
+from infra.kafka_transactions import Transactions
 
 TRAINING_TOPIC = "events"
 TRAINING_PARTITIONS = 4

@@ -6,52 +6,73 @@ same in whole picodollars (10^-12 USD), which sums exactly and in any order. Sum
 Agent and workflow are the run's, joined when read, since a call may be reported before its run.
 """
 
-from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Row
-from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD, first_reports
-from schemas.envelope import Envelope
+from typing import Any
+
+import numpy as np
+
+from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Column, Items
+from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD
 from schemas.observability.model_cost import PICODOLLARS
-from schemas.observability.run import LlmCall, LlmCallsRecorded
+from schemas.observability.run import LlmCallsRecorded
 
 
-def searched_text(call: LlmCall) -> str:
-    """What `search` looks into, in lower case; a needle is lower-cased the same way."""
-    text = f"{call.model}\n{call.task}\n{call.prompt_preview}\n{call.response_preview}"
-    return text.lower()
+def lower(texts: Any) -> Any:
+    """Each text as `str.lower` has it; Arrow's is the same for ASCII only."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pc.all(pc.string_is_ascii(texts)).as_py():
+        return pc.ascii_lower(texts)
+    return pa.array([text.lower() for text in texts.to_pylist()], pa.string())
 
 
-def cost_dollars(call: LlmCall) -> float:
-    """The cost in dollars, divided once where we have priced the call."""
-    return (call.cost or 0.0) if call.cost_pico is None else call.cost_pico / PICODOLLARS
+def sources(told: Any, by_client: Any) -> Any:
+    """Where costs are from; of calls that are older than prices, by whether they had one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    untold = pc.equal(told, "")
+    if not pc.any(untold).as_py():
+        return told
+    return pc.if_else(untold, pa.array(np.where(by_client, "client", "unpriced")), told)
 
 
-def rows(event: LlmCallsRecorded, envelope: Envelope) -> list[Row]:
+_PRICE = ("price_in_pico", "price_out_pico", "price_model", "price_revision")
+
+
+def columns(calls: Items) -> list[Column]:
     """One row per call."""
-    tenant, run_id, time = envelope.tenant, envelope.stream_id, envelope.time
+    # Late, since every role lists the views and only one of them makes rows.
+    import pyarrow.compute as pc
+
+    model, task, prompt, response = (
+        calls.fields[name] for name in ("model", "task", "prompt_preview", "response_preview")
+    )
+    tokens_in, tokens_out = calls.fields["tokens_in"], calls.fields["tokens_out"]
+    given = calls.fields["cost"]
+    by_client = ~np.isnan(given)
+    given = np.nan_to_num(given, nan=0.0) + 0.0  # a negative zero is none
+    priced = calls.fields["cost_pico"]
     return [
-        (
-            tenant,
-            run_id,
-            call.id,
-            call.model,
-            call.task,
-            call.prompt_preview,
-            call.response_preview,
-            call.prompt_hash,
-            call.tokens_in,
-            call.tokens_out,
-            call.tokens_in + call.tokens_out,
-            cost_dollars(call),
-            call.whole_cost_pico,
-            call.metadata,
-            time,
-            searched_text(call),
-            call.cost_source or ("unpriced" if call.cost is None else "client"),
-            call.price_in_pico,
-            call.price_out_pico,
-            call.price_model,
-            call.price_revision,
-        )
-        for call in first_reports(event.calls)
+        calls.tenant,
+        calls.stream_id,
+        calls.fields["id"],
+        model,
+        task,
+        prompt,
+        response,
+        calls.fields["prompt_hash"],
+        tokens_in,
+        tokens_out,
+        np.add(tokens_in, tokens_out),
+        np.where(by_client, given, priced / PICODOLLARS),
+        np.where(by_client, np.rint(given * PICODOLLARS).astype(np.int64), priced),
+        calls.fields["metadata"],
+        calls.time,
+        # What `search` looks into; a needle is lower-cased the same way.
+        lower(pc.binary_join_element_wise(model, task, prompt, response, "\n")),
+        sources(calls.fields["cost_source"], by_client),
+        *(calls.fields[name] for name in _PRICE),
     ]
 
 
@@ -90,6 +111,6 @@ LLM_CALLS = ClickHouseView(
         "by_id id TYPE bloom_filter(0.01) GRANULARITY 1",
         "by_text search_text TYPE text(tokenizer = splitByNonAlpha)",
     ),
-    rows=rows,
+    item_columns=columns,
     keep="first",
 )

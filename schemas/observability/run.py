@@ -67,7 +67,7 @@ class LlmCall(Struct, frozen=True, kw_only=True):
     prompt_hash: str = ""
     metadata: Json = EMPTY_JSON
     cost_source: str = ""
-    cost_pico: int | None = None
+    cost_pico: int = 0
     price_in_pico: int = 0
     price_out_pico: int = 0
     price_model: str = ""
@@ -76,9 +76,7 @@ class LlmCall(Struct, frozen=True, kw_only=True):
     @property
     def whole_cost_pico(self) -> int:
         """The cost in whole picodollars, whoever gave it."""
-        if self.cost_pico is not None:
-            return self.cost_pico
-        return round((self.cost or 0.0) * PICODOLLARS)
+        return self.cost_pico if self.cost is None else round(self.cost * PICODOLLARS)
 
 
 class LlmCallsRecorded(

@@ -170,8 +170,8 @@ def _llm_calls(
 
 def _nanodollars(call: LlmCall) -> int:
     """To the nearest one; a cost that we priced is divided as a whole number."""
-    if call.cost_pico is None:
-        return round((call.cost or 0.0) * NANODOLLARS)
+    if call.cost is not None:
+        return round(call.cost * NANODOLLARS)
     return (call.cost_pico + 500) // 1000
 
 

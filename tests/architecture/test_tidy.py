@@ -19,10 +19,22 @@ BANNED_CALLS = {
     "datetime.utcnow": (set(), "it has no zone", "a Clock"),
     "time.time": ({"infra/clock.py"}, "instants are inputs", "a Clock"),
     "time.time_ns": ({"infra/clock.py", "infra/ids.py"}, "instants are inputs", "a Clock"),
-    "begin_transaction": ({"infra/kafka.py"}, "a lost send commits", "infra.kafka.Transactions"),
-    "commit_transaction": ({"infra/kafka.py"}, "a lost send commits", "infra.kafka.Transactions"),
+    "begin_transaction": (
+        {"infra/kafka_transactions.py"},
+        "a lost send commits",
+        "infra.kafka_transactions.Transactions",
+    ),
+    "commit_transaction": (
+        {"infra/kafka_transactions.py"},
+        "a lost send commits",
+        "infra.kafka_transactions.Transactions",
+    ),
     "AIOKafkaConsumer": ({"infra/kafka.py"}, "its defaults lose data", "infra.kafka.consumer"),
-    "AIOKafkaProducer": ({"infra/kafka.py"}, "a failed one stays broken", "infra.kafka.Log"),
+    "AIOKafkaProducer": (
+        {"infra/kafka.py", "infra/kafka_transactions.py"},
+        "a failed one stays broken",
+        "infra.kafka.Log",
+    ),
     "os.fork": (set(), "chDB and psycopg do not survive it", "multiprocessing's spawn"),
     "print": (
         {

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from commands.billing.budget import SetBudget, budget_id
 from infra.config import Settings
 from infra.ids import new_id
-from infra.kafka import partition_for
+from infra.partitioning import partition_for
 from streams.bus import KafkaCommandBus, OutcomeUnknown, Reply
 from tests.chaos import oracle
 from tests.loops import Loops

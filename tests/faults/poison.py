@@ -21,6 +21,7 @@ def bad_values(codec: Codec, good: Struct, other: Struct) -> dict[str, bytes | N
         "empty": b"",
         "tombstone": None,
         "one byte": value[:1],
+        "shorter than a frame": value[:4],
         "only a frame": value[:5],
         "wrong magic byte": b"\x07" + value[1:],
         "unknown schema id": value[:1] + (2**31 - 1).to_bytes(4, "big") + value[5:],

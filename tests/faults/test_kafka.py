@@ -18,13 +18,12 @@ from infra.kafka import (
     Log,
     LogUnavailable,
     Record,
-    TransactionLost,
-    Transactions,
     bounds,
     consumer,
     read_range,
     stop_consumer,
 )
+from infra.kafka_transactions import TransactionLost, Transactions
 
 SMALL_BYTES = 1000
 

@@ -1,13 +1,18 @@
 """What nobody can process is put aside with a reason, and the loop behind it goes on."""
 
+import asyncio
 from typing import Any
 
 from commands.billing.budget import SetBudget, budget_id
 from commands.tenancy.tenant import CreateTenant
 from infra.config import Settings
 from infra.ids import new_id
-from infra.kafka import Log, Record
-from schemas.envelope import SYSTEM, Headers
+from infra.kafka import Log, Record, create_topics
+from infra.objects import Objects
+from schemas.avro_derivation import tag_of
+from schemas.envelope import SYSTEM, Envelope, Headers, to_headers
+from schemas.fhe.evaluation_key import EvaluationKeyDeleted
+from schemas.fhe.job import JobSubmitted
 from schemas.observability.run import RunCompleted
 from schemas.platform.audit_chain import verify
 from streams.bus import FINGERPRINT, REPLY_TO, TIMER, CommandRequest, to_record
@@ -15,6 +20,7 @@ from streams.decider import PartitionDecider
 from streams.runtime import codec
 from tests.faults.ledger import METER
 from tests.faults.poison import bad_headers, bad_values, put_aside
+from tests.faults.roles import RoleProcess
 from tests.integration.analytics_rig import SIGNER, call, calls, rig_on
 from tests.loops import loops, read_topic
 
@@ -110,6 +116,39 @@ async def test_poison_among_telemetry(settings: Settings) -> None:
         reasons = await put_aside(settings, "telemetry.dlq", run_id.encode(), len(poison))
         assert all(reasons.values())
         assert loop.dead_letters_written == len(poison)
+
+
+async def test_poison_among_the_jobs(settings: Settings) -> None:
+    await create_topics(settings.kafka_bootstrap_servers, settings.partitions)
+    tenant, key_id = new_id("ten"), new_id("ek")
+    job = JobSubmitted(new_id("job"), key_id, "ckks-n13", "add", [], [], [], 0, 2**57)
+    envelope = Envelope(
+        new_id("evt"), tag_of(JobSubmitted), tenant, f"fhe.job/{job.job_id}", 1, 0, SYSTEM
+    )
+    good = to_headers(envelope)
+    poison = [
+        Record(key_id.encode(), value, good)
+        for value in bad_values(codec(), job, CreateTenant("Acme")).values()
+    ]
+    poison += [
+        Record(key_id.encode(), codec().encode(job), bad) for bad in bad_headers(good).values()
+    ]
+    # What shows that the worker is still at it: it erases the object of a deleted key.
+    objects, name = Objects(settings.object_store_url), f"fhe/{tenant}/keys/{key_id}"
+    await objects.put(name, b"key")
+    deleted = Record(key_id.encode(), codec().encode(EvaluationKeyDeleted(key_id, [name], 1)), good)
+    with RoleProcess(settings, ["fhe-worker"]) as worker:
+        await asyncio.to_thread(worker.wait_ready)
+        log = Log(settings.kafka_bootstrap_servers, "poison")
+        await log.append("fhe.jobs", [*poison, deleted])
+        await log.stop()
+        reasons = await put_aside(settings, "fhe.jobs.dlq", key_id.encode(), len(poison))
+        assert len(reasons) == len(poison)
+        assert all(reasons.values())
+        async with asyncio.timeout(60):
+            while await objects.exists(name):  # noqa: ASYNC110  # a store tells nobody
+                await asyncio.sleep(0.05)
+        assert worker.process.poll() is None
 
 
 async def headers_of(settings: Settings, tenant: str) -> Headers:

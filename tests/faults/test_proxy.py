@@ -10,7 +10,7 @@ import dataclasses
 
 import pytest
 
-from infra import kafka
+from infra import kafka, kafka_transactions
 from infra.config import Settings
 from infra.kafka import create_topics
 from tests.faults.ledger import Ledger, judge
@@ -56,9 +56,9 @@ async def suffer(proxy: KafkaProxy, ledger: Ledger, rules: list[Rule]) -> None:
 async def test_a_faulty_network_loses_and_doubles_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
-    monkeypatch.setattr(kafka, "TXN_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
-    monkeypatch.setattr(kafka, "FENCE_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
-    monkeypatch.setattr(kafka, "_CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(kafka_transactions, "TXN_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
+    monkeypatch.setattr(kafka_transactions, "FENCE_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
+    monkeypatch.setattr(kafka, "CLOSE_SECONDS", 0.3)
     await create_topics(settings.kafka_bootstrap_servers, settings.partitions)
     broker_port = int(settings.kafka_bootstrap_servers.rpartition(":")[2])
     async with KafkaProxy(broker_port) as proxy:

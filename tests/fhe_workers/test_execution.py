@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,11 @@ class Reports:
         self.requests: list[CommandRequest] = []
         self.failures = failures
 
-    async def post(self, request: CommandRequest) -> None:
+    async def post_many(self, requests: Sequence[CommandRequest]) -> None:
         if self.failures:
             self.failures -= 1
             raise LogUnavailable("no broker")
-        self.requests.append(request)
+        self.requests += requests
 
 
 class BrokenPool(Pool):
@@ -53,8 +54,8 @@ class BrokenPool(Pool):
 class Rig:
     """A job over a real store; `job` multiplies 0.5 by itself."""
 
-    def __init__(self, alice: Client) -> None:
-        self.objects, self.clock, self.reports = Objects("memory:///"), ManualClock(), Reports()
+    def __init__(self, alice: Client, objects: Objects) -> None:
+        self.objects, self.clock, self.reports = objects, ManualClock(), Reports()
         self.alice = alice
 
     async def job(self) -> JobSubmitted:
@@ -82,9 +83,12 @@ def _digest(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-@pytest.fixture
-def rig(alice: Client) -> Rig:
-    return Rig(alice)
+@pytest.fixture(params=["afar", "in place"])
+def rig(request: pytest.FixtureRequest, alice: Client, tmp_path: Path) -> Rig:
+    """With a store that operands are fetched from, and one that they are read from in place."""
+    if request.param == "afar":
+        return Rig(alice, Objects("memory:///"))
+    return Rig(alice, Objects(tmp_path.as_uri(), in_place=True))
 
 
 async def test_a_result_is_stored_reported_and_its_inputs_are_gone(rig: Rig) -> None:
@@ -149,16 +153,17 @@ async def test_a_log_and_a_store_that_come_back_cost_time_only(
     monkeypatch.setattr("fhe_workers.execution._FIRST_PAUSE_SECONDS", 0.001)
     job, away = await rig.job(), 2
     rig.reports.failures = 2
-    view = rig.objects.view
+    read = "fill" if rig.objects.in_place else "view"
+    answer = getattr(rig.objects, read)
 
-    async def sometimes(name: str, *, size: int) -> memoryview:
+    async def sometimes(*asked: Any, **size: int) -> Any:
         nonlocal away
         if away:
             away -= 1
             raise ObjectsUnavailable("no answer")
-        return await view(name, size=size)
+        return await answer(*asked, **size)
 
-    monkeypatch.setattr(rig.objects, "view", sometimes)
+    monkeypatch.setattr(rig.objects, read, sometimes)
     async with Pool(PoolLimits(children=1)) as pool:
         assert await rig.execution(pool).carry_out(ENVELOPE, job) == ""
     assert isinstance(rig.report, RecordJobResult)

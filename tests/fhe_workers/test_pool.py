@@ -6,14 +6,16 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import uvloop
 
 from fhe_workers.messages import CIPHER, PLAIN, ChildLimits, Work
-from fhe_workers.pool import EngineFailed, Pool, PoolLimits
+from fhe_workers.pool import EngineFailed, InPlace, Pool, PoolLimits
 from fhe_workers.refusals import JobRefused
+from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
 from tests.fhe_workers.clients import Client
 from tests.fhe_workers.mutations import MUTATIONS
 
@@ -207,6 +209,33 @@ async def test_a_key_that_cannot_be_fetched_is_no_death(alice: Client, half: byt
             await pool.run(_work(), [half, half], unreachable)
         result = await pool.run(_work(), [half, half], KeyStore(alice))
         assert result.tries == 1
+
+
+async def test_operands_are_written_in_place(alice: Client, half: bytes) -> None:
+    async def write(places: Sequence[memoryview]) -> None:
+        for place in places:
+            place[:] = half
+
+    async with Pool(PoolLimits(children=1)) as pool:
+        operands = InPlace((len(half), len(half)), write)
+        result = await pool.run(_work(), operands, KeyStore(alice))
+    assert _is_right(alice, result.data)
+
+
+async def test_operands_that_cannot_be_written_cost_no_child(alice: Client, half: bytes) -> None:
+    async with Pool(PoolLimits(children=1)) as pool:
+
+        async def unreachable(_: Sequence[memoryview]) -> None:
+            raise ConnectionError("the object store is gone")
+
+        before = pool.pids
+        with pytest.raises(ConnectionError):
+            await pool.run(_work(), InPlace((8, 8), unreachable), KeyStore(alice))
+        for lengths in ((CIPHERTEXT_BYTES_MAX + 1, 8), (8, 8, 8)):
+            with pytest.raises(JobRefused):
+                await pool.run(_work(), InPlace(lengths, unreachable), KeyStore(alice))
+        result = await pool.run(_work(), [half, half], KeyStore(alice))
+        assert (result.tries, pool.pids) == (1, before)
 
 
 async def test_a_worn_out_child_is_replaced(alice: Client, half: bytes) -> None:

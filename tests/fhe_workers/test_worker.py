@@ -221,16 +221,16 @@ async def test_what_is_committed_has_ended_and_so_has_everything_before() -> Non
 
 async def test_it_takes_up_no_more_than_it_has_room_for_and_stays_a_member() -> None:
     rig = Rig(capacity=1)
-    names = [f"job_{number}" for number in range(12)]
+    names = [f"job_{number}" for number in range(20)]
     for name in names:
         rig.jobs.add(job(name))
     async with working(rig):
-        await rig.until(lambda: len(rig.execution.begun) == 4)
+        await rig.until(lambda: len(rig.execution.begun) == 8)
         assert await rig.worker.pending() == {}, "full is not stuck"
-        for number in range(12):
+        for number in range(20):
             rig.execution.finish(names[number])
-            await rig.until(lambda number=number: len(rig.execution.begun) >= min(12, number + 4))
-        await rig.until_committed(12)
+            await rig.until(lambda number=number: len(rig.execution.begun) >= min(20, number + 8))
+        await rig.until_committed(20)
     assert rig.execution.begun == names
 
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,6 +63,61 @@ async def test_an_insert_of_many_megabytes_is_one_part(clickhouse: ClickHouse) -
         "SELECT rows FROM system.parts WHERE active AND table = 'things' SETTINGS final = 0"
     )
     assert found == [{"rows": 60_000}]
+
+
+EVERY = {
+    "word": "LowCardinality(String)",
+    "text": "String",
+    "whole": "Int64",
+    "part": "Float64",
+    "at": "DateTime64(6, 'UTC')",
+    "place": "UInt64",
+    "small": "UInt32",
+}
+
+
+async def test_arrow_columns_are_stored_as_plain_values_are(clickhouse: ClickHouse) -> None:
+    values = [
+        ["a", "", "a"],
+        ["naïve\n日本", "", "\0'\\"],
+        [-(2**63), 0, 2**63 - 1],
+        [0.1, -0.0, 1e300],
+        [1_700_000_000_000_001, 0, 253_402_300_799_999_999],
+        [0, 1, 2**63 - 1],
+        [0, 1, 2**32 - 1],
+    ]
+    lines = ", ".join(f"{name} {kind}" for name, kind in EVERY.items())
+    stored = []
+    for kind, columns in (("plain", values), ("arrow", [pa.array(column) for column in values])):
+        await clickhouse.command(f"CREATE TABLE {kind} ({lines}) ENGINE = MergeTree ORDER BY small")
+        await clickhouse.insert(kind, list(EVERY), list(EVERY.values()), columns, token="")
+        query = f"SELECT * REPLACE(toUnixTimestamp64Micro(at) AS at) FROM {kind} ORDER BY small"
+        stored.append(await clickhouse.query(f"{query} SETTINGS final = 0"))
+    assert stored[0] == stored[1]
+    assert [row["text"] for row in stored[1]] == values[1]
+    assert [row["at"] for row in stored[1]] == values[4]
+
+
+async def test_an_insert_of_many_arrow_pieces_is_one_part_and_in_once(
+    clickhouse: ClickHouse,
+) -> None:
+    numbers = list(range(20_001))
+    columns = [pa.array([str(n) for n in numbers]), pa.array(numbers), pa.array(["w"] * 20_001)]
+    for _ in range(2):
+        await clickhouse.insert("things", NAMES, TYPES, columns, token="arrow")
+    found = await clickhouse.query(
+        "SELECT rows FROM system.parts WHERE active AND table = 'things' SETTINGS final = 0"
+    )
+    assert found == [{"rows": 20_001}]
+
+
+async def test_an_arrow_value_that_does_not_fit_is_refused_for_good(
+    clickhouse: ClickHouse,
+) -> None:
+    columns = [pa.array(["x"]), pa.array([300]), pa.array([""])]
+    with pytest.raises(RowsRefused, match="things"):
+        await clickhouse.insert("things", NAMES, ("String", "Int8", "String"), columns, token="b")
+    assert await count(clickhouse) == 0
 
 
 async def test_a_value_that_fits_no_column_is_refused_for_good(clickhouse: ClickHouse) -> None:

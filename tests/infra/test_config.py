@@ -104,15 +104,6 @@ def test_the_master_secret_is_hex_or_base64(text: str) -> None:
     assert load_settings({**ENVIRON, "WEIR_SECRET_KEY": text}).secret_key == bytes(range(40))
 
 
-def test_derived_secrets_differ_by_purpose_and_by_master() -> None:
-    one = load_settings(ENVIRON)
-    other = load_settings({**ENVIRON, "WEIR_SECRET_KEY": "cd" * 32})
-    derived = {one.derive("jwt"), one.derive("run-ids"), other.derive("jwt")}
-    assert len(derived) == 3
-    assert all(len(key) == 32 for key in derived)
-    assert one.derive("jwt") == load_settings(ENVIRON).derive("jwt")
-
-
 def test_settings_written_as_an_environment_read_back_equal() -> None:
     settings = load_settings(
         {

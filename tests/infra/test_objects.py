@@ -1,6 +1,7 @@
 """One behaviour over a folder, memory and S3: written whole, read exactly, removed twice."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -61,6 +62,9 @@ async def test_what_was_written_is_read(objects: Objects) -> None:
     await objects.put("fhe/ten_1/a", DATA)
     assert await objects.get("fhe/ten_1/a", size=len(DATA), digest=DIGEST) == DATA
     assert await objects.view("fhe/ten_1/a", size=len(DATA)) == DATA
+    buffer = bytearray(len(DATA))
+    await objects.fill("fhe/ten_1/a", memoryview(buffer))
+    assert buffer == DATA
     assert await objects.exists("fhe/ten_1/a")
     assert not await objects.exists("fhe/ten_1/b")
 
@@ -101,6 +105,8 @@ async def test_missing_and_altered_objects_are_told_apart(objects: Objects) -> N
     with pytest.raises(ObjectMissing):
         await objects.get("nothing/here", size=1, digest=DIGEST)
     with pytest.raises(ObjectMissing):
+        await objects.fill("nothing/here", memoryview(bytearray(1)))
+    with pytest.raises(ObjectMissing):
         await objects.move("nothing/here", "nothing/there")
     await objects.put("x", DATA[:-1] + b"!")
     with pytest.raises(ObjectCorrupt):
@@ -108,6 +114,8 @@ async def test_missing_and_altered_objects_are_told_apart(objects: Objects) -> N
     await objects.put("x", DATA[:-1])
     with pytest.raises(ObjectCorrupt):
         await objects.view("x", size=len(DATA))
+    with pytest.raises(ObjectCorrupt):
+        await objects.fill("x", memoryview(bytearray(len(DATA))))
     with pytest.raises(ObjectCorrupt):
         await objects.get("x", size=len(DATA), digest=DIGEST)
 
@@ -145,3 +153,36 @@ async def test_a_store_that_is_away_is_told_and_found_again(
     found = on_s3(monkeypatch, s3, "away")
     await found.put("x", DATA)
     assert await found.get("x", size=len(DATA), digest=DIGEST) == DATA
+
+
+async def test_a_full_disk_is_no_answer_and_nothing_stays_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = Objects(tmp_path.as_uri(), in_place=True)
+
+    def full(_: int, data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("infra.objects.os.write", full)
+    with pytest.raises(ObjectsUnavailable):
+        await objects.put("results/1", DATA)
+    monkeypatch.undo()
+    assert not _files(tmp_path)
+    await objects.put("results/1", DATA)
+    assert await objects.names("results") == ["results/1"]
+
+
+async def test_an_object_that_is_still_being_written_is_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = Objects(tmp_path.as_uri(), in_place=True)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("infra.objects.os.rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        await objects.put("results/1", DATA)
+    assert _files(tmp_path)
+    assert await objects.names("results") == []
+    assert not await objects.exists("results/1")

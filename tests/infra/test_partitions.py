@@ -4,7 +4,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.kafka import partition_for
+from infra.partitioning import partition_for
 
 
 @given(st.binary(max_size=80), st.integers(1, 64))

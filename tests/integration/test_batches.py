@@ -7,17 +7,8 @@ from aiokafka import TopicPartition
 
 from infra.config import Settings
 from infra.ids import new_id
-from infra.kafka import (
-    Log,
-    Record,
-    TransactionLost,
-    Transactions,
-    bounds,
-    consumer,
-    create_topics,
-    read_range,
-    stop_consumer,
-)
+from infra.kafka import Log, Record, bounds, consumer, create_topics, read_range, stop_consumer
+from infra.kafka_transactions import TransactionLost, Transactions
 
 # A topic that nothing on the session's stack writes to meanwhile.
 HERE = TopicPartition("telemetry.dlq", 0)

@@ -13,8 +13,9 @@ from aiokafka.errors import TopicAlreadyExistsError
 from infra.config import Settings
 from infra.embedded.stack import Stack
 from infra.ids import new_id
-from infra.kafka import LogUnavailable, Record, bounds, consumer, partition_for
+from infra.kafka import LogUnavailable, Record, bounds, consumer
 from infra.kafka_batches import BatchingLog
+from infra.partitioning import partition_for
 from schemas.envelope import Position
 
 TOPIC = "test.batches"  # of its own: no loop has to read what lies here

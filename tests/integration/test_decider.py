@@ -15,7 +15,8 @@ from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
 from infra.embedded.stack import Stack
 from infra.ids import new_id
-from infra.kafka import Log, Record, partition_for
+from infra.kafka import Log, Record
+from infra.partitioning import partition_for
 from schemas.platform.audit_chain import verify
 from streams.decider import PartitionDecider
 from streams.deciding import Registry

@@ -17,7 +17,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from infra.clock import SYSTEM_CLOCK, iso
 from infra.config import Settings
 from infra.ids import new_id
-from infra.kafka import Log, Record, Transactions, create_topics
+from infra.kafka import Log, Record, create_topics
+from infra.kafka_transactions import Transactions
 from schemas.platform.audit_chain import Link
 from streams.audit_verification import verify_file, verify_topic
 from streams.export import (

@@ -4,7 +4,8 @@ import asyncio
 
 from infra.config import Settings
 from infra.ids import new_id
-from infra.kafka import Transactions, consumer, stop_consumer
+from infra.kafka import consumer, stop_consumer
+from infra.kafka_transactions import Transactions
 
 
 async def test_a_producer_that_was_just_fenced_in_can_be_thrown_away(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from infra.ids import new_id
 from projections import VIEWS
 from projections.statements import View
 from streams.rebuild import REBUILD_LOCK, REPLACED, CannotRebuild, Difference, Rebuild, Report
+from streams.rebuild_view import ViewTables
 from streams.runtime import codec
 from tests.loops import Loops, loops
 
@@ -47,8 +48,7 @@ class World:
         return Rebuild(
             self.settings.kafka_bootstrap_servers,
             self.settings.database_url,
-            TENANTS,
-            codec(),
+            ViewTables(TENANTS, codec()),
             lambda done, total, note: None,
         )
 
@@ -169,7 +169,8 @@ async def test_two_rebuilds_at_once_are_refused(world: World) -> None:
 
 
 async def test_a_table_that_is_not_there_yet_is_told(settings: Settings) -> None:
-    work = Rebuild(settings.kafka_bootstrap_servers, settings.database_url, TENANTS, codec(), print)
+    tables = ViewTables(TENANTS, codec())
+    work = Rebuild(settings.kafka_bootstrap_servers, settings.database_url, tables, print)
     with pytest.raises(CannotRebuild, match="there is no table tenants_v"):
         await work.run()
 
@@ -202,19 +203,20 @@ import asyncio, os, signal, sys
 from infra.config import load_settings
 from projections import VIEWS
 from streams.rebuild import Rebuild
+from streams.rebuild_view import ViewTables
 from streams.runtime import codec
 
 settings = load_settings()
 view = next(view for view in VIEWS if view.name == "tenants")
 work = Rebuild(
-    settings.kafka_bootstrap_servers, settings.database_url, view, codec(),
+    settings.kafka_bootstrap_servers, settings.database_url, ViewTables(view, codec()),
     lambda *_: os.kill(os.getpid(), signal.SIGKILL),
 )
 asyncio.run(work.run())
 """
 
 
-async def _run(settings: Settings, *command: str) -> "subprocess.CompletedProcess[str]":
+async def run_command(settings: Settings, *command: str) -> "subprocess.CompletedProcess[str]":
     environment = {**settings.to_env(), "PYTHONPATH": "."}
     return await asyncio.to_thread(
         subprocess.run, command, env=environment, capture_output=True, text=True, check=False
@@ -224,7 +226,7 @@ async def _run(settings: Settings, *command: str) -> "subprocess.CompletedProces
 async def test_a_killed_rebuild_leaves_the_live_table_and_runs_again(world: World) -> None:
     await world.make(5)
     before = await world.rows()
-    killed = await _run(world.settings, sys.executable, "-c", DIE_HALFWAY)
+    killed = await run_command(world.settings, sys.executable, "-c", DIE_HALFWAY)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert await world.rows() == before
     async with asyncio.timeout(30):
@@ -238,19 +240,19 @@ async def test_a_killed_rebuild_leaves_the_live_table_and_runs_again(world: Worl
 async def test_the_command_tells_what_it_did(world: World) -> None:
     await world.make(3)
     command = (sys.executable, "-m", "infra.cli", "rebuild", "tenants")
-    done = await _run(world.settings, *command)
+    done = await run_command(world.settings, *command)
     assert done.returncode == 0, done.stderr
     assert "tenants: the rebuilt table agrees with the live one" in done.stdout
     await _damage(world)
-    checked = await _run(world.settings, *command, "--check")
+    checked = await run_command(world.settings, *command, "--check")
     assert checked.returncode == 1
     assert "3 differences" in checked.stdout and "the live table was kept" in checked.stdout
-    switched = await _run(world.settings, *command)
+    switched = await run_command(world.settings, *command)
     assert switched.returncode == 1
     assert "the rebuilt table is live now" in switched.stdout
     assert f"{REPLACED}.{TENANTS.table}" in switched.stdout
-    again = await _run(world.settings, *command)
+    again = await run_command(world.settings, *command)
     assert again.returncode == 0
-    unknown = await _run(world.settings, sys.executable, "-m", "infra.cli", "rebuild", "nothing")
+    unknown = await run_command(world.settings, *command[:-1], "nothing")
     assert unknown.returncode == 2
     assert "there is no view 'nothing'" in unknown.stderr

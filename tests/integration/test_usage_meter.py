@@ -16,18 +16,11 @@ from schemas.envelope import SYSTEM, Envelope, to_headers
 from schemas.observability.run import LlmCallsRecorded
 from streams.runtime import codec
 from tests.api.fake_log import FakeRecord
-from tests.integration.usage_rig import UsageRig, some_call, usage_rig
+from tests.integration.usage_rig import some_call, usage_rig
 from tests.loops import read_topic
 
 NOW = 1_700_000_000_000_000
 LLM_CALLS = tag_of(LlmCallsRecorded)
-
-
-async def catch_up(rig: UsageRig) -> None:
-    meter = rig.meter()
-    for partition in rig.partitions():
-        await meter.catch_up(partition)
-    await meter.stop()
 
 
 async def log_of(settings: Settings, partition: TopicPartition) -> list[object]:
@@ -45,14 +38,14 @@ async def test_usage_and_llm_calls_add_up_and_again_from_nothing(settings: Setti
     dice = seeded()
     async with usage_rig(settings) as rig:
         await rig.load(dice, 150)
-        await catch_up(rig)
+        await rig.catch_up()
         await rig.until_counted()
-        await catch_up(rig)
+        await rig.catch_up()
         await rig.until_counted()
         before = await rig.rows(f"SELECT * FROM {WINDOWS} ORDER BY 1, 2, 3, 4")
         for table in (WINDOWS, OFFSETS, CALLS, ALERTS):
             await rig.rows(f"DELETE FROM {table} RETURNING 1")
-        await catch_up(rig)
+        await rig.catch_up()
         assert await rig.rows(f"SELECT * FROM {WINDOWS} ORDER BY 1, 2, 3, 4") == before
 
 
@@ -79,7 +72,7 @@ async def test_two_processes_with_the_same_partitions_count_once(settings: Setti
     dice = seeded()
     async with usage_rig(settings) as rig:
         await rig.load(dice, 100)
-        await asyncio.gather(*(catch_up(rig) for _ in range(3)))
+        await asyncio.gather(*(rig.catch_up() for _ in range(3)))
         await rig.until_counted()
 
 
@@ -91,10 +84,10 @@ async def test_a_budget_is_reached_once_whatever_brought_it_there(settings: Sett
         run, dice = rig.run_id(), seeded()
         for _ in range(6):
             await rig.call_llm(run, some_call(dice))
-            await catch_up(rig)
+            await rig.catch_up()
         await rig.use("llm.calls", 7)
-        await catch_up(rig)
-        await catch_up(rig)
+        await rig.catch_up()
+        await rig.catch_up()
         async with asyncio.timeout(30):
             while True:
                 reached = [
@@ -115,10 +108,10 @@ async def test_an_alert_whose_sender_died_is_sent_by_the_next(settings: Settings
         command = SetBudget(meter="api.requests", window="hour", limit=1, alert_percents=[100])
         await rig.loops.send(rig.tenant, budget, command)
         await rig.use("api.requests", 3)
-        await catch_up(rig)
+        await rig.catch_up()
         # As if it had died after the commit and before, or after, the command was posted.
         await rig.rows(f"UPDATE {ALERTS} SET sent = false RETURNING 1")
-        await catch_up(rig)
+        await rig.catch_up()
         assert await rig.rows(f"SELECT 1 FROM {ALERTS} WHERE NOT sent") == []
         # The commands of one tenant are decided in order: after this one both are done.
         await rig.use("other", 1)

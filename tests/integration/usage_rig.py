@@ -51,6 +51,13 @@ class UsageRig:
             for number in range(self.settings.partitions)
         ]
 
+    async def catch_up(self) -> None:
+        """Count all that the log holds now."""
+        meter = self.meter()
+        for partition in self.partitions():
+            await meter.catch_up(partition)
+        await meter.stop()
+
     async def use(self, meter: str, quantity: int, usage_id: str = "", counts: bool = True) -> None:
         """Record usage as the API does; a repeat does not count."""
         reply = await self.loops.send(

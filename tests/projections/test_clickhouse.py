@@ -3,7 +3,8 @@
 import pytest
 from msgspec import Struct
 
-from projections.clickhouse import INSTANT, TENANT, Batch, ClickHouseView, Row
+from projections.batches import RowBatch
+from projections.clickhouse import INSTANT, TENANT, ClickHouseView, Row
 from schemas.envelope import Actor, Envelope
 
 
@@ -33,20 +34,20 @@ def envelope(time: int = 7) -> Envelope:
 
 
 def test_rows_carry_their_place_in_the_log() -> None:
-    batch = Batch(NOTES)
+    batch = RowBatch(NOTES)
     assert batch.add(Noted(["a", "b"]), envelope(), partition=3, offset=41) == 2
     assert dict(zip(NOTES.stored, batch.columns(), strict=True)) == {
-        "tenant": ("ten_1", "ten_1"),
-        "note": ("a", "b"),
-        "at": (7, 7),
-        "_partition": (3, 3),
-        "_offset": (41, 41),
-        "_index": (0, 1),
+        "tenant": ["ten_1", "ten_1"],
+        "note": ["a", "b"],
+        "at": [7, 7],
+        "_partition": [3, 3],
+        "_offset": [41, 41],
+        "_index": [0, 1],
     }
 
 
 def test_the_token_names_each_partitions_range() -> None:
-    batch = Batch(NOTES)
+    batch = RowBatch(NOTES)
     for partition, offset in ((2, 10), (0, 5), (2, 12), (2, 19)):
         batch.add(Noted(["x"]), envelope(), partition, offset)
     batch.add(Noted([]), envelope(), partition=1, offset=99)
@@ -54,7 +55,7 @@ def test_the_token_names_each_partitions_range() -> None:
 
 
 def test_a_ragged_row_is_refused() -> None:
-    batch = Batch(NOTES)
+    batch = RowBatch(NOTES)
     batch.rows = [("ten_1", "a", 1, 0, 0)]
     with pytest.raises(ValueError, match="notes"):
         batch.columns()

@@ -161,12 +161,12 @@ async def test_a_call_without_a_cost_is_priced_and_keeps_its_price() -> None:
         given, default, unknown = await priced(
             app, {"cost": 0.5}, {"model": "openai/gpt-4o-2024-08-06"}, {"model": "our-own"}
         )
-        assert (given.cost, given.cost_source, given.cost_pico) == (0.5, "client", None)
+        assert (given.cost, given.cost_source, given.cost_pico) == (0.5, "client", 0)
         assert (default.cost, default.cost_source) == (None, "default")
         assert (default.price_in_pico, default.price_out_pico) == (2_500_000, 10_000_000)
         assert (default.price_model, default.price_revision) == ("gpt-4o", 0)
         assert default.cost_pico == 1000 * 2_500_000 + 10 * 10_000_000
-        assert (unknown.cost_source, unknown.cost_pico) == ("unpriced", None)
+        assert (unknown.cost_source, unknown.cost_pico) == ("unpriced", 0)
         assert unknown.whole_cost_pico == 0
 
 
@@ -263,4 +263,4 @@ async def test_a_database_that_goes_away_later_is_not_missed() -> None:
 async def test_what_would_cost_more_than_a_call_may_is_left_unpriced() -> None:
     async with Harness(ROUTES) as app:
         (call,) = await priced(app, {"tokens_in": 10**12})
-        assert (call.cost_source, call.cost_pico) == ("unpriced", None)
+        assert (call.cost_source, call.cost_pico) == ("unpriced", 0)

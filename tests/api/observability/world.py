@@ -77,10 +77,10 @@ class World:
         pending = Pending(CLICKHOUSE_VIEWS)
         router = Router(CLICKHOUSE_VIEWS, codec(), {}, frozenset())
         for record in self.records if records is None else records:
-            router.take(pending, Stored("telemetry", 0, self._offset, *record[:3]))
+            router.take(pending, [Stored("telemetry", 0, self._offset, *record[:3])])
             self._offset += 1
         for batch in pending.batches.values():
-            if batch.rows:
+            if len(batch):
                 view = batch.view
                 await self.clickhouse.insert(
                     view.table, view.stored, view.types, batch.columns(), token=batch.token

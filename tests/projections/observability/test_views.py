@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from projections.batches import batch_of
 from projections.observability import VIEWS
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.model_costs import MODEL_COSTS
@@ -92,10 +93,10 @@ def test_a_calls_row_says_what_it_cost_and_why(
     fields: dict[str, object], cost: float, pico: int, source: str
 ) -> None:
     call = LlmCall(id="c", model="m", tokens_in=3, tokens_out=1, **fields)  # type: ignore[arg-type]
-    (row,) = LLM_CALLS.rows(LlmCallsRecorded(calls=[call]), ENVELOPE)
-    found = dict(zip(LLM_CALLS.columns, row, strict=True))
+    batch = batch_of(LLM_CALLS)
+    batch.add(LlmCallsRecorded(calls=[call]), ENVELOPE, 0, 0)
+    values = [column.tolist()[0] for column in batch.columns()]
+    found = dict(zip(LLM_CALLS.stored, values, strict=True))
     assert (found["cost"], found["cost_pico"], found["cost_source"]) == (cost, pico, source)
-    assert (found["price_in_pico"], found["price_out_pico"]) == (
-        call.price_in_pico,
-        call.price_out_pico,
-    )
+    for name in ("price_in_pico", "price_out_pico", "price_model", "price_revision"):
+        assert found[name] == getattr(call, name)

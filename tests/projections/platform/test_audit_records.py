@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from infra.clickhouse import ClickHouse
-from projections.clickhouse import Batch
+from projections.batches import RowBatch
 from projections.platform.audit_records import (
     AUDIT_RECORDS,
     AuditFilter,
@@ -53,7 +53,7 @@ async def clickhouse(tmp_path: Path) -> AsyncIterator[ClickHouse]:
     engine = ClickHouse(f"chdb://{tmp_path / 'clickhouse'}")
     await engine.start()
     await engine.command(AUDIT_RECORDS.ddl())
-    batch = Batch(AUDIT_RECORDS)
+    batch = RowBatch(AUDIT_RECORDS)
     for offset, record in enumerate([*TRAIL, *audit_chain(3, "ten_2")]):
         batch.add(record, _envelope(record), 0, offset)
     for turn in range(2):  # the second time under another token: replaced, not doubled

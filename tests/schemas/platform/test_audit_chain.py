@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +21,8 @@ from schemas.platform.audit_chain import (
     seal,
     verify,
 )
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "schemas" / "examples"
 
 
 def _record(seq: int, tenant: str = "ten_1", **changes: Any) -> AuditRecorded:
@@ -229,3 +232,10 @@ def test_any_random_damage_is_noticed() -> None:
                 value = _other(getattr(damaged[place], field))
                 damaged[place] = msgspec.structs.replace(damaged[place], **{field: value})
         assert verify(damaged, seen=kept) is not None, [record.seq for record in damaged]
+
+
+def test_the_examples_are_a_chain() -> None:
+    files = (EXAMPLES / "platform.audit_recorded.v1").glob("*.json")
+    records = [msgspec.json.decode(file.read_bytes(), type=AuditRecorded) for file in files]
+    assert len(records) == 2
+    assert verify(sorted(records, key=lambda record: record.seq)) is None

@@ -1,0 +1,59 @@
+"""What derives from the master secret: stable over releases, and of no use to whoever lacks it."""
+
+import pytest
+
+from infra.ids import Signer
+
+MASTER = bytes(range(32))
+SIGNER = Signer(MASTER)
+RUN = SIGNER.run_id_for("ten_1", "nightly")
+
+
+def test_what_is_derived_stays_the_same_over_releases() -> None:
+    # Otherwise an upgrade would disown every run, key and token that was ever given out.
+    assert RUN == "run_6zqbp7k5ejah1vrtp4mtpcgkvw1k6yg5gs7tdvf5qj"
+    key = "wax_0kvdxw8p18efx00xnw5stfdsha36qna89bfms6egdby9bt993t19"
+    assert SIGNER.secret("wax_", "cmd_1") == key
+    jwt = "e54ac0a74665b3f9fea9ea0d67034a6fbd73f3b6c0f8926dea352fa8f76a6803"
+    assert SIGNER.jwt_key.hex() == jwt
+
+
+def test_another_master_secret_derives_nothing_alike() -> None:
+    other = Signer(MASTER[::-1])
+    assert other.run_id_for("ten_1", "nightly") != RUN
+    assert not other.owns_run("ten_1", RUN)
+    assert other.secret("wax_", "cmd_1") != SIGNER.secret("wax_", "cmd_1")
+    assert other.jwt_key != SIGNER.jwt_key
+
+
+def test_a_secret_belongs_to_its_command_and_its_kind() -> None:
+    found = {SIGNER.secret(prefix, id)[4:] for prefix in ("wax_", "agt_") for id in ("c1", "c2")}
+    assert len(found) == 4
+    assert SIGNER.jwt_key != MASTER
+
+
+def test_a_run_is_its_tenant_s_whoever_asks_first() -> None:
+    signer = Signer(MASTER)
+    assert not signer.owns_run("ten_2", RUN)
+    assert signer.owns_run("ten_1", RUN)
+    # Proven once, it is remembered: still nobody else's.
+    assert not signer.owns_run("ten_2", RUN)
+    assert signer.owns_run("ten_1", signer.run_id("ten_1"))
+
+
+@pytest.mark.parametrize("place", [4, 29, 30, 45])
+def test_a_run_id_with_one_character_changed_is_nobody_s(place: int) -> None:
+    changed = RUN[:place] + ("0" if RUN[place] != "0" else "1") + RUN[place + 1 :]
+    assert not Signer(MASTER).owns_run("ten_1", changed)
+
+
+@pytest.mark.parametrize(
+    "run_id", ["", "run_", RUN[:-1], RUN + "0", RUN.upper(), "x" * 46, "run_" + "é" * 42]
+)
+def test_what_is_no_run_id_is_nobody_s(run_id: str) -> None:
+    assert not Signer(MASTER).owns_run("ten_1", run_id)
+
+
+def test_a_short_master_secret_is_refused() -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        Signer(MASTER[:-1])

@@ -1,0 +1,93 @@
+"""A report of calls as rows: their values, money, and what counts once."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from projections.batches import batch_of
+from projections.observability.llm_calls import LLM_CALLS
+from schemas.envelope import Actor, Envelope
+from schemas.observability.run import LlmCall, LlmCallsRecorded
+
+ENVELOPE = Envelope(
+    "evt_1",
+    "observability.llm_calls_recorded.v1",
+    "ten_1",
+    "observability.run/run_1",
+    0,
+    1_700_000_000_000_000,
+    Actor("api_key", "key_1"),
+)
+
+
+def rows(*calls: LlmCall) -> list[dict[str, Any]]:
+    batch = batch_of(LLM_CALLS)
+    batch.add(LlmCallsRecorded(calls=list(calls)), ENVELOPE, 3, 41)
+    turned = zip(*(c.tolist() for c in batch.columns()), strict=True)
+    return [dict(zip(LLM_CALLS.stored, row, strict=True)) for row in turned]
+
+
+def test_a_call_is_a_row() -> None:
+    call = LlmCall(
+        id="c1",
+        model="GPT-4o",
+        tokens_in=100,
+        tokens_out=20,
+        cost=0.001175,
+        task="Ask",
+        prompt_preview="Straße",
+        response_preview="ÉTÉ",
+        prompt_hash="ff",
+        metadata='{"a": 1}',
+    )
+    assert rows(call) == [
+        {
+            "tenant": "ten_1",
+            "run_id": "run_1",
+            "id": "c1",
+            "model": "GPT-4o",
+            "task": "Ask",
+            "prompt_preview": "Straße",
+            "response_preview": "ÉTÉ",
+            "prompt_hash": "ff",
+            "tokens_in": 100,
+            "tokens_out": 20,
+            "total_tokens": 120,
+            "cost": 0.001175,
+            "cost_pico": 1_175_000_000,
+            "metadata": '{"a": 1}',
+            "created_at": 1_700_000_000_000_000,
+            "search_text": "gpt-4o\nask\nstraße\nété",
+            "cost_source": "client",
+            "price_in_pico": 0,
+            "price_out_pico": 0,
+            "price_model": "",
+            "price_revision": 0,
+            "_partition": 3,
+            "_offset": 41,
+            "_index": 0,
+        }
+    ]
+
+
+def test_a_cost_that_was_not_given_is_zero() -> None:
+    (row,) = rows(LlmCall(id="c", model="m", tokens_in=0, tokens_out=0))
+    assert (row["cost"], row["cost_pico"]) == (0.0, 0)
+
+
+@settings(deadline=None, database=None)
+@given(st.floats(min_value=0, max_value=1_000_000))
+def test_money_is_kept_bit_for_bit_and_to_the_picodollar(cost: float) -> None:
+    (row,) = rows(LlmCall(id="c", model="m", tokens_in=0, tokens_out=0, cost=cost))
+    assert repr(row["cost"]) == repr(cost + 0.0)
+    assert row["cost_pico"] == round(cost * 10**12)
+
+
+def test_of_two_calls_with_one_id_the_first_stands() -> None:
+    made = rows(*(LlmCall(id="c", model=m, tokens_in=0, tokens_out=0) for m in ("a", "b")))
+    assert [row["model"] for row in made] == ["a"]
+
+
+def test_no_calls_are_no_rows() -> None:
+    assert batch_of(LLM_CALLS).add(LlmCallsRecorded(calls=[]), ENVELOPE, 0, 0) == 0
