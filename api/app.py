@@ -13,6 +13,7 @@ from api.identity import ROUTES as IDENTITY
 from api.limits import RateLimiter
 from api.observability import ROUTES as OBSERVABILITY
 from api.platform import ROUTES as PLATFORM
+from api.prompts import ROUTES as PROMPTS
 from api.routing import Route
 from api.services import Services
 
@@ -23,6 +24,7 @@ ROUTES: list[Route] = [
     *IDENTITY,
     *OBSERVABILITY,
     *PLATFORM,
+    *PROMPTS,
 ]
 """Every route. A domain's are listed in `api/<domain>/__init__.py`, in its own ROUTES."""
 

@@ -11,6 +11,7 @@ from commands.fhe import DECIDERS as FHE
 from commands.identity import DECIDERS as IDENTITY
 from commands.observability import DECIDERS as OBSERVABILITY
 from commands.platform import DECIDERS as PLATFORM
+from commands.prompts import DECIDERS as PROMPTS
 from commands.tenancy import DECIDERS as TENANCY
 
 DECIDERS: list[Decider[Any, Any, Any]] = [
@@ -20,6 +21,7 @@ DECIDERS: list[Decider[Any, Any, Any]] = [
     *IDENTITY,
     *OBSERVABILITY,
     *PLATFORM,
+    *PROMPTS,
     *TENANCY,
 ]
 

@@ -9,6 +9,7 @@ from projections.observability import CLICKHOUSE_VIEWS as OBSERVABILITY_CLICKHOU
 from projections.observability import VIEWS as OBSERVABILITY
 from projections.platform import CLICKHOUSE_VIEWS as PLATFORM_CLICKHOUSE
 from projections.platform import VIEWS as PLATFORM
+from projections.prompts import VIEWS as PROMPTS
 from projections.statements import View
 from projections.tenancy import VIEWS as TENANCY
 
@@ -19,6 +20,7 @@ VIEWS: list[View] = [
     *IDENTITY,
     *OBSERVABILITY,
     *PLATFORM,
+    *PROMPTS,
     *TENANCY,
 ]
 CLICKHOUSE_VIEWS: list[ClickHouseView] = [

@@ -66,11 +66,14 @@ def answers(stack: Stack) -> dict[str, Any]:
     found = {}
     with httpx.Client(base_url=credentials.url, headers=token, timeout=30) as client:
         rooms = client.get("/v1/rooms").json()["data"]
+        prompts = client.get("/api/v1/prompts/").json()["results"]
         for path in (
             "/api/v1/auth/me",
             "/api/v1/api-keys",
             "/api/v1/observability/llm-calls/?limit=100",
             "/api/v1/observability/analytics/models/?period=30d",
+            "/api/v1/prompts/",
+            *(f"/api/v1/prompts/{prompt['id']}/" for prompt in prompts),
             "/v1/rooms",
             "/v1/agents",
             *(f"/v1/rooms/{room['slug']}/pending" for room in rooms),

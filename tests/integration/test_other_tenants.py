@@ -28,7 +28,7 @@ BY_ID = [
     if route.who.kinds and "{" in route.path and operation_id(route) not in NAMES_ANYTHING
 ]
 # What comes behind the id of the tenant's own, and has to be well-formed.
-FURTHER = {"meter": "llm.calls", "window": "month"}
+FURTHER = {"meter": "llm.calls", "window": "month", "version_num": "1", "label": "live"}
 
 
 def owned(route: Route) -> str:
@@ -57,6 +57,7 @@ class World:
         self._make_credentials(tenant)
         self._make_computation()
         self._make_model_cost()
+        self._make_prompt()
         export = self._post("/waxell/v1/audit/export/", "api_key", {"format": "json"})
         self.ids["/waxell/v1/audit/export/{export_id}"] = export["export_id"]
 
@@ -116,6 +117,15 @@ class World:
         body = {"key_id": key["key_id"], "operands": [{"ciphertext": cipher}] * 2}
         job = self._post("/api/v1/compute/add?wait=0", "api_key", body)
         self.ids["/api/v1/jobs/{job_id}"] = job["job_id"]
+
+    def _make_prompt(self) -> None:
+        body = {"name": "other-tenants", "content": "x"}
+        prompt = self._post("/api/v1/prompts/", "user", body)
+        label = f"/api/v1/prompts/{prompt['id']}/labels/live/"
+        answer = self.client.put(label, json={"version": 1}, headers=self.mine["user"])
+        assert answer.status_code == 200, answer.text
+        self.ids["/api/v1/prompts/{prompt_id}"] = prompt["id"]
+        self.ids["/api/v1/observe/prompts/{name}"] = body["name"]
 
 
 async def _another(settings: Settings) -> Credentials:

@@ -3,57 +3,34 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from projections.approvals import VIEWS, agents, check_ins, rooms, trust_scores
-from projections.runner import fold, reduce_all
-from projections.statements import Delete, Put, Set
-from streams.effects import Recorded
 from tests.api.memory import MemoryReads
+from tests.api.view_rows import Row, ViewRows
 
-Row = dict[str, Any]
 
-
-class Tables:
-    """Rows by view name and key, brought up to date by `apply`, asked by the views' own SQL."""
+class Tables(ViewRows):
+    """The rows of the approvals views, asked by the views' own SQL."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, dict[tuple[Any, ...], Row]] = {view.name: {} for view in VIEWS}
-
-    async def apply(self, recorded: Sequence[Recorded]) -> None:
-        """Fold new events in, as the decider loop does."""
-        events = [(item.envelope, item.event) for item in recorded]
-        for view in VIEWS:
-            table = self.rows[view.name]
-            statements = [made for _, made in reduce_all([view], events)]
-            for batch in fold(view, statements):
-                for key, statement in batch.items():
-                    match statement:
-                        case Put():
-                            base = table.get(key, dict(statement.key))
-                            table[key] = base | _loaded(view.columns, statement.values)
-                        case Set() if key in table:
-                            table[key] |= _loaded(view.columns, statement.values)
-                        case Delete():
-                            table.pop(key, None)
+        super().__init__(VIEWS)
 
     def answer(self, reads: MemoryReads) -> None:
         """Make `reads` answer the queries of the approvals views from here."""
-        reads.when(rooms.BY_SLUG, self._where("rooms", "tenant", "slug"))
-        reads.when(rooms.BY_ID, self._where("rooms", "tenant", "id"))
+        reads.when(rooms.BY_SLUG, self.where("rooms", "tenant", "slug"))
+        reads.when(rooms.BY_ID, self.where("rooms", "tenant", "id"))
         reads.when(rooms.PAGE, lambda tenant, *page: self._page("rooms", tenant, page))
         reads.when(
             rooms.PAGE_OF_SCOPES,
             lambda tenant, ids, *page: self._page("rooms", tenant, page, lambda r: r["id"] in ids),
         )
-        reads.when(agents.BY_ID, self._where("agents", "tenant", "id"))
+        reads.when(agents.BY_ID, self.where("agents", "tenant", "id"))
         reads.when(
             agents.PAGE,
             lambda tenant, *page: self._page("agents", tenant, page, at="registered_at"),
         )
-        reads.when(check_ins.BY_ID, self._where("check_ins", "tenant", "id"))
-        reads.when(check_ins.OWNERS, self._where("check_ins", "tenant", "id"))
-        reads.when(trust_scores.OF_AGENT, self._where("trust_scores", "tenant", "agent_id"))
+        reads.when(check_ins.BY_ID, self.where("check_ins", "tenant", "id"))
+        reads.when(check_ins.OWNERS, self.where("check_ins", "tenant", "id"))
+        reads.when(trust_scores.OF_AGENT, self.where("trust_scores", "tenant", "agent_id"))
         self._answer_pending(reads)
 
     def _answer_pending(self, reads: MemoryReads) -> None:
@@ -73,17 +50,6 @@ class Tables:
 
             reads.when(sql, rows)
 
-    def _where(self, view: str, *columns: str) -> Callable[..., list[Row]]:
-        def rows(*values: Any) -> list[Row]:
-            wanted = dict(zip(columns, values, strict=True))
-            return [
-                row
-                for row in self.rows[view].values()
-                if all(row[name] == value for name, value in wanted.items())
-            ]
-
-        return rows
-
     def _page(
         self,
         view: str,
@@ -99,13 +65,3 @@ class Tables:
             if row["tenant"] == tenant and (row[at], row["id"]) < (after_at, after_id) and keep(row)
         ]
         return sorted(found, key=lambda row: (row[at], row["id"]), reverse=True)[:limit]
-
-
-def _loaded(columns: Any, values: Any) -> Row:
-    """Values as the database hands them back: jsonb decoded."""
-    return {
-        name: msgspec.json.decode(value)
-        if columns[name] == "jsonb" and value is not None
-        else value
-        for name, value in values.items()
-    }

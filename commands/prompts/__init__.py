@@ -1,0 +1,8 @@
+"""Deciders of the prompts domain."""
+
+from typing import Any
+
+from commands.decider import Decider
+from commands.prompts import prompt
+
+DECIDERS: list[Decider[Any, Any, Any]] = [prompt.DECIDER]

@@ -1,0 +1,23 @@
+"""Events of the prompts domain."""
+
+from msgspec import Struct
+
+from schemas.prompts.prompt import (
+    PromptCreated,
+    PromptDeleted,
+    PromptDescribed,
+    PromptLabelMoved,
+    PromptLabelRemoved,
+    PromptRenamed,
+    PromptVersionAdded,
+)
+
+EVENTS: list[type[Struct]] = [
+    PromptCreated,
+    PromptVersionAdded,
+    PromptRenamed,
+    PromptDescribed,
+    PromptLabelMoved,
+    PromptLabelRemoved,
+    PromptDeleted,
+]
