@@ -1,11 +1,20 @@
 """The Observe API: what agents report, and what is made of it."""
 
-from api.observability import llm_calls, model_analytics, runs, traces
+from api.observability import (
+    llm_calls,
+    model_analytics,
+    model_costs,
+    repricing,
+    runs,
+    traces,
+)
 from api.routing import Route
 
 ROUTES: list[Route] = [
     *runs.ROUTES,
     *traces.ROUTES,
+    *model_costs.ROUTES,
+    *repricing.ROUTES,
     *llm_calls.ROUTES,
     *model_analytics.ROUTES,
 ]

@@ -5,10 +5,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from api.observability.latest_costs import repricings_of
 from api.observability.llm_calls import dollars
 from api.problems import OBSERVE
 from api.roles import READERS
 from api.routing import Call, Route, Who
+from projections.observability.cost_versions import costs
 from projections.observability.llm_call_list import Selection
 from projections.observability.model_usage import per_model_and_day
 
@@ -71,12 +73,13 @@ class _Sums:
 async def model_analytics(call: Call[None, ModelAnalyticsQuery]) -> ModelAnalytics:
     asked = call.query
     since = call.services.clock.now() - int(asked.period[:-1]) * _DAY
-    selection = Selection(tenant=call.tenant, agent=asked.agent, since=since)
+    latest = costs(await repricings_of(call))
+    selection = Selection(tenant=call.tenant, agent=asked.agent, since=since, costs=latest)
     rows = await call.services.analytics.query(*per_model_and_day(selection))
     total, by_model = _Sums(), defaultdict[str, _Sums](_Sums)
     series = []
     for row in rows:
-        pico, tokens, calls = int(row["cost_pico"]), int(row["tokens"]), row["calls"]
+        pico, tokens, calls = int(row["total_pico"]), int(row["tokens"]), row["calls"]
         total.add(pico, tokens, calls)
         by_model[row["model"]].add(pico, tokens, calls)
         series.append(ModelDay(row["day"], row["model"], dollars(pico), tokens, calls))

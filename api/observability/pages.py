@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from msgspec import Meta
 
-from api.problems import Problem
+from api.problems import Problem, Where
 from api.routing import Call
 from infra.clock import parse_iso
 
@@ -40,7 +40,7 @@ def _link(call: Call[Any, Any], limit: int, offset: int) -> str:
     return str(call.raw.url.replace(query=query))
 
 
-def instant(text: str, field: str, *, end: bool = False) -> int | None:
+def instant(text: str, field: str, *, end: bool = False, where: Where = "query") -> int | None:
     """Microseconds of an ISO 8601 instant or date; None for no text. Raises Problem.
 
     end: a bound that is not included itself, so that a date includes its day and an instant its
@@ -58,7 +58,7 @@ def instant(text: str, field: str, *, end: bool = False) -> int | None:
             "validation_error",
             "Expected an ISO 8601 date or time",
             field=field,
-            where="query",
+            where=where,
         ) from None
     if end:
         moment += 1 if "T" in text or ":" in text else _DAY

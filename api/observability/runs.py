@@ -21,6 +21,7 @@ from api.observability.bodies import (
     object_text,
     with_unlisted,
 )
+from api.observability.pricing import pricing_of
 from api.problems import OBSERVE, Problem, not_found
 from api.roles import BUILDERS
 from api.routing import Call, Route, Who
@@ -89,7 +90,9 @@ async def complete_run(call: Call[CompleteRun, None]) -> Done:
 
 
 async def record_llm_calls(call: Call[LlmCallsBody, None]) -> Counted:
+    """A call without a cost is priced here, from memory, at what its tokens cost the tenant now."""
     run_id, request = _own_run(call), call.command_id
+    pricing = await pricing_of(call, call.body.calls)
     calls = [
         LlmCall(
             id=item.id or item_id("call", request, index),
@@ -102,6 +105,7 @@ async def record_llm_calls(call: Call[LlmCallsBody, None]) -> Counted:
             response_preview=item.response_preview or "",
             prompt_hash=item.prompt_hash or "",
             metadata=object_text(item.metadata, f"calls[{index}].metadata"),
+            **pricing(item),
         )
         for index, item in enumerate(call.body.calls)
     ]

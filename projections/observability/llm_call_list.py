@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
+from projections.observability.cost_versions import AS_IT_CAME, Costs
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.run_starts import RUN_STARTS
 
@@ -39,11 +40,12 @@ class Selection(Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     since: int | None = None
     until: int | None = None
+    costs: Costs = AS_IT_CAME
 
     def where(self) -> Query:
         """The condition. Its parameters have the names of the fields."""
         conditions = ["tenant = {tenant:String}"]
-        params: dict[str, Any] = {"tenant": self.tenant}
+        params: dict[str, Any] = {"tenant": self.tenant, **self.costs.params}
 
         def add(name: str, value: Any, condition: str) -> None:
             if value not in (None, "", []):
@@ -57,8 +59,8 @@ class Selection(Struct, frozen=True, kw_only=True):
             f"run_id IN (SELECT run_id FROM {RUN_STARTS.table}"
             " WHERE tenant = {tenant:String} AND agent_name = {agent:String})",
         )
-        add("min_cost", self.min_cost, "cost >= {min_cost:Float64}")
-        add("max_cost", self.max_cost, "cost <= {max_cost:Float64}")
+        add("min_cost", self.min_cost, f"{self.costs.dollars} >= {{min_cost:Float64}}")
+        add("max_cost", self.max_cost, f"{self.costs.dollars} <= {{max_cost:Float64}}")
         add("min_tokens", self.min_tokens, "total_tokens >= {min_tokens:Int64}")
         add("max_tokens", self.max_tokens, "total_tokens <= {max_tokens:Int64}")
         add("since", self.since, f"created_at >= {_instant('since')}")
@@ -83,16 +85,24 @@ def like(text: str) -> str:
 _FIELDS = """id, run_id, model, task, tokens_in, tokens_out, total_tokens, cost,
  toUnixTimestamp64Micro(created_at) AS at, prompt_hash"""
 
+_PRICE = "cost_source, price_in_pico, price_out_pico, price_model, price_revision"
+
+
+def _latest(costs: Costs) -> str:
+    return f"toString({costs.pico}) AS latest_pico, {costs.version} AS cost_version"
+
 
 def page(selection: Selection, sort: Sort, limit: int, offset: int) -> Query:
     """One page. Calls that the sort leaves equal come newest first, those of one report last first:
     an order that doesn't depend on when which report arrived at the log."""
     where, params = selection.where()
-    order = sort.lstrip("-") + (" DESC" if sort.startswith("-") else " ASC")
+    by = sort.lstrip("-")
+    by = selection.costs.dollars if by == "cost" else by
+    order = by + (" DESC" if sort.startswith("-") else " ASC")
     turn = "ASC" if sort == "created_at" else "DESC"
     tie = f"created_at {turn}, run_id {turn}, _index {turn}, id {turn}"
     sql = (
-        f"SELECT {_FIELDS},"
+        f"SELECT {_FIELDS}, {_latest(selection.costs)},"
         f" substringUTF8(prompt_preview, 1, {PREVIEW_CHARACTERS}) AS prompt_preview,"
         f" substringUTF8(response_preview, 1, {PREVIEW_CHARACTERS}) AS response_preview"
         f" FROM {LLM_CALLS.table} WHERE {where} ORDER BY {order}, {tie}"
@@ -102,23 +112,25 @@ def page(selection: Selection, sort: Sort, limit: int, offset: int) -> Query:
 
 
 def aggregates(selection: Selection) -> Query:
-    """What the whole selection adds up to: calls, tokens, cost_pico, models."""
+    """What the whole selection adds up to: calls, tokens, total_pico, models."""
     where, params = selection.where()
     sql = (
         "SELECT count() AS calls, toString(sum(toInt128(total_tokens))) AS tokens,"
-        " toString(sum(toInt128(cost_pico))) AS cost_pico,"
+        f" toString(sum(toInt128({selection.costs.pico}))) AS total_pico,"
         f" arraySort(groupUniqArray(model)) AS models FROM {LLM_CALLS.table} WHERE {where}"
     )
     return Query(sql, params)
 
 
-def one(tenant: str, call_id: str) -> Query:
-    """The newest call with this id, previews whole."""
+def one(tenant: str, call_id: str, costs: Costs = AS_IT_CAME) -> Query:
+    """The newest call with this id, previews whole, and the price it was made at."""
     sql = (
-        f"SELECT {_FIELDS}, prompt_preview, response_preview, metadata FROM {LLM_CALLS.table}"
+        f"SELECT {_FIELDS}, prompt_preview, response_preview, metadata, {_PRICE},"
+        f" {_latest(costs)}"
+        f" FROM {LLM_CALLS.table}"
         " WHERE tenant = {tenant:String} AND id = {id:String} ORDER BY created_at DESC LIMIT 1"
     )
-    return Query(sql, {"tenant": tenant, "id": call_id})
+    return Query(sql, {"tenant": tenant, "id": call_id, **costs.params})
 
 
 def models(tenant: str) -> Query:
