@@ -5,9 +5,8 @@ the call is taken and left unpriced: no price is better than one that may be wro
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from api.observability.bodies import LlmCallBody
 from api.observability.tenant_prices import tenant_prices
 from api.routing import Call
 from commands.observability.prices import UNPRICED, price_of
@@ -15,14 +14,28 @@ from commands.observability.system_prices import system_prices
 from infra.postgres import DatabaseUnavailable
 from schemas.observability.model_cost import COST_MAX_PICO
 
-Pricing = Callable[[LlmCallBody], dict[str, Any]]
+
+class Reported(Protocol):
+    """A call as somebody reported it."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def tokens_in(self) -> int | None: ...
+    @property
+    def tokens_out(self) -> int | None: ...
+    @property
+    def cost(self) -> float | None: ...
+
+
+Pricing = Callable[[Reported], dict[str, Any]]
 """The fields of `LlmCall` that say where its cost is from."""
 
 _BY_CLIENT = {"cost_source": "client"}
 _UNPRICED = {"cost_source": UNPRICED.source}
 
 
-async def pricing_of(call: Call[Any, Any], items: Sequence[LlmCallBody]) -> Pricing:
+async def pricing_of(call: Call[Any, Any], items: Sequence[Reported]) -> Pricing:
     """How to price these items of a request."""
     if all(item.cost is not None for item in items):
         return lambda item: _BY_CLIENT
@@ -32,7 +45,7 @@ async def pricing_of(call: Call[Any, Any], items: Sequence[LlmCallBody]) -> Pric
     except DatabaseUnavailable:
         return lambda item: _BY_CLIENT if item.cost is not None else _UNPRICED
 
-    def pricing(item: LlmCallBody) -> dict[str, Any]:
+    def pricing(item: Reported) -> dict[str, Any]:
         if item.cost is not None:
             return _BY_CLIENT
         priced = price_of(defaults, overrides, item.model, now)
