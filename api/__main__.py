@@ -20,6 +20,7 @@ from api.app import build_app
 from api.identity.forgetting import forgotten
 from api.identity.store import PostgresCredentials
 from api.live import LiveHub
+from api.observability.tenant_prices import tenant_prices
 from api.observing import RequestObserver
 from api.platform.probes import Probes
 from api.services import Services
@@ -129,6 +130,7 @@ async def services_on(settings: Settings, stop: asyncio.Event) -> AsyncIterator[
             ),
         )
         forget_what_changes(services, live)
+        follow_prices(services, live)
         yield services
 
 
@@ -146,6 +148,13 @@ def forget_what_changes(services: Services, live: LiveHub) -> None:
 
     live.on_event(on_event)
     live.on_gap(cache.clear)
+
+
+def follow_prices(services: Services, live: LiveHub) -> None:
+    """Let the tail of the log keep the tenants' prices of models as they stand."""
+    prices = tenant_prices(services)
+    live.on_event(prices.follow)
+    live.on_gap(prices.clear)
 
 
 async def _started(start: Callable[[], Awaitable[T]], stop: asyncio.Event) -> T:

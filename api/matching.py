@@ -9,11 +9,12 @@ _MAX_SEGMENT = 1024  # bytes of one decoded path parameter; no name of ours is l
 
 
 class _Node:
-    __slots__ = ("methods", "names", "parameter", "static")
+    __slots__ = ("methods", "names", "parameter", "rest", "static")
 
     def __init__(self) -> None:
         self.static: dict[str, _Node] = {}
         self.parameter: _Node | None = None
+        self.rest: _Node | None = None  # of a parameter that takes what is left
         self.methods: dict[str, Route] = {}
         self.names: dict[str, tuple[str, ...]] = {}  # method -> its parameters' names
 
@@ -36,7 +37,8 @@ _MISSING = Match(None, {}, ())
 
 
 class RouteTable:
-    """All routes. A fixed segment wins over a parameter; one trailing slash is ignored.
+    """All routes. A fixed segment wins over a parameter, that over one that takes the whole rest;
+    one trailing slash is ignored.
 
     Raises ValueError when two routes have the same method and path.
     """
@@ -49,9 +51,13 @@ class RouteTable:
 
     def _add(self, route: Route) -> None:
         node, names = self._root, []
-        for segment in _segments(route.path):
+        segments = _segments(route.path)
+        for index, segment in enumerate(segments):
             if segment.startswith("{"):
                 names.append(segment[1:-1])
+                if route.rest and index == len(segments) - 1:
+                    node.rest = node = node.rest or _Node()
+                    continue
                 if node.parameter is None:
                     node.parameter = _Node()
                 node = node.parameter
@@ -122,7 +128,7 @@ def _decoded(raw_path: bytes) -> list[str] | None:
 
 def _straight(node: _Node, segments: list[str], values: list[str]) -> _Node | None:
     """The node that the path leads to when no choice has to be taken back: nearly always."""
-    for segment in segments:
+    for index, segment in enumerate(segments):
         fixed = node.static.get(segment)
         if fixed is not None:
             node = fixed
@@ -130,8 +136,17 @@ def _straight(node: _Node, segments: list[str], values: list[str]) -> _Node | No
             values.append(segment)
             node = node.parameter
         else:
-            return None
+            return _rest(node, segments, index, values)
     return node
+
+
+def _rest(node: _Node, segments: list[str], index: int, values: list[str]) -> _Node | None:
+    """The node whose parameter takes all segments from `index` on, if there is one."""
+    left = "/".join(segments[index:])
+    if node.rest is None or not left:
+        return None
+    values.append(left)
+    return node.rest
 
 
 def _find(
@@ -146,13 +161,15 @@ def _find(
         found = _find(fixed, segments, index + 1, values, method)
         if found is not None:
             return found
-    if node.parameter is None or not segment:
-        return None
-    values.append(segment)
-    found = _find(node.parameter, segments, index + 1, values, method)
-    if found is None:
+    if node.parameter is not None and segment:
+        values.append(segment)
+        found = _find(node.parameter, segments, index + 1, values, method)
+        if found is not None:
+            return found
         values.pop()
-    return found
+    if node.rest is not None and method in node.rest.methods:
+        return _rest(node, segments, index, values)
+    return None
 
 
 def _collect(node: _Node, segments: list[str], index: int, methods: set[str]) -> None:
@@ -166,3 +183,5 @@ def _collect(node: _Node, segments: list[str], index: int, methods: set[str]) ->
         _collect(fixed, segments, index + 1, methods)
     if node.parameter is not None and segment:
         _collect(node.parameter, segments, index + 1, methods)
+    if node.rest is not None and any(segments[index:]):
+        methods.update(node.rest.methods)

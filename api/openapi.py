@@ -213,6 +213,8 @@ def _operation(route: Route, schema_of: dict[str, Json], components: Json) -> Js
         "summary": route.summary,
     }
     about = [route.description] if route.description else []
+    if route.rest:
+        about.append("The last parameter may hold slashes, encoded or not.")
     if route.roles:
         about.append(f"Needs the role {' or '.join(sorted(route.roles))}.")
     if route.scopes:

@@ -234,6 +234,7 @@ class Route:
     """One endpoint.
 
     path: as its document writes it, parameters in braces; served with and without a trailing slash.
+    rest: the path ends with a parameter that takes all that is left of a request's, slashes too.
     body, query: struct types (a body type may be any msgspec type). response: what a 2xx holds, for
     OpenAPI. refusals: statuses of the refusals that can occur, besides those that follow from the
     row. roles, scopes: one of the roles, and all of the scopes, are needed (403 without).
@@ -271,6 +272,7 @@ class Route:
         streamed: bool = False,
         analytics: bool = False,
         quiet: bool = False,
+        rest: bool = False,
         media_type: str = "",
         accepts: str = "application/json",
         protobuf: bool = False,
@@ -282,7 +284,7 @@ class Route:
         self.roles, self.scopes = frozenset(roles), frozenset(scopes)
         self.refusals, self.max_body, self.stream = refusals, max_body, stream
         self.lenient, self.raw_body, self.streamed = lenient, raw_body, streamed
-        self.analytics, self.quiet = analytics, quiet
+        self.analytics, self.quiet, self.rest = analytics, quiet, rest
         self.accepts, self.protobuf, self.description = accepts, protobuf, description
         self.media_type = media_type or ("text/event-stream" if stream else "application/json")
 

@@ -7,6 +7,7 @@ the next version (`<tag>.r2.avsc`) under a new id, and must be backward compatib
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,18 @@ def event_files() -> dict[Path, str]:
     }
 
 
+def price_files() -> dict[Path, str]:
+    """Path -> text of the system's prices. Needs genai-prices, a tool of development."""
+    from commands.observability.system_prices import SystemPrices
+    from infra.build.price_list import price_list
+
+    def finder(document: Any) -> Callable[[str], str | None]:
+        find = SystemPrices(document).find
+        return lambda name: row.name if (row := find(name)) else None
+
+    return {ROOT / "schemas" / "observability" / "system_prices.json": price_list(finder)}
+
+
 def write(files: dict[Path, str]) -> list[Path]:
     """Write what differs; returns the paths written."""
     changed = [path for path, text in files.items() if _read(path) != text]
@@ -137,7 +150,7 @@ def _read(path: Path) -> str | None:
 
 def main(arguments: list[str]) -> int:
     """`python -m infra.gen [--check]`: 0 when all is (or now is) as it should be, else 1."""
-    files = avro_files() | openapi_files() | event_files()
+    files = avro_files() | price_files() | openapi_files() | event_files()
     if "--check" in arguments:
         stale = drifted(files)
         for path in stale:

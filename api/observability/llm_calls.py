@@ -1,12 +1,13 @@
 """LLM calls across all runs: search, one call in full, the models used."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, cast
 
 from msgspec import Meta, Raw, Struct
 
 from api.observability.bodies import JsonObject
+from api.observability.latest_costs import costs_now, repricings_of
 from api.observability.pages import (
     DEFAULT_LIMIT,
     Cursor,
@@ -20,10 +21,13 @@ from api.observability.pages import (
 from api.problems import OBSERVE, not_found
 from api.roles import READERS
 from api.routing import Call, Route, Who
+from commands.observability.prices import CostSource, per_million
 from infra.clock import iso
 from projections.observability import llm_call_list as queries
+from projections.observability.cost_versions import costs
 from projections.observability.llm_call_list import Selection, Sort
-from projections.observability.llm_calls import PICODOLLARS
+from schemas.observability.model_cost import PICODOLLARS
+from schemas.observability.repricing import CallsRepriced
 
 Money = Annotated[float, Meta(ge=0, le=1e12)]
 TokenCount = Annotated[int, Meta(ge=0, le=2**62)]
@@ -67,8 +71,34 @@ class LlmCallRow(Struct):
     prompt_hash: str
 
 
+class CallRepricing(Struct):
+    """The version that the call's cost is of; before it the call cost `original_cost`."""
+
+    version: int
+    repriced_at: str
+    original_cost: float
+    source: CostSource
+    input_cost_per_million: float
+    output_cost_per_million: float
+    model_id: str
+    revision: int | None
+
+
+class CallPricing(Struct):
+    """Where the cost is from at which the call came in. The prices (dollars for a million tokens),
+    what they go by and the revision of the tenant's own one are there when the client gave none."""
+
+    source: CostSource
+    input_cost_per_million: float | None = None
+    output_cost_per_million: float | None = None
+    model_id: str | None = None
+    revision: int | None = None
+    repriced: CallRepricing | None = None
+
+
 class LlmCallDetail(LlmCallRow):
     metadata: JsonObject
+    pricing: CallPricing
 
 
 class LlmCallAggregates(Struct):
@@ -91,6 +121,42 @@ class ModelNames(Struct):
     models: list[str]
 
 
+def pricing(row: Mapping[str, Any], repricings: Sequence[CallsRepriced]) -> CallPricing:
+    """The price that a call was made at, and the one that it has got since."""
+    source, repriced = row["cost_source"], _repriced(row, repricings)
+    if source not in ("override", "default"):
+        return CallPricing(source, repriced=repriced)
+    return CallPricing(
+        source,
+        per_million(row["price_in_pico"]),
+        per_million(row["price_out_pico"]),
+        row["price_model"],
+        row["price_revision"] or None,
+        repriced,
+    )
+
+
+def _repriced(row: Mapping[str, Any], repricings: Sequence[CallsRepriced]) -> CallRepricing | None:
+    found = next((item for item in repricings if item.version == row["cost_version"]), None)
+    if found is None:
+        return None
+    price = next(
+        each
+        for each in found.prices
+        if each.model == row["model"] and each.since <= row["at"] < each.until
+    )
+    return CallRepricing(
+        version=found.version,
+        repriced_at=iso(found.repriced_at),
+        original_cost=row["cost"],
+        source=cast("CostSource", price.source),
+        input_cost_per_million=per_million(price.input_price_pico),
+        output_cost_per_million=per_million(price.output_price_pico),
+        model_id=price.price_model,
+        revision=price.price_revision or None,
+    )
+
+
 def dollars(pico: int | str) -> float:
     """The number of dollars nearest to a sum of picodollars."""
     return int(pico) / PICODOLLARS
@@ -109,8 +175,9 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
         max_tokens=asked.max_tokens,
         since=instant(asked.start, "start"),
         until=instant(asked.end, "end", end=True),
+        costs=await costs_now(call),
     )
-    listing = Listing(f"llm-calls {asked.sort}", queries.order_by(asked.sort))
+    listing = Listing(f"llm-calls {asked.sort}", queries.order_by(asked.sort, selection.costs))
     page = window(asked, listing)
     sums, rows = await asyncio.gather(
         ask(*queries.aggregates(selection)),
@@ -126,7 +193,7 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
         previous=found.previous,
         next_cursor=found.next_cursor,
         aggregates=LlmCallAggregates(
-            total_cost=dollars(total["cost_pico"]),
+            total_cost=dollars(total["total_pico"]),
             total_tokens=int(total["tokens"]),
             total_calls=total["calls"],
             models_used=list(total["models"]),
@@ -135,12 +202,19 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
 
 
 async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:
-    found = await call.services.analytics.query(*queries.one(call.tenant, call.path["call_id"]))
+    repricings = await repricings_of(call)
+    found = await call.services.analytics.query(
+        *queries.one(call.tenant, call.path["call_id"], costs=costs(repricings))
+    )
     if not found:
         not_found("There is no such LLM call")
     row = found[0]
     names = await names_of_runs(call, [row["run_id"]])
-    return LlmCallDetail(**_fields(row, names), metadata=Raw(row["metadata"].encode()))
+    return LlmCallDetail(
+        **_fields(row, names),
+        metadata=Raw(row["metadata"].encode()),
+        pricing=pricing(row, repricings),
+    )
 
 
 async def list_models(call: Call[None, None]) -> ModelNames:
@@ -161,6 +235,7 @@ def _fields(row: Mapping[str, Any], names: Mapping[str, tuple[str, str]]) -> dic
     kept = {name: row[name] for name in LlmCallRow.__struct_fields__ if name in row}
     return {
         **kept,
+        "cost": dollars(row["latest_pico"]) if row["cost_version"] else row["cost"],
         "agent_name": agent,
         "workflow_name": workflow,
         "created_at": iso(row["at"]),

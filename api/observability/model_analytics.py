@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from api.observability.latest_costs import costs_now
 from api.observability.llm_calls import dollars
 from api.problems import OBSERVE
 from api.roles import READERS
@@ -73,12 +74,13 @@ class _Sums:
 async def model_analytics(call: Call[None, ModelAnalyticsQuery]) -> ModelAnalytics:
     asked = call.query
     since = call.services.clock.now() - PERIODS[asked.period]
-    selection = Selection(tenant=call.tenant, agent=asked.agent, since=since)
+    latest = await costs_now(call)
+    selection = Selection(tenant=call.tenant, agent=asked.agent, since=since, costs=latest)
     rows = await call.services.analytics.query(*per_model_and_day(selection))
     total, by_model = _Sums(), defaultdict[str, _Sums](_Sums)
     series = []
     for row in rows:
-        pico, tokens, calls = int(row["cost_pico"]), int(row["tokens"]), row["calls"]
+        pico, tokens, calls = int(row["total_pico"]), int(row["tokens"]), row["calls"]
         total.add(pico, tokens, calls)
         by_model[row["model"]].add(pico, tokens, calls)
         series.append(ModelDay(row["day"], row["model"], dollars(pico), tokens, calls))

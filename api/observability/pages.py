@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 from msgspec import Meta
 
-from api.problems import Problem
+from api.problems import Problem, Where
 from api.routing import Call
 from infra.clock import parse_iso
 from projections.observability.ordering import Kind, Order, Place, Window
@@ -150,7 +150,7 @@ def _fits(value: Any, kind: Kind) -> bool:
             return isinstance(value, int) and -(2**63) <= value < 2**63
 
 
-def instant(text: str, field: str, *, end: bool = False) -> int | None:
+def instant(text: str, field: str, *, end: bool = False, where: Where = "query") -> int | None:
     """Microseconds of an ISO 8601 instant or date; None for no text. Raises Problem.
 
     end: a bound that is not included itself, so that a date includes its day and an instant its
@@ -168,7 +168,7 @@ def instant(text: str, field: str, *, end: bool = False) -> int | None:
             "validation_error",
             "Expected an ISO 8601 date or time",
             field=field,
-            where="query",
+            where=where,
         ) from None
     if end:
         moment += 1 if "T" in text or ":" in text else _DAY

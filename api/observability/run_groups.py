@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from api.observability.latest_costs import costs_now
 from api.observability.llm_calls import dollars
 from api.observability.pages import Listing, Shown, instant, shown, window
 from api.problems import OBSERVE, not_found
@@ -13,6 +14,7 @@ from api.roles import READERS
 from api.routing import Call, Route, Who
 from infra.clock import iso
 from projections.observability import run_groups as queries
+from projections.observability.cost_versions import Costs
 from projections.observability.ordering import Window
 from projections.observability.run_groups import GroupedBy, Groups, Measure
 
@@ -69,26 +71,30 @@ async def find(
     )
     count = counted[0]["groups"]
     turned = shown(call, page, listing, rows, count)
-    return await _with_costs(call, by, turned.rows), turned, count
+    latest = await costs_now(call)
+    return await _with_costs(call, by, turned.rows, latest), turned, count
 
 
-async def find_one(call: Call[None, Any], by: GroupedBy, id: str, missing: str) -> FoundGroup:
+async def find_one(
+    call: Call[None, Any], by: GroupedBy, id: str, latest: Costs, missing: str
+) -> FoundGroup:
     """The group of an id. Raises Problem (404) when no run names it."""
     rows = await call.services.analytics.query(*queries.one(call.tenant, by, id))
     if not rows:
         not_found(missing)
-    return (await _with_costs(call, by, rows))[0]
+    return (await _with_costs(call, by, rows, latest))[0]
 
 
 async def runs_of(
-    call: Call[None, Any], by: GroupedBy, id: str, *, newest_first: bool
+    call: Call[None, Any], by: GroupedBy, id: str, latest: Costs, *, newest_first: bool
 ) -> list[tuple[RunOfGroup, str]]:
     """The runs of a group that the query's limit and offset ask for, each with its trace id."""
     ask = call.services.analytics.query
     page = Window(call.query.limit, call.query.offset)
     rows = await ask(*queries.runs(call.tenant, by, id, page, newest_first=newest_first))
     run_ids = [row["run_id"] for row in rows]
-    costs = await ask(*queries.costs_of_runs(call.tenant, run_ids)) if run_ids else []
+    query = queries.costs_of_runs(call.tenant, run_ids, latest)
+    costs = await ask(*query) if run_ids else []
     by_run = {row["run_id"]: row for row in costs}
     return [(_run(row, by_run.get(row["run_id"])), row["trace_id"]) for row in rows]
 
@@ -103,14 +109,16 @@ def _run(row: Mapping[str, Any], sums: Mapping[str, Any] | None) -> RunOfGroup:
         completed_at=iso(row["ended"]) if ended else None,
         duration=row["duration"] / _SECOND if ended else None,
         status=row["status"] if ended else RUNNING,
-        cost=dollars(sums["cost_pico"]) if sums else 0.0,
+        cost=dollars(sums["total_pico"]) if sums else 0.0,
         tokens=int(sums["tokens"]) if sums else 0,
     )
 
 
-async def _with_costs(call: Call[Any, Any], by: GroupedBy, rows: Rows) -> list[FoundGroup]:
+async def _with_costs(
+    call: Call[Any, Any], by: GroupedBy, rows: Rows, latest: Costs
+) -> list[FoundGroup]:
     ids = [row["id"] for row in rows]
-    query = queries.costs(call.tenant, by, ids)
+    query = queries.costs(call.tenant, by, ids, latest)
     found = await call.services.analytics.query(*query) if ids else []
     costs = {row["id"]: row for row in found}
     return [_group(row, costs.get(row["id"])) for row in rows]
@@ -124,7 +132,7 @@ def _group(row: Mapping[str, Any], sums: Mapping[str, Any] | None) -> FoundGroup
         iso(row["last"]),
         {
             "total_duration": row["duration"] / _SECOND,
-            "total_cost": dollars(sums["cost_pico"]) if sums else 0.0,
+            "total_cost": dollars(sums["total_pico"]) if sums else 0.0,
             "total_tokens": int(sums["tokens"]) if sums else 0,
             "agents": list(row["agents"]),
         },

@@ -21,6 +21,7 @@ from api.observability.bodies import (
     object_text,
     with_unlisted,
 )
+from api.observability.pricing import pricing_of
 from api.observability.reporting import MAX_BODY, append, own_run
 from api.problems import OBSERVE
 from api.roles import BUILDERS
@@ -88,7 +89,9 @@ async def complete_run(call: Call[CompleteRun, None]) -> Done:
 
 
 async def record_llm_calls(call: Call[LlmCallsBody, None]) -> Counted:
+    """A call without a cost is priced here, from memory, at what its tokens cost the tenant now."""
     run_id, request = own_run(call, call.path["run_id"]), call.command_id
+    pricing = await pricing_of(call, call.body.calls)
     calls = [
         LlmCall(
             id=item.id or item_id("call", request, index),
@@ -101,6 +104,7 @@ async def record_llm_calls(call: Call[LlmCallsBody, None]) -> Counted:
             response_preview=item.response_preview or "",
             prompt_hash=item.prompt_hash or "",
             metadata=object_text(item.metadata, f"calls[{index}].metadata"),
+            **pricing(item),
         )
         for index, item in enumerate(call.body.calls)
     ]

@@ -268,7 +268,7 @@ async def _scored_run(call: Call[CreateScore, None]) -> str:
     if call_id is None:
         assert run_id is not None
         return run_id
-    found = await call.services.analytics.query(*one(call.tenant, call_id, run_id or ""))
+    found = await call.services.analytics.query(*one(call.tenant, call_id, run_id=run_id or ""))
     if not found:
         not_found("There is no such LLM call" + (" in this run" if run_id else ""))
     return str(found[0]["run_id"])

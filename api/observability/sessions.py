@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from api.observability.latest_costs import costs_now
 from api.observability.pages import DEFAULT_LIMIT, Cursor, DeepOffset, Limit, Offset
 from api.observability.run_groups import RunOfGroup, find, find_one, route, runs_of
 from api.routing import Call
@@ -98,8 +99,9 @@ async def list_sessions(call: Call[None, ListSessions]) -> SessionPage:
 
 async def get_session(call: Call[None, GetSession]) -> SessionDetail:
     session_id = call.path["session_id"]
-    group = await find_one(call, "session_id", session_id, "There is no such session")
-    runs = await runs_of(call, "session_id", session_id, newest_first=False)
+    latest = await costs_now(call)
+    group = await find_one(call, "session_id", session_id, latest, "There is no such session")
+    runs = await runs_of(call, "session_id", session_id, latest, newest_first=False)
     return SessionDetail(
         session_id=session_id,
         aggregates=SessionAggregates(run_count=group.run_count, **group.sums),

@@ -8,12 +8,14 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from msgspec import structs
 from starlette.responses import Response
 
 from api.bodies import media_type_of
 from api.observability.otlp import wire_json, wire_protobuf
 from api.observability.otlp.mapping import Rejected, Run, take
 from api.observability.otlp.reported import ReportedSpan
+from api.observability.pricing import pricing_of
 from api.observability.reporting import MAX_BODY
 from api.problems import OTLP, PROTOBUF, Problem
 from api.roles import BUILDERS
@@ -71,6 +73,9 @@ async def _append(call: Call[Any, None], runs: dict[str, Run]) -> None:
     origin = Origin(call.tenant, call.actor, call.command_id, call.request_id)
     services = call.services
     signer = services.signer
+    pricing = await pricing_of(call, [item for run in runs.values() for item in run.calls])
+    for run in runs.values():
+        run.calls = [structs.replace(item, **pricing(item)) for item in run.calls]
     events = {
         signer.run_id_for(call.tenant, f"otlp:{run.trace_id}"): run.events()
         for run in runs.values()

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from api.observability.latest_costs import costs_now
 from api.observability.llm_calls import dollars
 from api.observability.pages import DEFAULT_LIMIT, MAX_LIMIT, Cursor, DeepOffset, Limit, Offset
 from api.observability.run_groups import RunOfGroup, find, find_one, route, runs_of
@@ -104,16 +105,19 @@ async def list_users(call: Call[None, ListUsers]) -> UserPage:
 
 async def get_user(call: Call[None, GetUser]) -> UserDetail:
     user_id = call.path["user_id"]
-    group = await find_one(call, "user_id", user_id, "There is no such user")
-    by_model = await call.services.analytics.query(*costs_by_model(call.tenant, "user_id", user_id))
-    runs = await runs_of(call, "user_id", user_id, newest_first=True)
+    latest = await costs_now(call)
+    group = await find_one(call, "user_id", user_id, latest, "There is no such user")
+    by_model = await call.services.analytics.query(
+        *costs_by_model(call.tenant, "user_id", user_id, latest)
+    )
+    runs = await runs_of(call, "user_id", user_id, latest, newest_first=True)
     return UserDetail(
         user_id=user_id,
         aggregates=UserAggregates(
             run_count=group.run_count, first_seen=group.first, last_seen=group.last, **group.sums
         ),
         cost_by_model=[
-            ModelCost(row["model"], dollars(row["cost_pico"]), int(row["tokens"]), row["calls"])
+            ModelCost(row["model"], dollars(row["total_pico"]), int(row["tokens"]), row["calls"])
             for row in by_model
         ],
         runs=[run for run, _ in runs],

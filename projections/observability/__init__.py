@@ -1,14 +1,18 @@
-"""Read models of what agents report, in ClickHouse."""
+"""Read models: what agents report, in ClickHouse; model costs, in Postgres."""
 
 from projections.clickhouse import ClickHouseView
 from projections.observability.governance_events import GOVERNANCE_EVENTS
 from projections.observability.llm_calls import LLM_CALLS
+from projections.observability.model_costs import MODEL_COSTS
+from projections.observability.repricings import REPRICINGS
 from projections.observability.run_completions import RUN_COMPLETIONS
 from projections.observability.run_starts import RUN_STARTS
 from projections.observability.scores import SCORES
 from projections.observability.spans import SPANS
 from projections.observability.steps import STEPS
+from projections.statements import View
 
+VIEWS: list[View] = [MODEL_COSTS, REPRICINGS]
 CLICKHOUSE_VIEWS: list[ClickHouseView] = [
     RUN_STARTS,
     RUN_COMPLETIONS,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from projections.observability.cost_versions import AS_IT_CAME, Costs
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.ordering import (
     Key,
@@ -42,11 +43,12 @@ class Selection(Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     since: int | None = None
     until: int | None = None
+    costs: Costs = AS_IT_CAME
 
     def where(self) -> Query:
         """The condition. Its parameters have the names of the fields."""
         conditions = ["tenant = {tenant:String}"]
-        params: dict[str, Any] = {"tenant": self.tenant}
+        params: dict[str, Any] = {"tenant": self.tenant, **self.costs.params}
 
         def add(name: str, value: Any, condition: str) -> None:
             if value not in (None, "", []):
@@ -60,8 +62,8 @@ class Selection(Struct, frozen=True, kw_only=True):
             f"run_id IN (SELECT run_id FROM {RUN_STARTS.table}"
             " WHERE tenant = {tenant:String} AND agent_name = {agent:String})",
         )
-        add("min_cost", self.min_cost, "cost >= {min_cost:Float64}")
-        add("max_cost", self.max_cost, "cost <= {max_cost:Float64}")
+        add("min_cost", self.min_cost, f"{self.costs.dollars} >= {{min_cost:Float64}}")
+        add("max_cost", self.max_cost, f"{self.costs.dollars} <= {{max_cost:Float64}}")
         add("min_tokens", self.min_tokens, "total_tokens >= {min_tokens:Int64}")
         add("max_tokens", self.max_tokens, "total_tokens <= {max_tokens:Int64}")
         add("since", self.since, f"created_at >= {instant_parameter('since')}")
@@ -74,13 +76,23 @@ class Selection(Struct, frozen=True, kw_only=True):
 _FIELDS = """id, run_id, model, task, tokens_in, tokens_out, total_tokens, cost,
  toUnixTimestamp64Micro(created_at) AS at, prompt_hash"""
 
+_PRICE = "cost_source, price_in_pico, price_out_pico, price_model, price_revision"
 
-def order_by(sort: Sort) -> Order:
+
+def _latest(costs: Costs) -> str:
+    return f"toString({costs.pico}) AS latest_pico, {costs.version} AS cost_version"
+
+
+def order_by(sort: Sort, costs: Costs = AS_IT_CAME) -> Order:
     """Calls that the sort leaves equal come newest first, those of one report last first: an order
-    that doesn't depend on when which report arrived at the log."""
+    that doesn't depend on when which report arrived at the log.
+
+    costs: those of the selection that is ordered, which has their parameters.
+    """
     name = sort.lstrip("-")
     kinds: dict[str, Kind] = {"created_at": "instant", "cost": "float", "model": "text"}
-    first = Key(name, kinds.get(name, "integer"), sort.startswith("-"))
+    by = costs.dollars if name == "cost" else name
+    first = Key(by, kinds.get(name, "integer"), sort.startswith("-"))
     return Order((first, *reported_order(ascending=sort == "created_at")))
 
 
@@ -99,7 +111,8 @@ def page(selection: Selection, order: Order, window: Window) -> Query:
     """One page."""
     where, params = selection.where()
     fields = (
-        f"{_FIELDS}, substringUTF8(prompt_preview, 1, {PREVIEW_CHARACTERS}) AS prompt_preview,"
+        f"{_FIELDS}, {_latest(selection.costs)},"
+        f" substringUTF8(prompt_preview, 1, {PREVIEW_CHARACTERS}) AS prompt_preview,"
         f" substringUTF8(response_preview, 1, {PREVIEW_CHARACTERS}) AS response_preview"
     )
     source = Query(f"FROM {LLM_CALLS.table} WHERE {where}", params)
@@ -107,25 +120,27 @@ def page(selection: Selection, order: Order, window: Window) -> Query:
 
 
 def aggregates(selection: Selection) -> Query:
-    """What the whole selection adds up to: calls, tokens, cost_pico, models."""
+    """What the whole selection adds up to: calls, tokens, total_pico, models."""
     where, params = selection.where()
     sql = (
         "SELECT count() AS calls, toString(sum(toInt128(total_tokens))) AS tokens,"
-        " toString(sum(toInt128(cost_pico))) AS cost_pico,"
+        f" toString(sum(toInt128({selection.costs.pico}))) AS total_pico,"
         f" arraySort(groupUniqArray(model)) AS models FROM {LLM_CALLS.table} WHERE {where}"
     )
     return Query(sql, params)
 
 
-def one(tenant: str, call_id: str, run_id: str = "") -> Query:
-    """The newest call with this id (of a run, if given), previews whole."""
+def one(tenant: str, call_id: str, *, run_id: str = "", costs: Costs = AS_IT_CAME) -> Query:
+    """The newest call with this id (of a run, if given), previews whole, and the price it was made
+    at."""
     of_run = " AND run_id = {run_id:String}" if run_id else ""
     sql = (
-        f"SELECT {_FIELDS}, prompt_preview, response_preview, metadata FROM {LLM_CALLS.table}"
+        f"SELECT {_FIELDS}, prompt_preview, response_preview, metadata, {_PRICE},"
+        f" {_latest(costs)} FROM {LLM_CALLS.table}"
         f" WHERE tenant = {{tenant:String}} AND id = {{id:String}}{of_run}"
         " ORDER BY created_at DESC LIMIT 1"
     )
-    return Query(sql, {"tenant": tenant, "id": call_id, "run_id": run_id})
+    return Query(sql, {"tenant": tenant, "id": call_id, "run_id": run_id, **costs.params})
 
 
 def models(tenant: str) -> Query:

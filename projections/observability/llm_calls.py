@@ -1,7 +1,8 @@
 """LLM calls: one row per call, counted, summed, searched and charted.
 
-Money: `cost` is the client's number, bit for bit; `cost_pico` is the same in whole picodollars
-(10^-12 USD), which sums exactly and in any order. Sums are taken over `toInt128(cost_pico)`.
+Money: `cost` is the client's number, bit for bit, or what we priced the call at; `cost_pico` is the
+same in whole picodollars (10^-12 USD), which sums exactly and in any order. Sums are taken over
+`toInt128(cost_pico)`.
 Agent and workflow are the run's, joined when read, since a call may be reported before its run.
 """
 
@@ -11,9 +12,8 @@ import numpy as np
 
 from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Column, Items
 from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD
+from schemas.observability.model_cost import PICODOLLARS
 from schemas.observability.run import LlmCallsRecorded
-
-PICODOLLARS = 1_000_000_000_000
 
 
 def lower(texts: Any) -> Any:
@@ -26,6 +26,20 @@ def lower(texts: Any) -> Any:
     return pa.array([text.lower() for text in texts.to_pylist()], pa.string())
 
 
+def sources(told: Any, by_client: Any) -> Any:
+    """Where costs are from; of calls that are older than prices, by whether they had one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    untold = pc.equal(told, "")
+    if not pc.any(untold).as_py():
+        return told
+    return pc.if_else(untold, pa.array(np.where(by_client, "client", "unpriced")), told)
+
+
+_PRICE = ("price_in_pico", "price_out_pico", "price_model", "price_revision")
+
+
 def columns(calls: Items) -> list[Column]:
     """One row per call."""
     # Late, since every role lists the views and only one of them makes rows.
@@ -36,7 +50,10 @@ def columns(calls: Items) -> list[Column]:
     )
     tokens_in, tokens_out = calls.fields["tokens_in"], calls.fields["tokens_out"]
     called_at = calls.fields["called_at"]
-    cost = np.nan_to_num(calls.fields["cost"], nan=0.0) + 0.0  # a negative zero is none
+    given = calls.fields["cost"]
+    by_client = ~np.isnan(given)
+    given = np.nan_to_num(given, nan=0.0) + 0.0  # a negative zero is none
+    priced = calls.fields["cost_pico"]
     return [
         calls.tenant,
         calls.stream_id,
@@ -49,18 +66,20 @@ def columns(calls: Items) -> list[Column]:
         tokens_in,
         tokens_out,
         np.add(tokens_in, tokens_out),
-        cost,
-        np.rint(cost * PICODOLLARS).astype(np.int64),
+        np.where(by_client, given, priced / PICODOLLARS),
+        np.where(by_client, np.rint(given * PICODOLLARS).astype(np.int64), priced),
         calls.fields["metadata"],
         np.where(called_at == 0, calls.time, called_at),
         # What `search` looks into; a needle is lower-cased the same way.
         lower(pc.binary_join_element_wise(model, task, prompt, response, "\n")),
+        sources(calls.fields["cost_source"], by_client),
+        *(calls.fields[name] for name in _PRICE),
     ]
 
 
 LLM_CALLS = ClickHouseView(
     name="llm_calls",
-    version=1,
+    version=2,
     topic=TOPIC,
     events=(LlmCallsRecorded,),
     columns={
@@ -80,6 +99,11 @@ LLM_CALLS = ClickHouseView(
         "metadata": JSON_TEXT,
         "created_at": INSTANT,
         "search_text": TEXT,
+        "cost_source": WORD,
+        "price_in_pico": "Int64",
+        "price_out_pico": "Int64",
+        "price_model": WORD,
+        "price_revision": "Int64",
     },
     # A run's id begins with its time, so rows lie in the order of time and `created_at` prunes.
     order_by=("tenant", "run_id", "id"),

@@ -6,7 +6,7 @@ from projections.observability.ordering import Query
 
 
 def per_model_and_day(selection: Selection) -> Query:
-    """One row per UTC day and model, both ascending: day (text), model, calls, tokens, cost_pico.
+    """One row per UTC day and model, both ascending: day (text), model, calls, tokens, total_pico.
 
     Totals are sums of these rows: all sums are of integers, so they agree to the last digit.
     """
@@ -14,7 +14,7 @@ def per_model_and_day(selection: Selection) -> Query:
     sql = (
         "SELECT toString(toDate(created_at, 'UTC')) AS day, model, count() AS calls,"
         " toString(sum(toInt128(total_tokens))) AS tokens,"
-        " toString(sum(toInt128(cost_pico))) AS cost_pico"
+        f" toString(sum(toInt128({selection.costs.pico}))) AS total_pico"
         f" FROM {LLM_CALLS.table} WHERE {where} GROUP BY day, model ORDER BY day, model"
     )
     return Query(sql, params)

@@ -3,13 +3,15 @@
 A filter chooses the groups that have a run which fits all of it; what is shown of a group is of all
 its runs. Last activity is the latest start or completion. Durations are of completed runs, in
 microseconds; one that ended before it began (clocks differ) lasted no time. Sums of money are whole
-picodollars in text. A page is chosen from runs alone: LLM calls are summed for the groups on it.
+picodollars in text, of each call's latest cost. A page is chosen from runs alone: LLM calls are
+summed for the groups on it.
 """
 
 from typing import Any, Literal
 
 from msgspec import Struct
 
+from projections.observability.cost_versions import Costs
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.ordering import (
     Key,
@@ -26,10 +28,12 @@ from projections.observability.run_starts import RUN_STARTS
 GroupedBy = Literal["session_id", "user_id"]
 Measure = Literal["last_at", "first_at", "run_count"]
 
-_SUMS = (
-    "toString(sum(toInt128(total_tokens))) AS tokens,"
-    " toString(sum(toInt128(cost_pico))) AS cost_pico"
-)
+
+def _sums(pico: str) -> str:
+    return (
+        "toString(sum(toInt128(total_tokens))) AS tokens,"
+        f" toString(sum(toInt128({pico}))) AS total_pico"
+    )
 
 
 class Groups(Struct, frozen=True, kw_only=True):
@@ -124,19 +128,20 @@ def one(tenant: str, by: GroupedBy, id: str) -> Query:
     return Query(sql, {"tenant": tenant, "id": id})
 
 
-def costs(tenant: str, by: GroupedBy, ids: list[str]) -> Query:
-    """What the LLM calls of groups add up to: id, tokens, cost_pico. Without calls, no row."""
+def costs(tenant: str, by: GroupedBy, ids: list[str], latest: Costs) -> Query:
+    """What the LLM calls of groups add up to: id, tokens, total_pico. Without calls, no row."""
     runs = (
         f"SELECT run_id, {by} AS group_id FROM {RUN_STARTS.table}"
         f" WHERE tenant = {{tenant:String}} AND {by} IN {{ids:Array(String)}}"
     )
     sql = (
-        f"SELECT group_id AS id, {_SUMS} FROM (SELECT run_id, total_tokens, cost_pico"
+        f"SELECT group_id AS id, {_sums('pico')}"
+        f" FROM (SELECT run_id, total_tokens, {latest.pico} AS pico"
         f" FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
         f" AND run_id IN (SELECT run_id FROM ({runs}))) AS calls"
         f" INNER JOIN ({runs}) AS runs USING (run_id) GROUP BY group_id"
     )
-    return Query(sql, {"tenant": tenant, "ids": ids})
+    return Query(sql, {"tenant": tenant, "ids": ids, **latest.params})
 
 
 def runs(tenant: str, by: GroupedBy, id: str, window: Window, *, newest_first: bool) -> Query:
@@ -154,23 +159,23 @@ def runs(tenant: str, by: GroupedBy, id: str, window: Window, *, newest_first: b
     return Query(sql, {"tenant": tenant, "id": id, **page})
 
 
-def costs_of_runs(tenant: str, run_ids: list[str]) -> Query:
-    """What the LLM calls of runs add up to: run_id, tokens, cost_pico. Without calls, no row."""
+def costs_of_runs(tenant: str, run_ids: list[str], latest: Costs) -> Query:
+    """What the LLM calls of runs add up to: run_id, tokens, total_pico. Without calls, no row."""
     sql = (
-        f"SELECT run_id, {_SUMS} FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
-        " AND run_id IN {run_ids:Array(String)} GROUP BY run_id"
+        f"SELECT run_id, {_sums(latest.pico)} FROM {LLM_CALLS.table}"
+        " WHERE tenant = {tenant:String} AND run_id IN {run_ids:Array(String)} GROUP BY run_id"
     )
-    return Query(sql, {"tenant": tenant, "run_ids": run_ids})
+    return Query(sql, {"tenant": tenant, "run_ids": run_ids, **latest.params})
 
 
-def costs_by_model(tenant: str, by: GroupedBy, id: str) -> Query:
+def costs_by_model(tenant: str, by: GroupedBy, id: str, latest: Costs) -> Query:
     """What a group's LLM calls add up to per model, the dearest first: model, calls, tokens,
-    cost_pico."""
+    total_pico."""
     sql = (
-        f"SELECT model, count() AS calls, {_SUMS}"
+        f"SELECT model, count() AS calls, {_sums(latest.pico)}"
         f" FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}} AND run_id IN"
         f" (SELECT run_id FROM {RUN_STARTS.table} WHERE tenant = {{tenant:String}}"
         f" AND {by} = {{id:String}}) GROUP BY model"
-        " ORDER BY toInt128(cost_pico) DESC, calls DESC, model"
+        " ORDER BY toInt128(total_pico) DESC, calls DESC, model"
     )
-    return Query(sql, {"tenant": tenant, "id": id})
+    return Query(sql, {"tenant": tenant, "id": id, **latest.params})

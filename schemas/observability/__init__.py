@@ -5,6 +5,13 @@ from typing import get_args
 from msgspec import Struct
 
 from schemas.observability.governance import GovernanceEventsRecorded
+from schemas.observability.model_cost import ModelCostEvent
+from schemas.observability.repricing import CallsRepriced
 from schemas.observability.run import RunEvent
 
-EVENTS: list[type[Struct]] = [*get_args(RunEvent), GovernanceEventsRecorded]
+EVENTS: list[type[Struct]] = [
+    *get_args(RunEvent),
+    *get_args(ModelCostEvent),
+    CallsRepriced,
+    GovernanceEventsRecorded,
+]

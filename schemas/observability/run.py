@@ -10,6 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from schemas.observability.model_cost import PICODOLLARS
 from schemas.types import EMPTY_JSON, Json, Micros
 
 # Bounds that keep sums of a billion items within 64 bits, and a cost exact to the picodollar.
@@ -52,6 +53,10 @@ class LlmCall(Struct, frozen=True, kw_only=True):
 
     prompt_hash: SHA-256 of the managed prompt's content, when the call used one. called_at: when
     the call began as its reporter says, 0 when it doesn't.
+    cost_source: client, override (a price of the tenant's own), default (of the system's table) or
+    unpriced; empty where it is older than prices. The rest of these is for calls that were priced:
+    cost_pico: what their tokens came to, in whole picodollars. price_in_pico, price_out_pico: for
+    one token. price_model: what the price goes by; price_revision: which one of the tenant's it is.
     """
 
     id: str
@@ -65,6 +70,17 @@ class LlmCall(Struct, frozen=True, kw_only=True):
     prompt_hash: str = ""
     metadata: Json = EMPTY_JSON
     called_at: Micros = 0
+    cost_source: str = ""
+    cost_pico: int = 0
+    price_in_pico: int = 0
+    price_out_pico: int = 0
+    price_model: str = ""
+    price_revision: int = 0
+
+    @property
+    def whole_cost_pico(self) -> int:
+        """The cost in whole picodollars, whoever gave it."""
+        return self.cost_pico if self.cost is None else round(self.cost * PICODOLLARS)
 
 
 class LlmCallsRecorded(

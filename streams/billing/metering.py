@@ -15,7 +15,7 @@ from schemas.billing.budget import BudgetRemoved, BudgetSet
 from schemas.billing.usage import UsageRecorded
 from schemas.billing.window import WINDOW_KINDS, WindowKind, window_of
 from schemas.envelope import Envelope
-from schemas.observability.run import LlmCallsRecorded
+from schemas.observability.run import LlmCall, LlmCallsRecorded
 
 METERED: frozenset[str] = frozenset(
     tag_of(struct) for struct in (UsageRecorded, BudgetSet, BudgetRemoved, LlmCallsRecorded)
@@ -159,13 +159,20 @@ def _llm_calls(
         "llm.calls": len(fresh),
         "llm.tokens_in": sum(call.tokens_in for call in fresh),
         "llm.tokens_out": sum(call.tokens_out for call in fresh),
-        "llm.cost_nanodollars": sum(round((call.cost or 0.0) * NANODOLLARS) for call in fresh),
+        "llm.cost_nanodollars": sum(_nanodollars(call) for call in fresh),
     }
     return [
         Used(meter, quantity, envelope.time, len(fresh))
         for meter, quantity in sums.items()
         if quantity
     ]
+
+
+def _nanodollars(call: LlmCall) -> int:
+    """To the nearest one; a cost that we priced is divided as a whole number."""
+    if call.cost is not None:
+        return round(call.cost * NANODOLLARS)
+    return (call.cost_pico + 500) // 1000
 
 
 def mark(call_id: str) -> bytes:

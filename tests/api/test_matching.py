@@ -11,8 +11,10 @@ async def nothing(call: object) -> None:
     """A handler that is never called."""
 
 
-def row(method: str, path: str) -> Route:
-    return Route(method, path, nothing, dialect=SERVICE, who=Who.PUBLIC, tags=("t",), summary="s")
+def row(method: str, path: str, *, rest: bool = False) -> Route:
+    return Route(
+        method, path, nothing, dialect=SERVICE, who=Who.PUBLIC, tags=("t",), summary="s", rest=rest
+    )
 
 
 ROWS = [
@@ -24,6 +26,9 @@ ROWS = [
     row("POST", "/things/{id}/parts/{part}/"),
     row("GET", "/status.rss"),
     row("GET", "/"),
+    row("PUT", "/models/{model}/", rest=True),
+    row("POST", "/models/count"),
+    row("GET", "/models/{model}/parts"),
 ]
 TABLE = RouteTable(ROWS)
 
@@ -45,6 +50,16 @@ TABLE = RouteTable(ROWS)
         ("GET", b"/things/%C3%A4", 3, {"id": "ä"}),
         ("GET", b"/status.rss", 6, {}),
         ("GET", b"/", 7, {}),
+        ("PUT", b"/models/m", 8, {"model": "m"}),
+        ("PUT", b"/models/m/", 8, {"model": "m"}),
+        ("PUT", b"/models/openai/gpt-4o/", 8, {"model": "openai/gpt-4o"}),
+        ("PUT", b"/models/openai%2Fgpt-4o", 8, {"model": "openai/gpt-4o"}),
+        ("PUT", b"/models/a/b%2Fc//d", 8, {"model": "a/b/c//d"}),
+        ("PUT", b"/models/count", 8, {"model": "count"}),
+        ("PUT", b"/models/m/parts", 8, {"model": "m/parts"}),
+        ("PUT", b"/models/m/parts/x", 8, {"model": "m/parts/x"}),
+        ("POST", b"/models/count", 9, {}),
+        ("GET", b"/models/m/parts", 10, {"model": "m"}),
     ],
 )
 def test_a_path_finds_its_route(
@@ -67,6 +82,9 @@ def test_a_path_finds_its_route(
         b"/things/a\x00b",
         b"/things/%ff",
         b"/things/" + b"x" * 1025,
+        b"/models",
+        b"/models/",
+        b"/models//",
         b"things",
         b"*",
         b"",
@@ -82,6 +100,8 @@ def test_a_known_path_with_another_method_says_which_are_allowed() -> None:
     assert TABLE.match("PUT", b"/things").allowed == ("GET", "HEAD", "POST", "OPTIONS")
     assert TABLE.match("PUT", b"/things/mine").allowed == ("DELETE", "GET", "HEAD", "OPTIONS")
     assert TABLE.match("GET", b"/things/x/parts/p").allowed == ("POST", "OPTIONS")
+    assert TABLE.match("GET", b"/models/a/b").allowed == ("PUT", "OPTIONS")
+    assert TABLE.match("GET", b"/models/count").allowed == ("POST", "PUT", "OPTIONS")
 
 
 def test_a_route_declared_twice_is_refused() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from infra.clickhouse import AnalyticsUnavailable, ClickHouse, RowsRefused
 from infra.embedded.ports import free_port
-from projections.observability.llm_call_list import like
+from projections.observability.ordering import like
 from schemas.envelope import Position
 from tests.clickhouse_server import clickhouse_server
 

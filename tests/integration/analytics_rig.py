@@ -13,6 +13,7 @@ from infra.ids import Signer, new_id
 from infra.kafka import Log, bounds, consumer, create_topics
 from projections import CLICKHOUSE_VIEWS
 from projections.clickhouse import tables_by_topic
+from projections.observability.llm_calls import LLM_CALLS
 from schemas import EVENTS
 from schemas.codec import Codec, load_schemas
 from schemas.envelope import Actor, Position
@@ -73,7 +74,7 @@ class Rig:
         rows = await self.clickhouse.query(
             "SELECT count() AS calls, sum(total_tokens) AS tokens,"
             " toInt64(sum(toInt128(cost_pico))) AS cost_pico"
-            " FROM llm_calls_v1 WHERE tenant = {tenant:String}",
+            f" FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}",
             {"tenant": self.tenant},
         )
         return rows[0]

@@ -4,6 +4,7 @@ import asyncio
 
 from infra.config import Settings
 from infra.kafka import Record
+from projections.observability.llm_calls import LLM_CALLS
 from schemas.envelope import Envelope, Position, to_headers
 from streams.analytics import Limits
 from tests.integration.analytics_rig import (
@@ -67,7 +68,7 @@ async def test_a_restarted_loop_goes_on_where_the_tables_are(settings: Settings)
                 position = await record_calls(rig, run_id)
                 assert await rig.clickhouse.reached(position, timeout=30)
         stored = await rig.clickhouse.query(
-            "SELECT count() AS n, uniqExact(_offset, _index) AS places FROM llm_calls_v1"
+            f"SELECT count() AS n, uniqExact(_offset, _index) AS places FROM {LLM_CALLS.table}"
             " WHERE tenant = {t:String} SETTINGS final = 0",
             {"t": rig.tenant},
         )
@@ -85,7 +86,8 @@ async def test_rows_without_a_stored_position_are_not_inserted_again(settings: S
             position = await record_calls(rig, await rig.start_run())
             assert await rig.clickhouse.reached(position, timeout=30)
         stored = await rig.clickhouse.query(
-            "SELECT count() AS n FROM llm_calls_v1 WHERE tenant = {t:String} SETTINGS final = 0",
+            f"SELECT count() AS n FROM {LLM_CALLS.table}"
+            " WHERE tenant = {t:String} SETTINGS final = 0",
             {"t": rig.tenant},
         )
         assert stored == [{"n": 8}]

@@ -8,6 +8,7 @@ from pathlib import Path
 from infra.clickhouse import ClickHouse
 from infra.config import Settings
 from infra.kafka import Log, create_topics
+from projections.observability.llm_calls import LLM_CALLS
 from schemas.envelope import Position
 from tests.integration.analytics_rig import SIGNER, Rig, call, calls, rig_on, started
 
@@ -53,7 +54,7 @@ async def test_counts_and_sums_survive_a_kill_at_any_insert(settings: Settings) 
             assert await final.clickhouse.reached(position, timeout=60)
         assert await final.totals() == expected
         physical = await final.clickhouse.query(
-            "SELECT count() AS n, uniqExact(id) AS ids FROM llm_calls_v1"
+            f"SELECT count() AS n, uniqExact(id) AS ids FROM {LLM_CALLS.table}"
             " WHERE tenant = {t:String} SETTINGS final = 0",
             {"t": rig.tenant},
         )

@@ -52,7 +52,8 @@ async def report(rig: Rig, runs: int = 5) -> list[Position]:
 
 async def physical_rows(rig: Rig) -> int:
     rows = await rig.clickhouse.query(
-        "SELECT count() AS n FROM llm_calls_v1 WHERE tenant = {t:String} SETTINGS final = 0",
+        f"SELECT count() AS n FROM {LLM_CALLS.table}"
+        " WHERE tenant = {t:String} SETTINGS final = 0",
         {"t": rig.tenant},
     )
     return int(rows[0]["n"])
@@ -161,12 +162,13 @@ async def test_rows_that_clickhouse_never_takes_are_cut_out(settings: Settings) 
         async with rig.running(rig.loop(QUICK, views=[narrow])):
             assert await rig.clickhouse.reached(position, timeout=60)
             rows = await rig.clickhouse.query(
-                "SELECT tokens_in FROM narrow_v1 WHERE tenant = {t:String} ORDER BY _offset",
+                f"SELECT tokens_in FROM {narrow.table}"
+                " WHERE tenant = {t:String} ORDER BY _offset",
                 {"t": rig.tenant},
             )
             assert [row["tokens_in"] for row in rows] == [1, 127, 5, 7]
         reasons = (await dead_letters(settings)).values()
-        assert len([reason for reason in reasons if reason.startswith("narrow_v1")]) == 2
+        assert len([reason for reason in reasons if reason.startswith(narrow.table)]) == 2
 
 
 async def test_a_view_that_is_new_is_filled_from_the_start(settings: Settings) -> None:

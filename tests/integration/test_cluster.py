@@ -115,6 +115,44 @@ async def test_what_one_process_takes_the_other_answers(cluster: Cluster) -> Non
         assert (await other.get("/v1/rooms/shared")).json()["data"]["name"] == "Shared"
 
 
+async def test_a_price_set_in_one_process_is_used_by_the_other(cluster: Cluster) -> None:
+    async with cluster.client(0) as one, cluster.client(1) as other:
+        key = {"X-Wax-Key": cluster.made.api_key}
+        started = await other.post(
+            "/api/v1/observe/runs/start/", json={"agent_name": "priced"}, headers=key
+        )
+        path = f"/api/v1/observe/runs/{started.json()['run_id']}/llm-calls/"
+
+        async def source() -> tuple[str, float]:
+            """Where the cost of a call is from that the other process takes now, and the cost."""
+            call = {"model": "acme/bolt:v1.0", "tokens_in": 10, "tokens_out": 1}
+            posted = await other.post(path, json={"calls": [call]}, headers=key)
+            position = {"min_position": posted.headers["x-log-position"]}
+            calls = "/api/v1/observability/llm-calls/"
+            asked = {**position, "agent": "priced", "limit": 1}
+            newest = (await other.get(calls, params=asked)).json()["results"][0]
+            detail = (await other.get(f"{calls}{newest['id']}/")).json()
+            return detail["pricing"]["source"], detail["cost"]
+
+        assert await source() == ("unpriced", 0.0)
+        cost = {"input_cost_per_million": 1, "output_cost_per_million": 2}
+        costs = "/api/v1/observe/model-costs/"
+        put = await one.put(f"{costs}acme/bolt:v1.0/", json=cost, headers=key)
+        assert put.status_code == 200, put.text
+        rows = (await other.get(costs, headers=key)).json()["models"]
+        assert put.json() in rows
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (found := await source()) == ("unpriced", 0.0):
+                continue
+        assert found == ("override", 12e-6)
+        deleted = await one.delete(f"{costs}acme/bolt:v1.0/", headers=key)
+        assert deleted.status_code == 204
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (found := await source()) == ("override", 12e-6):
+                continue
+        assert found == ("unpriced", 0.0)
+
+
 async def test_an_export_made_in_one_process_is_downloaded_from_another(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -19,11 +19,15 @@ from api.routing import Route
 from infra.bootstrap import Credentials
 from infra.config import Settings
 from infra.ids import command_id
-from tests.api.test_every_route import body_of, check_error
+from tests.api.test_every_route import NAMES_ANYTHING, body_of, check_error
 from tests.fhe_workers.clients import Client
 from tests.integration.served import Served, headers_of
 
-BY_ID = [route for route in ROUTES if route.who.kinds and "{" in route.path]
+BY_ID = [
+    route
+    for route in ROUTES
+    if route.who.kinds and "{" in route.path and operation_id(route) not in NAMES_ANYTHING
+]
 # What comes behind the id of the tenant's own, and has to be well-formed.
 FURTHER = {"meter": "llm.calls", "window": "month", "version_num": "1", "label": "live"}
 
@@ -53,6 +57,7 @@ class World:
         self._make_check_in()
         self._make_credentials(tenant)
         self._make_computation()
+        self._make_model_cost()
         self._make_prompt()
         export = self._post("/waxell/v1/audit/export/", "api_key", {"format": "json"})
         self.ids["/waxell/v1/audit/export/{export_id}"] = export["export_id"]
@@ -94,6 +99,14 @@ class World:
         self.ids["/v1/check-ins/{id}"] = check_in["data"]["id"]
         agent = self._get("/v1/agents/me", "agent")["data"]
         self.ids["/v1/agents/{agent}"] = agent["id"]
+
+    def _make_model_cost(self) -> None:
+        path = "/api/v1/observe/model-costs/{model_id}"
+        self.ids[path] = "acme/our-own:v1.2"
+        cost = {"input_cost_per_million": 1, "output_cost_per_million": 2}
+        url = path.format(model_id=self.ids[path])
+        answer = self.client.put(url, json=cost, headers=self.mine["api_key"])
+        assert answer.status_code == 200, answer.text
 
     def _make_credentials(self, tenant: str) -> None:
         sessions = self._get("/api/v1/auth/sessions", "user")["sessions"]
@@ -184,3 +197,20 @@ def test_its_owner_finds_it_as_it_was(world: World, route: Route) -> None:
     kind = sorted(route.who.kinds)[-1]
     answer = world.client.get(path, headers=world.mine[kind])
     assert answer.status_code != 404, answer.text
+
+
+def test_the_same_model_has_each_tenants_own_cost(world: World) -> None:
+    path = "/api/v1/observe/model-costs/"
+    model = world.ids["/api/v1/observe/model-costs/{model_id}"]
+
+    def own(headers: dict[str, str]) -> list[float]:
+        rows = world.client.get(path, headers=headers).json()["models"]
+        return [row["input_cost_per_million"] for row in rows if row["model_id"] == model]
+
+    mine, theirs = world.mine["api_key"], world.theirs["api_key"]
+    assert (own(mine), own(theirs)) == ([1.0], [])
+    cost = {"input_cost_per_million": 7, "output_cost_per_million": 7}
+    assert world.client.put(f"{path}{model}/", json=cost, headers=theirs).status_code == 200
+    assert (own(mine), own(theirs)) == ([1.0], [7.0])
+    assert world.client.delete(f"{path}{model}/", headers=theirs).status_code == 204
+    assert (own(mine), own(theirs)) == ([1.0], [])

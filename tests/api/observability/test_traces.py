@@ -143,6 +143,19 @@ async def test_a_trace_is_on_the_log_when_the_answer_comes(media_type: str) -> N
         assert completed.status == "success"
 
 
+async def test_a_call_without_a_cost_is_priced_and_one_with_a_cost_keeps_it() -> None:
+    tokens = {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 20}
+    asked = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o", **tokens}
+    async with Harness(ROUTES) as app:
+        made = request({"values": asked}, {"values": {**asked, "gen_ai.usage.cost": 0.25}})
+        accepted(await post(app, made), PROTOBUF)
+        (recorded,) = [event for event in logged(app) if isinstance(event, LlmCallsRecorded)]
+        priced, given = recorded.calls
+        assert (priced.cost, priced.cost_source) == (None, "default")
+        assert priced.cost_pico == 100 * 2_500_000 + 20 * 10_000_000
+        assert (given.cost, given.cost_source, given.cost_pico) == (0.25, "client", 0)
+
+
 VALUES = {
     "text": "ü ☃",
     "true": True,

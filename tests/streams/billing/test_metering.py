@@ -120,6 +120,15 @@ def test_llm_calls_are_metered_in_sums_and_what_is_zero_is_left_out() -> None:
     ]
 
 
+def test_a_call_that_we_priced_is_metered_at_its_price() -> None:
+    priced = LlmCall(
+        id="p", model="m", tokens_in=1, tokens_out=0, cost_source="default", cost_pico=1_499_500
+    )
+    assert read(LlmCallsRecorded(calls=[priced, call("a", 0)]), envelope())[2:] == [
+        Used("llm.cost_nanodollars", 1_500 + 500, AT, 2)
+    ]
+
+
 def test_a_call_that_counted_before_or_comes_twice_counts_once() -> None:
     event = LlmCallsRecorded(calls=[call("a", 1), call("b", 2), call("b", 100), call("c", 4)])
     assert read(event, envelope(), {mark("a")})[:2] == [
