@@ -20,6 +20,7 @@ from api.app import build_app
 from api.identity.forgetting import forgotten
 from api.identity.store import PostgresCredentials
 from api.live import LiveHub
+from api.observability.latest_costs import tenant_repricings
 from api.observability.tenant_prices import tenant_prices
 from api.observing import RequestObserver
 from api.platform.probes import Probes
@@ -130,7 +131,7 @@ async def services_on(settings: Settings, stop: asyncio.Event) -> AsyncIterator[
             ),
         )
         forget_what_changes(services, live)
-        follow_prices(services, live)
+        follow_costs(services, live)
         yield services
 
 
@@ -150,11 +151,11 @@ def forget_what_changes(services: Services, live: LiveHub) -> None:
     live.on_gap(cache.clear)
 
 
-def follow_prices(services: Services, live: LiveHub) -> None:
-    """Let the tail of the log keep the tenants' prices of models as they stand."""
-    prices = tenant_prices(services)
-    live.on_event(prices.follow)
-    live.on_gap(prices.clear)
+def follow_costs(services: Services, live: LiveHub) -> None:
+    """Let the tail of the log keep what is known of the tenants' prices and repricings right."""
+    for known in (tenant_prices(services), tenant_repricings(services)):
+        live.on_event(known.follow)
+        live.on_gap(known.clear)
 
 
 async def _started(start: Callable[[], Awaitable[T]], stop: asyncio.Event) -> T:

@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from api.observability.latest_costs import costs_now
 from api.observability.llm_calls import dollars
 from api.problems import not_found
 from api.prompts.bodies import prompt_id_of
@@ -43,11 +44,12 @@ async def prompt_metrics(call: Call[None, None]) -> PromptMetrics:
     if head is None:
         not_found("There is no such prompt")
     versions = await reads.all(prompt_versions.HASHES, call.tenant, prompt_id)
+    latest = await costs_now(call)
     found: dict[str, Mapping[str, Any]] = {}
     hashes = sorted({row["content_hash"] for row in versions})
     for start in range(0, len(hashes), _HASHES_AT_ONCE):
         some = hashes[start : start + _HASHES_AT_ONCE]
-        rows = await call.services.analytics.query(*per_hash(call.tenant, some))
+        rows = await call.services.analytics.query(*per_hash(call.tenant, some, latest))
         found |= {row["prompt_hash"]: row for row in rows}
     return PromptMetrics(
         prompt_id,
@@ -68,5 +70,5 @@ def _usage(*rows: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "call_count": sum(row["calls"] for row in rows),
         "total_tokens": sum(int(row["tokens"]) for row in rows),
-        "total_cost": dollars(sum(int(row["cost_pico"]) for row in rows)),
+        "total_cost": dollars(sum(int(row["total_pico"]) for row in rows)),
     }

@@ -102,7 +102,9 @@ class Writes:
 
 
 async def started(site: Site, http: httpx.AsyncClient) -> Writes:
-    """A run, and writes that nobody has sent yet."""
+    """A run, and writes that nobody has sent yet. Calls were looked at before: what costs a tenant
+    has decided on is in Postgres, and is believed for as long as that is away."""
+    assert (await site.ask(http, "GET", "/api/v1/observability/llm-calls/")).is_success
     agent = new_id("agent")
     path, body = "/api/v1/observe/runs/start/", {"agent_name": agent}
     response = await site.ask(http, "POST", path, new_id("key"), body)
