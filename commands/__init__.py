@@ -9,6 +9,7 @@ from commands.billing import DECIDERS as BILLING
 from commands.decider import Decider
 from commands.fhe import DECIDERS as FHE
 from commands.identity import DECIDERS as IDENTITY
+from commands.observability import DECIDERS as OBSERVABILITY
 from commands.platform import DECIDERS as PLATFORM
 from commands.tenancy import DECIDERS as TENANCY
 
@@ -17,6 +18,7 @@ DECIDERS: list[Decider[Any, Any, Any]] = [
     *APPROVALS,
     *BILLING,
     *IDENTITY,
+    *OBSERVABILITY,
     *PLATFORM,
     *TENANCY,
 ]

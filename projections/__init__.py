@@ -5,7 +5,8 @@ from projections.billing import VIEWS as BILLING
 from projections.clickhouse import ClickHouseView
 from projections.fhe import VIEWS as FHE
 from projections.identity import VIEWS as IDENTITY
-from projections.observability import CLICKHOUSE_VIEWS as OBSERVABILITY
+from projections.observability import CLICKHOUSE_VIEWS as OBSERVABILITY_CLICKHOUSE
+from projections.observability import VIEWS as OBSERVABILITY
 from projections.platform import CLICKHOUSE_VIEWS as PLATFORM_CLICKHOUSE
 from projections.platform import VIEWS as PLATFORM
 from projections.statements import View
@@ -16,10 +17,11 @@ VIEWS: list[View] = [
     *APPROVALS,
     *FHE,
     *IDENTITY,
+    *OBSERVABILITY,
     *PLATFORM,
     *TENANCY,
 ]
 CLICKHOUSE_VIEWS: list[ClickHouseView] = [
-    *OBSERVABILITY,
+    *OBSERVABILITY_CLICKHOUSE,
     *PLATFORM_CLICKHOUSE,
 ]

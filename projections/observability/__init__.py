@@ -1,13 +1,17 @@
-"""Read models of what agents report, in ClickHouse."""
+"""Read models: what agents report, in ClickHouse; their policies, in Postgres."""
 
 from projections.clickhouse import ClickHouseView
 from projections.observability.llm_calls import LLM_CALLS
+from projections.observability.policies import POLICIES
+from projections.observability.policy_revisions import POLICY_REVISIONS
 from projections.observability.run_completions import RUN_COMPLETIONS
 from projections.observability.run_starts import RUN_STARTS
 from projections.observability.scores import SCORES
 from projections.observability.spans import SPANS
 from projections.observability.steps import STEPS
+from projections.statements import View
 
+VIEWS: list[View] = [POLICIES, POLICY_REVISIONS]
 CLICKHOUSE_VIEWS: list[ClickHouseView] = [
     RUN_STARTS,
     RUN_COMPLETIONS,

@@ -4,6 +4,7 @@ from typing import get_args
 
 from msgspec import Struct
 
+from schemas.observability.policy import PolicyEvent
 from schemas.observability.run import RunEvent
 
-EVENTS: list[type[Struct]] = [*get_args(RunEvent)]
+EVENTS: list[type[Struct]] = [*get_args(RunEvent), *get_args(PolicyEvent)]
