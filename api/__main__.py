@@ -20,6 +20,7 @@ from api.app import build_app
 from api.identity.forgetting import forgotten
 from api.identity.store import PostgresCredentials
 from api.live import LiveHub
+from api.observability.policy_memory import policy_memory
 from api.observing import RequestObserver
 from api.platform.probes import Probes
 from api.services import Services
@@ -129,6 +130,7 @@ async def services_on(settings: Settings, stop: asyncio.Event) -> AsyncIterator[
             ),
         )
         forget_what_changes(services, live)
+        follow_policies(services, live)
         yield services
 
 
@@ -146,6 +148,13 @@ def forget_what_changes(services: Services, live: LiveHub) -> None:
 
     live.on_event(on_event)
     live.on_gap(cache.clear)
+
+
+def follow_policies(services: Services, live: LiveHub) -> None:
+    """Let the tail of the log keep the tenants' policies as they stand."""
+    memory = policy_memory(services)
+    live.on_event(memory.follow)
+    live.on_gap(memory.clear)
 
 
 async def _started(start: Callable[[], Awaitable[T]], stop: asyncio.Event) -> T:

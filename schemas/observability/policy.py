@@ -22,7 +22,7 @@ RateWindow = Literal["minute", "hour"]
 DayName = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 # A billion dollars, or a quadrillion tokens, stays exact in a double and in 64 bits of nanodollars.
-Limit = Annotated[float, Meta(gt=0, le=1e15)]
+Limit = Annotated[float, Meta(ge=1e-9, le=1e15)]
 Whole = Annotated[int, Meta(ge=1, le=10**12)]
 Percent = Annotated[int, Meta(ge=1, le=100)]
 Seconds = Annotated[int, Meta(ge=1, le=86_400)]
