@@ -113,14 +113,23 @@ class PolicyMemory:
 
     async def judge(self, tenant: str, asked: Asked) -> Verdict:
         """What the tenant's policies say. Raises DatabaseUnavailable for what was never read."""
+        known, policies_now = await self._known(tenant)
+        if known.counting_ids:
+            await self._counted(tenant, known)
+            policies_now = known.policies or policies_now
+        return evaluate(policies_now, asked, known.totals, self._clock.now())
+
+    async def policies(self, tenant: str) -> tuple[Policy, ...]:
+        """The tenant's policies as they stand. Raises DatabaseUnavailable."""
+        return (await self._known(tenant))[1]
+
+    async def _known(self, tenant: str) -> tuple[_Tenant, tuple[Policy, ...]]:
         known = self._tenant(tenant)
         while known.policies is None:
             known.loading = known.loading or asyncio.create_task(self._load(tenant, known))
             await asyncio.shield(known.loading)
             known = self._tenant(tenant)
-        if known.counting_ids:
-            await self._counted(tenant, known)
-        return evaluate(known.policies, asked, known.totals, self._clock.now())
+        return known, known.policies
 
     def apply(
         self, tenant: str, policy_id: str, revision: int, definition: Definition | None

@@ -133,7 +133,7 @@ def totals_of(policies: Iterable[Policy], usages: Sequence[Usage], now: int) -> 
         if window:
             amount = Amount()
             for usage in usages:
-                if usage.window == window and _covers(policy.definition.scope, usage):
+                if usage.window == window and covers(policy.definition.scope, usage):
                     amount = amount.plus(usage.amount)
             found[policy.id] = Total(span_of(window, now)[0], amount)
     return found
@@ -146,7 +146,7 @@ def evaluate(
     speaking = [
         policy
         for policy in policies
-        if policy.definition.enabled and _covers(policy.definition.scope, asked)
+        if policy.definition.enabled and covers(policy.definition.scope, asked)
     ]
     speaking.sort(key=lambda policy: (-policy.definition.priority, policy.id))
     evaluations = [_evaluation(policy, asked, totals.get(policy.id), now) for policy in speaking]
@@ -174,7 +174,8 @@ def _everything_redacted(evaluations: Sequence[Evaluation]) -> dict[str, list[st
     }
 
 
-def _covers(scope: Scope, asked: Asked | Usage) -> bool:
+def covers(scope: Scope, asked: Asked | Usage) -> bool:
+    """Whether the scope is about whoever asks or used something."""
     return (
         _fits(scope.agent_names, asked.agent_name)
         and _fits(scope.workflow_names, asked.workflow_name)
