@@ -89,9 +89,7 @@ def replay(
             after[second.action] += 1
             if first.action != second.action:
                 differ += 1
-                newest.appendleft(
-                    Difference(moment.run_id, moment.at, moment.asked, first, second)
-                )
+                newest.appendleft(Difference(moment.run_id, moment.at, moment.asked, first, second))
         by_now.add(moment.at, moment.asked, Amount(runs=1))
         by_then.add(moment.at, moment.asked, Amount(runs=1))
     return Outcome(before.total(), before, after, differ, list(newest))
