@@ -32,7 +32,7 @@ from schemas.observability.policy import (
 from schemas.types import Text
 
 # Every one that is enabled is asked in every check, so that there is a bound.
-POLICIES_MAX = 200
+POLICIES_MAX = 100
 _PATH = "/api/v1/observe/policies/"
 
 Name = Annotated[Text, Meta(min_length=1, max_length=500)]

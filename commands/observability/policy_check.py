@@ -194,7 +194,8 @@ def _first(patterns: Sequence[str], text: str) -> str | None:
 
 def _evaluation(policy: Policy, asked: Asked, total: Total | None, now: int) -> Evaluation:
     definition = policy.definition
-    said = _ask(definition.rule, asked, total, now)
+    rule = definition.rule
+    said = _ask(rule, asked, total, now)
     reason = said.reason
     if said.action != "allow" and definition.reason:
         reason = definition.reason
@@ -202,7 +203,7 @@ def _evaluation(policy: Policy, asked: Asked, total: Total | None, now: int) -> 
         policy.id,
         definition.name,
         policy.revision,
-        kind_of(definition.rule),
+        kind_of(rule),
         said.action,
         reason,
         dict(said.metadata),
