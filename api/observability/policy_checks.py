@@ -7,7 +7,7 @@ from msgspec import Struct
 from api.observability.bodies import Label, Name
 from api.observability.policy_memory import policy_memory
 from api.problems import OBSERVE
-from api.roles import READERS
+from api.roles import BUILDERS
 from api.routing import Call, Route, Who
 from commands.observability.policy_check import Asked
 from schemas.observability.policy import Action, RuleKind
@@ -61,7 +61,7 @@ ROUTES = [
         check_policy,
         dialect=OBSERVE,
         who=Who.SESSION_OR_KEY,
-        roles=READERS,
+        roles=BUILDERS,
         body=PolicyCheck,
         response=PolicyVerdict,
         tags=("policies",),
