@@ -2,7 +2,7 @@
 
 Every policy that is enabled and whose scope fits is asked. The most severe action wins, in the
 order of `SEVERITY`; of the policies that say it, the one with the highest priority (then the
-oldest) tells the reason. Who is told to redact is told of all that any policy wants left out.
+first by id) tells the reason. Who is told to redact is told of all that any policy wants left out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -71,6 +71,6 @@ _CHOSEN = "tenant = %s AND (%s = '' OR kind = %s)"
 ALL = f"{_SELECT} WHERE tenant = %s"
 # Parameters: tenant, policy id.
 ONE = f"{_SELECT} WHERE tenant = %s AND policy_id = %s"
-# Parameters: tenant, kind twice ('' for all), limit, offset. Ids are ordered by time.
-PAGE = f"{_SELECT} WHERE {_CHOSEN} ORDER BY policy_id LIMIT %s OFFSET %s"
+# The oldest first. Parameters: tenant, kind twice ('' for all), limit, offset.
+PAGE = f"{_SELECT} WHERE {_CHOSEN} ORDER BY created_at, policy_id LIMIT %s OFFSET %s"
 COUNT = f"SELECT count(*) AS policies FROM {_TABLE} WHERE {_CHOSEN}"

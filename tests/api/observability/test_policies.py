@@ -68,7 +68,7 @@ def stored(app: Harness) -> None:
         "FROM agent_policies_v1 WHERE tenant = %s AND policy_id = %s",
         lambda tenant, id: [r for r in found if (r["tenant"], r["policy_id"]) == (tenant, id)],
     )
-    app.reads.when("ORDER BY policy_id LIMIT", page)
+    app.reads.when("ORDER BY created_at, policy_id LIMIT", page)
     app.reads.when(
         "count(*) AS policies",
         lambda tenant, kind, _: [{"policies": len(page(tenant, kind, _, 1000, 0))}],
