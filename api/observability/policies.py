@@ -19,13 +19,13 @@ from schemas.observability.policy import (
     BudgetRule,
     Definition,
     ModelsRule,
+    PolicyScope,
     Priority,
     RateRule,
     RedactionRule,
     Rule,
     RuleKind,
     ScheduleRule,
-    Scope,
     kind_of,
     rules_of,
 )
@@ -41,35 +41,42 @@ Revision = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 # A field that nobody knows is elsewhere ignored; here it would be a limit that silently is not
 # there. The events' own structs must go on to read what a later release wrote, hence these.
-class BudgetBody(BudgetRule, frozen=True, forbid_unknown_fields=True):
+class BudgetRuleBody(BudgetRule, frozen=True, forbid_unknown_fields=True):
     """Do `action` once the scope has used `limit` in the window; warn from `warn_percent` of it."""
 
 
-class RateBody(RateRule, frozen=True, forbid_unknown_fields=True):
+class RateRuleBody(RateRule, frozen=True, forbid_unknown_fields=True):
     """Throttle once the scope has begun `limit` runs, or made as many LLM calls, in the window."""
 
 
-class AgentsBody(AgentsRule, frozen=True, forbid_unknown_fields=True):
+class AgentsRuleBody(AgentsRule, frozen=True, forbid_unknown_fields=True):
     """Which agents may run: none that `deny` names, and if `allow` names any, those only."""
 
 
-class ModelsBody(ModelsRule, frozen=True, forbid_unknown_fields=True):
+class ModelsRuleBody(ModelsRule, frozen=True, forbid_unknown_fields=True):
     """Which models may be called."""
 
 
-class RedactionBody(RedactionRule, frozen=True, forbid_unknown_fields=True):
+class RedactionRuleBody(RedactionRule, frozen=True, forbid_unknown_fields=True):
     """What the agent leaves out of what it sends: fields by name, texts by regular expression."""
 
 
-class ScheduleBody(ScheduleRule, frozen=True, forbid_unknown_fields=True):
+class ScheduleRuleBody(ScheduleRule, frozen=True, forbid_unknown_fields=True):
     """When agents may run: weekdays and hours in a time zone; `outside` says what else they do."""
 
 
-class ScopeBody(Scope, frozen=True, forbid_unknown_fields=True):
+class PolicyScopeBody(PolicyScope, frozen=True, forbid_unknown_fields=True):
     """Whom a policy is about. Each list holds names or globs and fits if one does; empty is any."""
 
 
-RuleBody = BudgetBody | RateBody | AgentsBody | ModelsBody | RedactionBody | ScheduleBody
+RuleBody = (
+    BudgetRuleBody
+    | RateRuleBody
+    | AgentsRuleBody
+    | ModelsRuleBody
+    | RedactionRuleBody
+    | ScheduleRuleBody
+)
 
 
 class PolicyBody(Struct, forbid_unknown_fields=True):
@@ -77,7 +84,7 @@ class PolicyBody(Struct, forbid_unknown_fields=True):
 
     name: Name
     rule: RuleBody
-    scope: ScopeBody = ScopeBody()
+    scope: PolicyScopeBody = PolicyScopeBody()
     enabled: bool = True
     priority: Priority = 0
     reason: Annotated[Text, Meta(max_length=500)] = ""
@@ -95,7 +102,7 @@ class PolicyContent(Struct, kw_only=True):
     name: str
     kind: RuleKind
     rule: Rule
-    scope: Scope
+    scope: PolicyScope
     enabled: bool
     priority: int
     reason: str
@@ -226,7 +233,7 @@ def definition_of(body: PolicyBody) -> Definition:
     return Definition(
         name=body.name,
         rules=rules_of(msgspec.convert(msgspec.to_builtins(body.rule), Rule)),
-        scope=msgspec.convert(msgspec.to_builtins(body.scope), Scope),
+        scope=msgspec.convert(msgspec.to_builtins(body.scope), PolicyScope),
         enabled=body.enabled,
         priority=body.priority,
         reason=body.reason,

@@ -20,12 +20,12 @@ from schemas.observability.policy import (
     BudgetRule,
     Definition,
     ModelsRule,
+    PolicyScope,
     RateRule,
     RedactionRule,
     Rule,
     RuleKind,
     ScheduleRule,
-    Scope,
     kind_of,
 )
 
@@ -174,7 +174,7 @@ def _everything_redacted(evaluations: Sequence[Evaluation]) -> dict[str, list[st
     }
 
 
-def covers(scope: Scope, asked: Asked | Usage) -> bool:
+def covers(scope: PolicyScope, asked: Asked | Usage) -> bool:
     """Whether the scope is about whoever asks or used something."""
     return (
         _fits(scope.agent_names, asked.agent_name)

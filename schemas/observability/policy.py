@@ -107,7 +107,7 @@ class Rules(Struct, frozen=True, kw_only=True):
         return [rule for rule in found if rule is not None]
 
 
-class Scope(Struct, frozen=True, kw_only=True):
+class PolicyScope(Struct, frozen=True, kw_only=True):
     """Whom a policy is about. Each list holds names or globs and fits if one does; empty is any."""
 
     agent_names: list[Text] = []
@@ -120,7 +120,7 @@ class Definition(Struct, frozen=True, kw_only=True):
 
     name: Text
     rules: Rules
-    scope: Scope = Scope()
+    scope: PolicyScope = PolicyScope()
     enabled: bool = True
     priority: Priority = 0
     reason: Text = ""

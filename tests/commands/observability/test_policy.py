@@ -24,11 +24,11 @@ from schemas.observability.policy import (
     PolicyCreated,
     PolicyDeleted,
     PolicyRevised,
+    PolicyScope,
     RedactionRule,
     Rule,
     Rules,
     ScheduleRule,
-    Scope,
     rules_of,
 )
 from tests.given import HUMAN, NOW, Given
@@ -90,11 +90,11 @@ def of(rule: Rule) -> Definition:
         (Definition(name="p", rules=Rules()), "rule"),
         (Definition(name="p", rules=Rules(budget=BUDGET, models=ModelsRule(["m"]))), "rule"),
         (
-            Definition(name="p", rules=rules_of(BUDGET), scope=Scope(agent_names=["a", ""])),
+            Definition(name="p", rules=rules_of(BUDGET), scope=PolicyScope(agent_names=["a", ""])),
             "scope.agent_names[1]",
         ),
         (
-            Definition(name="p", rules=rules_of(BUDGET), scope=Scope(agent_ids=["a"] * 101)),
+            Definition(name="p", rules=rules_of(BUDGET), scope=PolicyScope(agent_ids=["a"] * 101)),
             "scope.agent_ids",
         ),
         (of(BudgetRule(unit="usd", limit=2e9, window="day")), "rule.limit"),

@@ -24,11 +24,11 @@ from schemas.observability.policy import (
     BudgetRule,
     Definition,
     ModelsRule,
+    PolicyScope,
     RateRule,
     RedactionRule,
     Rule,
     ScheduleRule,
-    Scope,
     kind_of,
     rules_of,
 )
@@ -196,14 +196,14 @@ def test_outside_the_schedule_its_owner_says_what_to_do(outside: Any) -> None:
 @pytest.mark.parametrize(
     ("scope", "speaks"),
     [
-        (Scope(), True),
-        (Scope(agent_names=["x", "support-*"]), True),
-        (Scope(agent_names=["x"]), False),
-        (Scope(workflow_names=["tickets"], agent_ids=["a-?"]), True),
-        (Scope(workflow_names=["tickets"], agent_ids=["b"]), False),
+        (PolicyScope(), True),
+        (PolicyScope(agent_names=["x", "support-*"]), True),
+        (PolicyScope(agent_names=["x"]), False),
+        (PolicyScope(workflow_names=["tickets"], agent_ids=["a-?"]), True),
+        (PolicyScope(workflow_names=["tickets"], agent_ids=["b"]), False),
     ],
 )
-def test_only_those_speak_whose_scope_fits(scope: Scope, speaks: bool) -> None:
+def test_only_those_speak_whose_scope_fits(scope: PolicyScope, speaks: bool) -> None:
     found = evaluate([policy(AgentsRule(deny=["*"]), scope=scope)], BOT, {}, NOW)
     assert found.action == ("block" if speaks else "allow")
     assert len(found.evaluations) == speaks
@@ -242,8 +242,8 @@ def test_totals_are_of_those_in_scope_and_of_the_window_that_counts() -> None:
     found = totals_of(
         [
             policy(budget, "all"),
-            policy(budget, "a*", scope=Scope(agent_names=["a*"])),
-            policy(rate, "b", scope=Scope(agent_names=["b"])),
+            policy(budget, "a*", scope=PolicyScope(agent_names=["a*"])),
+            policy(rate, "b", scope=PolicyScope(agent_names=["b"])),
             policy(rate, "rate"),
             policy(ModelsRule(["m"]), "uncounted"),
         ],

@@ -12,9 +12,9 @@ from schemas.observability.policy import (
     BudgetRule,
     Definition,
     ModelsRule,
+    PolicyScope,
     RateRule,
     Rule,
-    Scope,
     rules_of,
 )
 
@@ -53,7 +53,7 @@ def test_what_was_used_before_the_period_and_by_others_counts_where_it_should() 
         used(AT, 100, Asked("other", "w")),
         began(AT + SECOND),
     ]
-    scope = Scope(agent_names=["bot"])
+    scope = PolicyScope(agent_names=["bot"])
     for limit, action in ((6, "block"), (7, "allow")):
         budget = policy(BudgetRule(unit="calls", limit=limit, window="day"), scope=scope)
         found = replay([], [budget], moments, AT, 5)
