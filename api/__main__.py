@@ -21,6 +21,7 @@ from api.identity.forgetting import forgotten
 from api.identity.store import PostgresCredentials
 from api.live import LiveHub
 from api.observability.latest_costs import tenant_repricings
+from api.observability.policy_memory import policy_memory
 from api.observability.tenant_prices import tenant_prices
 from api.observing import RequestObserver
 from api.platform.probes import Probes
@@ -131,7 +132,7 @@ async def services_on(settings: Settings, stop: asyncio.Event) -> AsyncIterator[
             ),
         )
         forget_what_changes(services, live)
-        follow_costs(services, live)
+        follow(services, live)
         yield services
 
 
@@ -151,9 +152,9 @@ def forget_what_changes(services: Services, live: LiveHub) -> None:
     live.on_gap(cache.clear)
 
 
-def follow_costs(services: Services, live: LiveHub) -> None:
-    """Let the tail of the log keep what is known of the tenants' prices and repricings right."""
-    for known in (tenant_prices(services), tenant_repricings(services)):
+def follow(services: Services, live: LiveHub) -> None:
+    """Let the tail of the log keep what is known of the tenants' prices and policies right."""
+    for known in (tenant_prices(services), tenant_repricings(services), policy_memory(services)):
         live.on_event(known.follow)
         live.on_gap(known.clear)
 

@@ -1,8 +1,8 @@
-"""Model costs and repricing; what is reported of runs is telemetry, which no decider sees."""
+"""Model costs, repricing and policies; what is reported of runs is telemetry, without a decider."""
 
 from typing import Any
 
 from commands.decider import Decider
-from commands.observability import model_cost, repricing
+from commands.observability import model_cost, policy, repricing
 
-DECIDERS: list[Decider[Any, Any, Any]] = [model_cost.DECIDER, repricing.DECIDER]
+DECIDERS: list[Decider[Any, Any, Any]] = [model_cost.DECIDER, repricing.DECIDER, policy.DECIDER]

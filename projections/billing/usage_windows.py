@@ -12,6 +12,9 @@ BUDGETS = f"usage_budgets_v{VERSION}"
 ALERTS = f"usage_alerts_v{VERSION}"
 CALLS = f"usage_calls_v{VERSION}"
 OFFSETS = f"usage_offsets_v{VERSION}"
+BY_AGENT = f"usage_by_agent_v{VERSION}"
+RUNS = f"usage_runs_v{VERSION}"
+UNNAMED = f"usage_unnamed_v{VERSION}"
 
 # Taken by who makes the tables: the processor and, so that they are always there, the deciders.
 DDL_LOCK = 7351
@@ -21,7 +24,10 @@ TENANT_LOCK = 7352
 # - totals are sums of very many 64-bit quantities, hence numeric;
 # - alerts: each is sent as a command once its row is committed, and then marked as sent;
 # - calls: which LLM calls of a run were counted, since a report may come twice. One row for each
-#   report, 8 bytes (of SHA-256) for each call in it.
+#   report, 8 bytes (of SHA-256) for each call in it;
+# - by agent: one row for each agent, workflow and agent id (`who` is a hash of the three, which are
+#   too long for a key) and kind of window: the newest window that was used, and what was used;
+# - runs: who each run was begun by; unnamed: what was used in runs whose start did not come yet.
 DDL = (
     f"""CREATE TABLE IF NOT EXISTS {OFFSETS} (
   topic text, partition int, next_offset bigint NOT NULL, PRIMARY KEY (topic, partition))""",
@@ -44,6 +50,18 @@ DDL = (
   ON {ALERTS} (topic, partition) WHERE NOT sent""",
     f"""CREATE TABLE IF NOT EXISTS {CALLS} (
   tenant text, run_id text, record_offset bigint, calls bytea NOT NULL,
+  PRIMARY KEY (tenant, run_id, record_offset))""",
+    f"""CREATE TABLE IF NOT EXISTS {BY_AGENT} (
+  tenant text, window_kind text, who text, agent_name text NOT NULL, workflow_name text NOT NULL,
+  agent_id text NOT NULL, window_start bigint NOT NULL, runs bigint NOT NULL, calls bigint NOT NULL,
+  tokens numeric(38, 0) NOT NULL, nanodollars numeric(38, 0) NOT NULL,
+  PRIMARY KEY (tenant, window_kind, who))""",
+    f"""CREATE TABLE IF NOT EXISTS {RUNS} (
+  tenant text, run_id text, agent_name text NOT NULL, workflow_name text NOT NULL,
+  agent_id text NOT NULL, PRIMARY KEY (tenant, run_id))""",
+    f"""CREATE TABLE IF NOT EXISTS {UNNAMED} (
+  tenant text, run_id text, record_offset bigint, used_at bigint NOT NULL, calls bigint NOT NULL,
+  tokens numeric(38, 0) NOT NULL, nanodollars numeric(38, 0) NOT NULL,
   PRIMARY KEY (tenant, run_id, record_offset))""",
 )
 

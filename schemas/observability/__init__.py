@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from schemas.observability.governance import GovernanceEventsRecorded
 from schemas.observability.model_cost import ModelCostEvent
+from schemas.observability.policy import PolicyEvent
 from schemas.observability.repricing import CallsRepriced
 from schemas.observability.run import RunEvent
 
@@ -13,5 +14,6 @@ EVENTS: list[type[Struct]] = [
     *get_args(RunEvent),
     *get_args(ModelCostEvent),
     CallsRepriced,
+    *get_args(PolicyEvent),
     GovernanceEventsRecorded,
 ]

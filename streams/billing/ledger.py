@@ -21,7 +21,9 @@ from infra.kafka import header
 from projections.billing.usage_windows import ALERTS, CALLS, DDL, DDL_LOCK, OFFSETS
 from schemas.codec import Codec, Undecodable
 from schemas.envelope import Envelope, from_headers
-from schemas.observability.run import LlmCallsRecorded
+from schemas.observability.run import LlmCallsRecorded, RunStarted
+from streams.billing import agent_rows
+from streams.billing.attribution import Report, RunKey, began, made
 from streams.billing.metering import METERED, Alert, State, Step, mark, read, step
 from streams.billing.states import load, save_amounts, save_budgets, write
 
@@ -102,13 +104,14 @@ class Ledger:
             if end <= stands:
                 return False
             fresh = [record for record in records if record.offset >= stands]
-            steps = await self._steps(fresh)
+            steps, reports = await self._steps(fresh)
             before = await load(self._connection, steps)
             after = {
                 tenant: reduce(step, events, before[tenant]) for tenant, events in steps.items()
             }
             await save_amounts(self._connection, before, after)
             await save_budgets(self._connection, steps)
+            await agent_rows.count(self._connection, reports)
             alerted = await self._set_off(partition, before, after)
             await self._rows(
                 f"UPDATE {OFFSETS} SET next_offset = %s WHERE topic = %s AND partition = %s "
@@ -154,8 +157,11 @@ class Ledger:
         )
         return int(rows[0]["next_offset"])
 
-    async def _steps(self, records: Sequence[Any]) -> dict[str, list[Step]]:
-        """Each tenant's steps, in the log's order; remembers the LLM calls among them."""
+    async def _steps(self, records: Sequence[Any]) -> tuple[dict[str, list[Step]], list[Report]]:
+        """Each tenant's steps and all reports of runs, in the log's order.
+
+        Remembers the LLM calls among them.
+        """
         events = [
             (record.offset, *found)
             for record in records
@@ -169,10 +175,16 @@ class Ledger:
         counted = await self._counted_calls(runs)
         steps: dict[str, list[Step]] = defaultdict(list)
         remembered = []
+        reports: list[Report] = []
         for offset, envelope, event in events:
-            if isinstance(event, LlmCallsRecorded):
-                run = (envelope.tenant, envelope.stream_id)
-                steps[envelope.tenant] += read(event, envelope, counted[run])
+            run = RunKey(envelope.tenant, envelope.stream_id)
+            if isinstance(event, RunStarted):
+                reports.append(began(run, event, envelope.time))
+            elif isinstance(event, LlmCallsRecorded):
+                used = read(event, envelope, counted[run])
+                steps[envelope.tenant] += used
+                if (report := made(run, offset, used)) is not None:
+                    reports.append(report)
                 marks = {mark(call.id) for call in event.calls} - counted[run]
                 counted[run] |= marks
                 if marks:
@@ -180,7 +192,7 @@ class Ledger:
             else:
                 steps[envelope.tenant] += read(event, envelope)
         await write(self._connection, f"INSERT INTO {CALLS} VALUES (%s, %s, %s, %s)", remembered)
-        return steps
+        return steps, reports
 
     async def _set_off(
         self, partition: TopicPartition, before: Mapping[str, State], after: Mapping[str, State]

@@ -15,10 +15,11 @@ from schemas.billing.budget import BudgetRemoved, BudgetSet
 from schemas.billing.usage import UsageRecorded
 from schemas.billing.window import WINDOW_KINDS, WindowKind, window_of
 from schemas.envelope import Envelope
-from schemas.observability.run import LlmCall, LlmCallsRecorded
+from schemas.observability.run import LlmCall, LlmCallsRecorded, RunStarted
 
 METERED: frozenset[str] = frozenset(
-    tag_of(struct) for struct in (UsageRecorded, BudgetSet, BudgetRemoved, LlmCallsRecorded)
+    tag_of(struct)
+    for struct in (UsageRecorded, BudgetSet, BudgetRemoved, LlmCallsRecorded, RunStarted)
 )
 """The types of event that count here; others need not be decoded."""
 

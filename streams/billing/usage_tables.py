@@ -1,11 +1,11 @@
 """The usage processor's tables, as a rebuild sees them.
 
 Filled by the processor's own ledger, partition by partition from the log's beginning. Totals,
-budgets and counted calls come out the same in whatever order the partitions are read, so they are
-compared row by row and change places. The alerts don't: which shares of a budget were reached, and
-with which total, depends on how usage in one partition met a change of the budget in another. And
-they say what was sent. So the live ones stay as they are, a rebuild sends nothing, and what a
-corrected total has come to is set off by the next usage in its window.
+budgets, counted calls and what agents used come out the same in whatever order the partitions are
+read, so they are compared row by row and change places. The alerts don't: which shares of a budget
+were reached, and with which total, depends on how usage in one partition met a change of the budget
+in another. And they say what was sent. So the live ones stay as they are, a rebuild sends nothing,
+and what a corrected total has come to is set off by the next usage in its window.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,10 +17,13 @@ from aiokafka import TopicPartition
 from projections.billing.usage_windows import (
     ALERTS,
     BUDGETS,
+    BY_AGENT,
     CALLS,
     DDL,
     DDL_LOCK,
     OFFSETS,
+    RUNS,
+    UNNAMED,
     WINDOWS,
 )
 from schemas.codec import Codec
@@ -41,6 +44,9 @@ class UsageTables:
         WINDOWS: ("tenant", "meter", "window_kind", "window_start"),
         BUDGETS: ("tenant", "budget_id"),
         CALLS: ("tenant", "run_id", "record_offset"),
+        BY_AGENT: ("tenant", "window_kind", "who"),
+        RUNS: ("tenant", "run_id"),
+        UNNAMED: ("tenant", "run_id", "record_offset"),
         OFFSETS: ("topic", "partition"),
     }
     scratch: Sequence[str] = (ALERTS,)

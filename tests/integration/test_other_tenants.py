@@ -59,6 +59,9 @@ class World:
         self._make_computation()
         self._make_model_cost()
         self._make_prompt()
+        rule = {"kind": "agents", "deny": ["x"]}
+        policy = self._post("/api/v1/observe/policies/", "user", {"name": "p", "rule": rule})
+        self.ids["/api/v1/observe/policies/{policy_id}"] = policy["policy_id"]
         export = self._post("/waxell/v1/audit/export/", "api_key", {"format": "json"})
         self.ids["/waxell/v1/audit/export/{export_id}"] = export["export_id"]
 

@@ -10,7 +10,16 @@ import pytest
 from commands.billing.budget import budget_id
 from infra.config import Settings
 from infra.ids import new_id
-from projections.billing.usage_windows import ALERTS, BUDGETS, CALLS, OFFSETS, WINDOWS
+from projections.billing.usage_windows import (
+    ALERTS,
+    BUDGETS,
+    BY_AGENT,
+    CALLS,
+    OFFSETS,
+    RUNS,
+    UNNAMED,
+    WINDOWS,
+)
 from schemas.billing.budget import BudgetReached
 from streams.billing.usage_tables import UsageTables
 from streams.rebuild import REBUILT, REPLACED
@@ -23,7 +32,7 @@ from tests.integration.usage_rig import UsageRig, usage_rig
 from tests.loops import read_topic
 
 WEIR = (sys.executable, "-m", "infra.cli")
-TABLES = (WINDOWS, BUDGETS, CALLS, OFFSETS)
+TABLES = (WINDOWS, BUDGETS, CALLS, BY_AGENT, RUNS, UNNAMED, OFFSETS)
 
 
 def seeded() -> random.Random:

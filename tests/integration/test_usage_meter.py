@@ -8,7 +8,15 @@ from aiokafka import TopicPartition
 from commands.billing.budget import SetBudget, budget_id
 from infra.config import Settings
 from infra.kafka import bounds, consumer, read_range, stop_consumer
-from projections.billing.usage_windows import ALERTS, CALLS, OFFSETS, WINDOWS
+from projections.billing.usage_windows import (
+    ALERTS,
+    BY_AGENT,
+    CALLS,
+    OFFSETS,
+    RUNS,
+    UNNAMED,
+    WINDOWS,
+)
 from schemas.avro_derivation import tag_of
 from schemas.billing.budget import BudgetReached
 from schemas.billing.usage import UsageRecorded
@@ -16,9 +24,10 @@ from schemas.envelope import SYSTEM, Envelope, to_headers
 from schemas.observability.run import LlmCallsRecorded
 from streams.runtime import codec
 from tests.api.fake_log import FakeRecord
-from tests.integration.usage_rig import some_call, usage_rig
+from tests.integration.usage_rig import UsageRig, some_call, usage_rig
 from tests.loops import read_topic
 
+TABLES = (BY_AGENT, RUNS, UNNAMED, WINDOWS, OFFSETS, CALLS, ALERTS)
 NOW = 1_700_000_000_000_000
 LLM_CALLS = tag_of(LlmCallsRecorded)
 
@@ -43,10 +52,42 @@ async def test_usage_and_llm_calls_add_up_and_again_from_nothing(settings: Setti
         await rig.catch_up()
         await rig.until_counted()
         before = await rig.rows(f"SELECT * FROM {WINDOWS} ORDER BY 1, 2, 3, 4")
-        for table in (WINDOWS, OFFSETS, CALLS, ALERTS):
+        for table in TABLES:
             await rig.rows(f"DELETE FROM {table} RETURNING 1")
         await rig.catch_up()
         assert await rig.rows(f"SELECT * FROM {WINDOWS} ORDER BY 1, 2, 3, 4") == before
+
+
+async def test_agents_use_what_their_runs_use_and_again_from_nothing(settings: Settings) -> None:
+    dice = seeded()
+    async with usage_rig(settings) as rig:
+        late, known, unknown = (rig.run_id() for _ in range(3))
+        await rig.begin(known, "known")
+        for run, calls in ((late, 1), (known, 2), (unknown, 4)):
+            await rig.call_llm(run, *(some_call(dice) for _ in range(calls)))
+        await rig.catch_up()
+        assert await by_agent(rig) == {"": (0, 5), "known": (1, 2)}
+        await rig.begin(late, "late")
+        await rig.begin(late, "somebody else")
+        await rig.call_llm(late, some_call(dice))
+        await rig.catch_up()
+        assert await by_agent(rig) == {"": (0, 4), "known": (1, 2), "late": (1, 2)}
+        assert await rig.totals() == rig.used
+        before = await by_agent(rig)
+        for table in TABLES:
+            await rig.rows(f"DELETE FROM {table} RETURNING 1")
+        await rig.catch_up()
+        assert await by_agent(rig) == before
+
+
+async def by_agent(rig: UsageRig) -> dict[str, tuple[int, int]]:
+    """Runs and calls of this month by the agent's name."""
+    rows = await rig.rows(
+        f"SELECT agent_name, runs, calls FROM {BY_AGENT} WHERE tenant = %s AND window_kind = %s",
+        rig.tenant,
+        "month",
+    )
+    return {row["agent_name"]: (row["runs"], row["calls"]) for row in rows}
 
 
 async def test_records_that_come_late_twice_or_with_holes_count_once(settings: Settings) -> None:

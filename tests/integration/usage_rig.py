@@ -16,7 +16,7 @@ from infra.ids import Signer, new_id
 from infra.kafka import Log
 from projections.billing.usage_windows import ALERTS, WINDOWS
 from schemas.envelope import Actor
-from schemas.observability.run import LlmCall, LlmCallsRecorded
+from schemas.observability.run import LlmCall, LlmCallsRecorded, RunStarted
 from streams.billing.agent import TOPICS
 from streams.billing.meter import UsageMeter
 from streams.runtime import codec
@@ -79,11 +79,19 @@ class UsageRig:
             ):
                 self.used[meter] = self.used.get(meter, 0) + quantity
 
+    async def begin(self, run_id: str, agent_name: str) -> None:
+        """Report that a run began."""
+        origin = Origin(self.tenant, Actor("agent", "agt_1"), new_id("cmd"))
+        started = RunStarted(
+            agent_name=agent_name, workflow_name="default", workflow_id="wf_1", started_at=0
+        )
+        await self.telemetry.record(origin, run_id, [started])
+
     def run_id(self) -> str:
         return SIGNER.run_id(self.tenant)
 
     async def load(self, dice: random.Random, count: int) -> None:
-        """Random usage and calls, some of them reported twice."""
+        """Random usage and calls, some of them reported twice; runs begin late, or never."""
         runs = [self.run_id() for _ in range(5)]
 
         async def one(number: int) -> None:
@@ -96,6 +104,8 @@ class UsageRig:
             calls = [some_call(dice) for _ in range(dice.randrange(1, 5))]
             run = dice.choice(runs)
             await self.call_llm(run, *calls)
+            if run != runs[0] and dice.random() < 0.2:
+                await self.begin(run, dice.choice(["one", "two"]))
             if dice.random() < 0.3:
                 await self.call_llm(run, *calls, counts=False)
 
