@@ -26,6 +26,7 @@ from infra.embedded.ports import free_port
 from infra.embedded.stack import Stack
 from infra.ids import new_id
 from infra.kafka import Log, create_topics
+from projections.observability.llm_calls import LLM_CALLS
 from schemas.envelope import Position
 from tests.chaos import oracle
 from tests.faults.ledger import Ledger, judge
@@ -144,7 +145,7 @@ async def test_an_analytics_role_that_dies_here_inserts_the_rest_and_nothing_twi
             "cost_pico": int(sum(run.cost for run in runs.values()) * 10**12),
         }
         physical = await final.clickhouse.query(
-            "SELECT count() AS n, uniqExact(id) AS ids FROM llm_calls_v1"
+            f"SELECT count() AS n, uniqExact(id) AS ids FROM {LLM_CALLS.table}"
             " WHERE tenant = {t:String} SETTINGS final = 0",
             {"t": rig.tenant},
         )
