@@ -1,22 +1,18 @@
 """Whether a rule's conditions hold for a check-in. Pure; total on anything that was validated."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct
 
 from commands.approvals.json_path import ABSENT, find, parse_path
-from schemas.approvals.policies import Conditions, ContextTest, Schedule, TextMatch, TrustRange
+from commands.opening_hours import is_open
+from schemas.approvals.policies import Conditions, ContextTest, TextMatch, TrustRange
 from schemas.approvals.vocabulary import RiskLevel, Urgency
 from schemas.types import Json
-
-WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_DAY_MINUTES = 24 * 60
 
 
 class Asked(Struct, frozen=True):
@@ -57,7 +53,7 @@ def _checks(when: Conditions, asked: Asked) -> Iterator[tuple[str, bool]]:
     if when.action is not None:
         yield "action", _text_holds(when.action, asked.action)
     if when.schedule is not None:
-        yield "schedule", _schedule_holds(when.schedule, asked.at)
+        yield "schedule", is_open(when.schedule, asked.at)
     if when.context:
         yield "context", _context_holds(when.context, asked.context)
 
@@ -145,30 +141,3 @@ def _compares(operator: str, found: Any, wanted: Any) -> bool:
         case "lt":
             return bool(found < wanted)
     return bool(found <= wanted)
-
-
-def minutes_of(clock_time: str) -> int:
-    """Minutes after midnight of `HH:MM`, `24:00` included. Raises ValueError."""
-    hours, _, minutes = clock_time.partition(":")
-    if not (len(hours) == len(minutes) == 2 and (hours + minutes).isdecimal()):
-        raise ValueError("a time of day is written HH:MM")
-    total = int(hours) * 60 + int(minutes)
-    if int(minutes) > 59 or total > _DAY_MINUTES:
-        raise ValueError("a time of day lies between 00:00 and 24:00")
-    return total
-
-
-def _schedule_holds(schedule: Schedule, at: int) -> bool:
-    local = datetime.fromtimestamp(at // 1_000_000, UTC).astimezone(ZoneInfo(schedule.timezone))
-    now = local.hour * 60 + local.minute
-    start = minutes_of(schedule.from_time) if schedule.from_time is not None else 0
-    end = minutes_of(schedule.until_time) if schedule.until_time is not None else _DAY_MINUTES
-    day = local
-    if start < end:
-        inside = start <= now < end
-    else:
-        # The window runs past midnight: its early part belongs to the day before.
-        inside = now >= start or now < end
-        if now < end:
-            day = local - timedelta(days=1)
-    return inside and (not schedule.weekdays or WEEKDAYS[day.weekday()] in schedule.weekdays)

@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Struct
 
-from commands.approvals.conditions import Asked, is_number, matched, minutes_of
+from commands.approvals.conditions import Asked, is_number, matched
 from commands.approvals.json_path import PathFault, parse_path
+from commands.opening_hours import minutes_of
 from commands.refusals import InvalidCommand
 from schemas.approvals.policies import (
     Conditions,

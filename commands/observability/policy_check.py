@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, assert_never
 
 from msgspec import Struct
 
-from commands.observability.opening_hours import is_open, opens_at
+from commands.opening_hours import is_open, opens_at
 from schemas.billing.window import window_of
 from schemas.instants import iso
 from schemas.observability.policy import (

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from commands.observability.opening_hours import DAY_MINUTES, minutes_of
+from commands.opening_hours import DAY_MINUTES, minutes_of
 from commands.refusals import InvalidCommand
 from schemas.observability.policy import (
     AgentsRule,

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.approvals.conditions import Asked, context_test_holds, matched, minutes_of
+from commands.approvals.conditions import Asked, context_test_holds, matched
 from commands.approvals.json_path import ABSENT, PathFault, find, parse_path
+from commands.opening_hours import minutes_of
 from schemas.approvals.policies import Conditions, ContextTest, Schedule, TextMatch, TrustRange
 from tests.given import NOW
 

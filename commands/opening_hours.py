@@ -1,16 +1,31 @@
 """Schedules: whether an instant is inside, and when it opens next. Pure."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import get_args
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from schemas.observability.policy import DayName, ScheduleRule
-
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_MINUTES = 24 * 60
-_DAYS: tuple[DayName, ...] = get_args(DayName)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A week has every weekday; an opening that a change of the clock skips comes a week later.
 _LOOK_AHEAD_DAYS = 15
+
+
+class Hours(Protocol):
+    """Times of day in a zone, on some weekdays: all of them when none is named.
+
+    from_time, until_time: `HH:MM`, the day's start and end when None.
+    """
+
+    @property
+    def timezone(self) -> str: ...
+    @property
+    def weekdays(self) -> Sequence[str]: ...
+    @property
+    def from_time(self) -> str | None: ...
+    @property
+    def until_time(self) -> str | None: ...
 
 
 def minutes_of(clock_time: str) -> int:
@@ -24,11 +39,11 @@ def minutes_of(clock_time: str) -> int:
     return total
 
 
-def is_open(rule: ScheduleRule, at: int) -> bool:
+def is_open(hours: Hours, at: int) -> bool:
     """Whether the instant (microseconds UTC) lies inside."""
-    local = _moment(at).astimezone(ZoneInfo(rule.timezone))
+    local = _moment(at).astimezone(ZoneInfo(hours.timezone))
     now = local.hour * 60 + local.minute
-    start, end = _hours(rule)
+    start, end = _minutes(hours)
     day = local
     if start < end:
         inside = start <= now < end
@@ -37,17 +52,17 @@ def is_open(rule: ScheduleRule, at: int) -> bool:
         inside = now >= start or now < end
         if now < end:
             day = local - timedelta(days=1)
-    return inside and (not rule.weekdays or _DAYS[day.weekday()] in rule.weekdays)
+    return inside and (not hours.weekdays or WEEKDAYS[day.weekday()] in hours.weekdays)
 
 
-def opens_at(rule: ScheduleRule, at: int) -> int:
+def opens_at(hours: Hours, at: int) -> int:
     """The next instant after `at`, which is outside, at which the schedule begins."""
-    zone = ZoneInfo(rule.timezone)
+    zone = ZoneInfo(hours.timezone)
     local = _moment(at).astimezone(zone)
-    start, _ = _hours(rule)
+    start, _ = _minutes(hours)
     for days in range(_LOOK_AHEAD_DAYS):
         day = local.date() + timedelta(days=days)
-        if rule.weekdays and _DAYS[day.weekday()] not in rule.weekdays:
+        if hours.weekdays and WEEKDAYS[day.weekday()] not in hours.weekdays:
             continue
         opening = datetime(day.year, day.month, day.day, start // 60, start % 60, tzinfo=zone)
         moment = (opening.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
@@ -56,9 +71,9 @@ def opens_at(rule: ScheduleRule, at: int) -> int:
     raise AssertionError("a schedule opens within two weeks")
 
 
-def _hours(rule: ScheduleRule) -> tuple[int, int]:
-    start = minutes_of(rule.from_time) if rule.from_time is not None else 0
-    end = minutes_of(rule.until_time) if rule.until_time is not None else DAY_MINUTES
+def _minutes(hours: Hours) -> tuple[int, int]:
+    start = minutes_of(hours.from_time) if hours.from_time is not None else 0
+    end = minutes_of(hours.until_time) if hours.until_time is not None else DAY_MINUTES
     return start, end
 
 
