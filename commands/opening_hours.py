@@ -1,7 +1,8 @@
 """Schedules: whether an instant is inside, and when it opens next. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -37,6 +38,37 @@ def minutes_of(clock_time: str) -> int:
     if int(minutes) > 59 or total > DAY_MINUTES:
         raise ValueError("a time of day lies between 00:00 and 24:00")
     return total
+
+
+def faults_of(hours: Hours) -> Iterator[tuple[str, str]]:
+    """What is wrong with them: a field (empty for the whole) and what it is or needs."""
+    if not known_zone(hours.timezone):
+        yield "timezone", f"no such time zone: {hours.timezone[:60]!r}"
+    if not hours.weekdays and hours.from_time is None and hours.until_time is None:
+        yield "", "needs weekdays, from_time or until_time"
+    minutes: dict[str, int] = {}
+    for name, text in (
+        ("from_time", "00:00" if hours.from_time is None else hours.from_time),
+        ("until_time", "24:00" if hours.until_time is None else hours.until_time),
+    ):
+        try:
+            minutes[name] = minutes_of(text)
+        except ValueError as error:
+            yield name, str(error)
+    if minutes.get("from_time") == DAY_MINUTES:
+        yield "from_time", "a day starts at 00:00"
+    if len(minutes) == 2 and minutes["from_time"] == minutes["until_time"]:
+        yield "until_time", "must differ from from_time"
+
+
+@lru_cache(maxsize=1024)
+def known_zone(name: str) -> bool:
+    """Whether the IANA time zone is known here."""
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # malformed, a folder of the database, not found
+        return False
+    return True
 
 
 def is_open(hours: Hours, at: int) -> bool:

@@ -5,16 +5,14 @@ that matches; the trust thresholds (low and medium risk only); the default actio
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct
 
 from commands.approvals.conditions import Asked, is_number, matched
 from commands.approvals.json_path import PathFault, parse_path
-from commands.opening_hours import minutes_of
+from commands.opening_hours import faults_of
 from commands.refusals import InvalidCommand
 from schemas.approvals.policies import (
     Conditions,
@@ -179,31 +177,8 @@ def _operand_fault(operator: str, value: Any) -> str:
 
 
 def _schedule_faults(schedule: Schedule, place: str) -> Iterator[Fault]:
-    if not known_zone(schedule.timezone):
-        yield Fault(f"{place}.timezone", f"no such time zone: {schedule.timezone[:60]!r}")
-    if schedule == Schedule(timezone=schedule.timezone):
-        yield Fault(place, "needs weekdays, from_time or until_time")
-    minutes: dict[str, int] = {}
-    for name, default in (("from_time", "00:00"), ("until_time", "24:00")):
-        text = getattr(schedule, name)
-        try:
-            minutes[name] = minutes_of(default if text is None else text)
-        except ValueError as error:
-            yield Fault(f"{place}.{name}", str(error))
-    if minutes.get("from_time") == 24 * 60:
-        yield Fault(f"{place}.from_time", "a day starts at 00:00")
-    if len(minutes) == 2 and minutes["from_time"] == minutes["until_time"]:
-        yield Fault(f"{place}.until_time", "must differ from from_time")
-
-
-@lru_cache(maxsize=1024)
-def known_zone(name: str) -> bool:
-    """Whether the IANA time zone is known here."""
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):  # malformed, a folder of the database, not found
-        return False
-    return True
+    for field, what in faults_of(schedule):
+        yield Fault(f"{place}.{field}" if field else place, what)
 
 
 def _trust_faults(trust: TrustRange, place: str) -> Iterator[Fault]:

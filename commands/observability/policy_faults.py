@@ -3,11 +3,10 @@
 import re
 from collections.abc import Iterator, Sequence
 from typing import assert_never
-from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from commands.opening_hours import DAY_MINUTES, minutes_of
+from commands.opening_hours import faults_of
 from commands.refusals import InvalidCommand
 from schemas.observability.policy import (
     AgentsRule,
@@ -105,26 +104,5 @@ def _patterns(patterns: Sequence[str]) -> Iterator[Fault]:
 
 
 def _schedule(rule: ScheduleRule) -> Iterator[Fault]:
-    if not _known_zone(rule.timezone):
-        yield Fault("rule.timezone", f"no such time zone: {rule.timezone[:60]!r}")
-    if not rule.weekdays and rule.from_time is None and rule.until_time is None:
-        yield Fault("rule", "needs weekdays, from_time or until_time")
-    minutes: dict[str, int] = {}
-    for name, default in (("from_time", "00:00"), ("until_time", "24:00")):
-        text = getattr(rule, name)
-        try:
-            minutes[name] = minutes_of(default if text is None else text)
-        except ValueError as error:
-            yield Fault(f"rule.{name}", str(error))
-    if minutes.get("from_time") == DAY_MINUTES:
-        yield Fault("rule.from_time", "a day starts at 00:00")
-    if len(minutes) == 2 and minutes["from_time"] == minutes["until_time"]:
-        yield Fault("rule.until_time", "must differ from from_time")
-
-
-def _known_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):  # malformed, a folder of the database, not found
-        return False
-    return True
+    for field, what in faults_of(rule):
+        yield Fault(f"rule.{field}" if field else "rule", what)
