@@ -168,7 +168,11 @@ class Dispatcher:
         if principal.actor.kind not in endpoint.kinds:
             wanted = " or ".join(sorted(endpoint.kinds))
             raise Problem(403, "forbidden", f"This is for {wanted}, not {principal.actor.kind}")
-        if route.roles and not route.roles & principal.roles:
+        if not principal.claimed and not route.unclaimed:
+            message = "An agent that nobody has claimed yet reads about itself and no more"
+            raise Problem(403, "forbidden", message)
+        is_agent = principal.actor.kind == "agent"
+        if route.roles and not is_agent and not route.roles & principal.roles:
             needed = " or ".join(sorted(route.roles))
             raise Problem(403, "forbidden", f"The role {needed} is needed")
         if route.scopes and not route.scopes <= principal.scopes:

@@ -175,6 +175,10 @@ class Call(Generic[B, Q]):
             fingerprint=self.fingerprint,
             correlation_id=self.request_id,
         )
+        return await self.deliver(request, timeout)
+
+    async def deliver(self, request: CommandRequest, timeout: float = 5.0) -> Reply:
+        """Send a request as it is; returns and raises as `send` does."""
         reply = await self.services.bus.send(request, timeout)
         if reply.position:
             self.headers["x-log-position"] = reply.position
@@ -237,7 +241,8 @@ class Route:
     rest: the path ends with a parameter that takes all that is left of a request's, slashes too.
     body, query: struct types (a body type may be any msgspec type). response: what a 2xx holds, for
     OpenAPI. refusals: statuses of the refusals that can occur, besides those that follow from the
-    row. roles, scopes: one of the roles, and all of the scopes, are needed (403 without).
+    row. roles, scopes: one of the roles, and all of the scopes, are needed (403 without); an agent
+    has no roles, and none is asked of it. unclaimed: an agent that nobody has claimed may call it.
     max_body: bytes, after decompression. stream: the response is a stream of events. lenient: NaN
     and Infinity in the body are read as null. raw_body: `call.body` is the bytes as they came.
     streamed: the body, at most `max_body`, is not read for the handler: it takes it from
@@ -276,6 +281,7 @@ class Route:
         media_type: str = "",
         accepts: str = "application/json",
         protobuf: bool = False,
+        unclaimed: bool = False,
         description: str = "",
     ) -> None:
         self.method, self.path, self.handler = method, path, handler
@@ -286,6 +292,7 @@ class Route:
         self.lenient, self.raw_body, self.streamed = lenient, raw_body, streamed
         self.analytics, self.quiet, self.rest = analytics, quiet, rest
         self.accepts, self.protobuf, self.description = accepts, protobuf, description
+        self.unclaimed = unclaimed
         self.media_type = media_type or ("text/event-stream" if stream else "application/json")
 
     @property

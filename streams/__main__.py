@@ -21,6 +21,7 @@ from infra.objects import Objects
 from infra.postgres import Reads
 from projections import CLICKHOUSE_VIEWS
 from streams.analytics import AnalyticsLoop
+from streams.approvals.adoptions import Adoptions
 from streams.decider_role import DeciderRole
 from streams.platform.audit_exports import AuditExporter
 from streams.runtime import clickhouse, codec, command_bus, registry
@@ -87,7 +88,7 @@ async def analytics(settings: Settings, stop: asyncio.Event, ready: Ready) -> No
 
 
 async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:
-    """Run the Faust processors and the exporter. Raises RuntimeError when Faust gives up."""
+    """Run the Faust processors and the process managers. Raises RuntimeError if Faust gives up."""
     from streams import app as faust_app  # only here: Faust is slow to load, and patched
 
     bus, reads = command_bus(settings), Reads(settings.database_url)
@@ -100,16 +101,17 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
         reads=reads,
         objects=Objects(settings.object_store_url),
     )
+    adoptions = Adoptions(bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus)
     with tempfile.TemporaryDirectory(prefix="weir-streams-") as folder:
         role = faust_app.Processors(settings, codec(), bus, Path(folder))
         try:
-            await until_stopped(_both(role.run(ready), exporter.run()), stop)
+            await until_stopped(_together(role.run(ready), exporter.run(), adoptions.run()), stop)
         finally:
             await bus.stop()
             await reads.stop()
 
 
-async def _both(*works: Coroutine[Any, Any, None]) -> None:
+async def _together(*works: Coroutine[Any, Any, None]) -> None:
     """Run works side by side; the first to fail ends the others, and its error is raised."""
     try:
         async with asyncio.TaskGroup() as group:

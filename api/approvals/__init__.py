@@ -1,10 +1,20 @@
-"""Waitroom's surface: rooms, agents, check-ins and the events of a room."""
+"""Waitroom's surface: rooms, agents, check-ins, tasks, threads and the events of a room."""
 
 from typing import Any
 
-from api.approvals import agents, audit, check_ins, room_events, rooms
+from api.approvals import (
+    agents,
+    audit,
+    check_ins,
+    messages,
+    registrations,
+    room_events,
+    rooms,
+    tasks,
+)
 from api.approvals.check_in_items import CheckInItem, StatusItem
 from api.approvals.envelopes import Data, Page, PageQuery
+from api.approvals.task_items import AnyItem, TaskItem
 from api.problems import WAITROOM
 from api.roles import BUILDERS, READERS
 from api.routing import Handler, Route, Who
@@ -12,14 +22,16 @@ from api.routing import Handler, Route, Who
 # The largest valid body: 10 KB of context, and 5,500 characters that may all be written `\uXXXX`
 # pairs, with room for white space.
 _MAX_BODY = 256 * 1024
-# Routes that agents call too name no roles: an agent has none, its key says what it reaches.
+# What agents may read is open to every person too; an agent's key says what it reaches.
 
 
 def _route(method: str, path: str, handler: Handler, who: Who, summary: str, **more: Any) -> Route:
     """A row of this surface: its dialect, its limit, its tag after the path."""
     tag = path.split("/")[2]
-    if who is Who.HUMAN:
-        more["roles"] = READERS if method == "GET" else BUILDERS
+    if Who.HUMAN in who and method != "GET":
+        more["roles"] = BUILDERS
+    elif who is Who.HUMAN:
+        more["roles"] = READERS
     return Route(
         method,
         path,
@@ -112,10 +124,10 @@ _CHECK_INS = [
     _route(
         "GET",
         "/v1/check-ins/{id}",
-        check_ins.get_check_in,
+        messages.get_check_in,
         Who.ANY,
-        "Get a check-in",
-        response=Data[CheckInItem],
+        "Get a check-in or a task with its thread",
+        response=Data[messages.CheckInThread | messages.TaskThread],
         refusals=(404,),
     ),
     _route(
@@ -135,7 +147,7 @@ _CHECK_INS = [
         Who.HUMAN,
         "Approve a check-in",
         body=check_ins.ApproveBody,
-        response=Data[CheckInItem],
+        response=Data[AnyItem],
         refusals=(404, 409),
     ),
     _route(
@@ -145,7 +157,7 @@ _CHECK_INS = [
         Who.HUMAN,
         "Reject a check-in",
         body=check_ins.RejectBody,
-        response=Data[CheckInItem],
+        response=Data[AnyItem],
         refusals=(404, 409),
     ),
     _route(
@@ -155,7 +167,7 @@ _CHECK_INS = [
         Who.HUMAN,
         "Approve a check-in with modifications",
         body=check_ins.ModifyBody,
-        response=Data[CheckInItem],
+        response=Data[AnyItem],
         refusals=(404, 409),
     ),
     _route(
@@ -166,6 +178,96 @@ _CHECK_INS = [
         "Withdraw a check-in",
         response=Data[CheckInItem],
         refusals=(403, 404, 409),
+    ),
+]
+_TASKS = [
+    _route(
+        "POST",
+        "/v1/rooms/{room}/tasks",
+        tasks.post_task,
+        Who.HUMAN,
+        "Post a task to a room",
+        body=tasks.TaskBody,
+        response=Data[TaskItem],
+        status=201,
+        refusals=(404, 409),
+    ),
+    _route(
+        "GET",
+        "/v1/rooms/{room}/tasks",
+        tasks.list_tasks,
+        Who.ANY,
+        "List a room's tasks",
+        query=tasks.TasksQuery,
+        response=Page[TaskItem],
+        refusals=(404,),
+    ),
+    _route(
+        "GET",
+        "/v1/check-ins/claimed",
+        tasks.list_claimed,
+        Who.AGENT,
+        "List the tasks that the calling agent has claimed",
+        query=tasks.ClaimedQuery,
+        response=Page[TaskItem],
+    ),
+    _route(
+        "POST",
+        "/v1/check-ins/{id}/claim",
+        tasks.claim,
+        Who.AGENT,
+        "Claim a task",
+        response=Data[TaskItem],
+        refusals=(403, 404, 409),
+    ),
+    _route(
+        "POST",
+        "/v1/check-ins/{id}/release",
+        tasks.release,
+        Who.AGENT,
+        "Release a claimed task back to the room",
+        response=Data[TaskItem],
+        refusals=(403, 404, 409),
+    ),
+    _route(
+        "POST",
+        "/v1/check-ins/{id}/help",
+        tasks.request_help,
+        Who.AGENT,
+        "Request help on a claimed task",
+        body=tasks.HelpBody,
+        response=Data[TaskItem],
+        refusals=(403, 404, 409),
+    ),
+    _route(
+        "POST",
+        "/v1/check-ins/{id}/join",
+        tasks.join,
+        Who.AGENT,
+        "Join a task as a helper",
+        response=Data[TaskItem],
+        refusals=(403, 404, 409),
+    ),
+    _route(
+        "POST",
+        "/v1/check-ins/{id}/messages",
+        messages.post_message,
+        Who.ANY,
+        "Post a message to a check-in's thread",
+        body=messages.MessageBody,
+        response=Data[messages.MessageItem],
+        status=201,
+        refusals=(403, 404, 409),
+    ),
+    _route(
+        "GET",
+        "/v1/check-ins/{id}/messages",
+        messages.list_messages,
+        Who.ANY,
+        "List the messages of a check-in's thread, oldest first",
+        query=PageQuery,
+        response=Page[messages.MessageItem],
+        refusals=(404,),
     ),
 ]
 _AGENTS = [
@@ -181,13 +283,35 @@ _AGENTS = [
         refusals=(409,),
     ),
     _route(
+        "POST",
+        "/v1/agents/self-register",
+        registrations.self_register,
+        Who.PUBLIC,
+        "Register oneself as an agent that nobody has claimed",
+        body=registrations.SelfRegisterBody,
+        response=Data[registrations.SelfRegisteredAgent],
+        status=201,
+        refusals=(409,),
+    ),
+    _route(
+        "POST",
+        "/v1/agents/claim",
+        registrations.claim_agent,
+        Who.HUMAN,
+        "Claim an agent that registered itself",
+        body=registrations.ClaimBody,
+        response=Data[agents.AgentItem],
+        refusals=(404, 409),
+    ),
+    _route(
         "GET",
         "/v1/agents/me",
-        agents.get_me,
+        registrations.get_me,
         Who.AGENT,
         "Get the calling agent",
-        response=Data[agents.AgentItem],
+        response=Data[registrations.OwnAgent],
         refusals=(404,),
+        unclaimed=True,
     ),
     _route(
         "GET",
@@ -260,4 +384,4 @@ _AUDIT = [
         analytics=True,
     ),
 ]
-ROUTES = [*_ROOMS, *_CHECK_INS, *_AGENTS, *_AUDIT]
+ROUTES = [*_ROOMS, *_CHECK_INS, *_TASKS, *_AGENTS, *_AUDIT]

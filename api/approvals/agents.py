@@ -85,7 +85,7 @@ async def register_agent(call: Call[RegisterBody, None]) -> Any:
     )
     reply = await call.send("agt_" + call.command_id.removeprefix("cmd_"), command)
     call.headers["cache-control"] = "no-store"
-    agent = _answered(answer_of(reply, AgentAnswered))
+    agent = answered_agent(answer_of(reply, AgentAnswered))
     return data(RegisteredAgent(agent, secret, agent.key_prefix))
 
 
@@ -102,11 +102,6 @@ async def _scopes(call: Call[Any, Any], named: list[str]) -> list[str]:
     return found
 
 
-async def get_me(call: Call[None, None]) -> Any:
-    """The agent whose key this is."""
-    return data(await _agent(call, call.actor.id))
-
-
 async def list_agents(call: Call[None, PageQuery]) -> Any:
     """The tenant's agents, deactivated ones too, newest first."""
     query = call.query
@@ -121,30 +116,32 @@ async def list_agents(call: Call[None, PageQuery]) -> Any:
 
 async def get_agent(call: Call[None, None]) -> Any:
     """One agent."""
-    return data(await _agent(call, call.path["agent"]))
+    return data(await agent_item(call, call.path["agent"]))
 
 
 async def deactivate_agent(call: Call[None, None]) -> Any:
     """Stop an agent's key, everywhere and for good."""
     reply = await call.send(call.path["agent"], DeactivateAgent())
-    return data(_answered(answer_of(reply, AgentAnswered)))
+    return data(answered_agent(answer_of(reply, AgentAnswered)))
 
 
 async def get_trust(call: Call[None, None]) -> Any:
     """An agent's trust in each room where a decision has moved it."""
-    agent = await _agent(call, call.path["agent"])
+    agent = await agent_item(call, call.path["agent"])
     rows = await call.services.reads.all(trust_scores.OF_AGENT, call.tenant, agent.id)
     return TrustList([_trust(row) for row in rows])
 
 
-async def _agent(call: Call[Any, Any], agent_id: str) -> AgentItem:
+async def agent_item(call: Call[Any, Any], agent_id: str) -> AgentItem:
+    """One agent of the tenant's. Raises Problem (404)."""
     row = await call.services.reads.one(agents.BY_ID, call.tenant, agent_id)
     if row is None:
         not_found("No such agent")
     return _item(row)
 
 
-def _answered(agent: AgentAnswered) -> AgentItem:
+def answered_agent(agent: AgentAnswered) -> AgentItem:
+    """The item of a decider's answer."""
     return _item(msgspec.to_builtins(agent))
 
 

@@ -9,7 +9,13 @@ from msgspec import Raw, Struct
 from infra.clock import iso
 from schemas.approvals.check_in import Decision
 from schemas.approvals.policies import Verdict
-from schemas.approvals.vocabulary import CheckInStatus, RiskLevel, TimeoutAction, Urgency
+from schemas.approvals.vocabulary import (
+    CheckInStatus,
+    RiskLevel,
+    TaskStatus,
+    TimeoutAction,
+    Urgency,
+)
 
 
 class StatusItem(Struct, frozen=True):
@@ -21,7 +27,7 @@ class StatusItem(Struct, frozen=True):
     """
 
     id: str
-    status: CheckInStatus
+    status: CheckInStatus | TaskStatus
     overdue: bool
     payload_hash: str
     expires_at: str | None
@@ -34,8 +40,8 @@ class StatusItem(Struct, frozen=True):
     modifications: Raw | None
 
 
-class CheckInItem(StatusItem, frozen=True, kw_only=True):
-    """A check-in. policy: what the room's policies said of it, by which rule, and why."""
+class CheckInItem(StatusItem, frozen=True, kw_only=True, tag_field="kind", tag="check_in"):
+    """An agent's question. policy: what the room's policies said of it, by which rule, and why."""
 
     room_id: str
     agent_id: str
@@ -54,7 +60,7 @@ class CheckInItem(StatusItem, frozen=True, kw_only=True):
 
 def status_of(check_in: Mapping[str, Any]) -> StatusItem:
     """The status of a row or of an answer's fields."""
-    return StatusItem(**_status(check_in))
+    return StatusItem(**status_fields(check_in))
 
 
 def item_of(check_in: Mapping[str, Any]) -> CheckInItem:
@@ -72,7 +78,7 @@ def item_of(check_in: Mapping[str, Any]) -> CheckInItem:
         "timeout_action",
     )
     return CheckInItem(
-        **_status(check_in),
+        **status_fields(check_in),
         **{name: check_in[name] for name in same},
         context=Raw(check_in["context"]),
         policy=msgspec.convert(check_in["verdict"], Verdict),
@@ -80,13 +86,14 @@ def item_of(check_in: Mapping[str, Any]) -> CheckInItem:
     )
 
 
-def _status(check_in: Mapping[str, Any]) -> dict[str, Any]:
+def status_fields(check_in: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a StatusItem. A task knows no timeout, so it is never overdue."""
     decision: Decision | None = msgspec.convert(check_in["decision"], Decision | None)
-    modifications, due_at = check_in["modifications"], check_in["due_at"]
+    modifications, due_at = check_in["modifications"], check_in.get("due_at")
     return {
         "id": check_in["id"],
         "status": check_in["status"],
-        "overdue": check_in["held_at"] is not None and decision is None,
+        "overdue": check_in.get("held_at") is not None and decision is None,
         "payload_hash": check_in["payload_hash"],
         "expires_at": None if due_at is None else iso(due_at),
         "decision_id": decision and decision.id,

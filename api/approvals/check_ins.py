@@ -2,36 +2,35 @@
 
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta, Struct
 
-from api.approvals.check_in_items import CheckInItem, item_of, status_of
+from api.approvals.check_in_items import item_of, status_of
 from api.approvals.envelopes import Cursor, Limit, after, cursor_of
 from api.approvals.policies import TimeoutMinutes
+from api.approvals.sending import canonical, send
+from api.approvals.tasks import show_alive
 from api.approvals.visible import (
     Owners,
     check_in_row,
+    is_task,
     owners_of,
-    remember_owners,
     room_id_of,
     room_row,
 )
 from api.approvals.waiting import settled_within
 from api.problems import Problem
-from api.routing import Call, answer_of, data, page
+from api.routing import Call, data, page
 from commands.approvals.check_in_state import (
     ApproveCheckIn,
-    CheckInAnswered,
     CreateCheckIn,
     ModifyCheckIn,
     RejectCheckIn,
     WithdrawCheckIn,
 )
-from commands.approvals.payload import NotCanonical, canonical_json
-from infra.clock import iso
+from commands.approvals.task_state import DecideTask
 from projections.approvals import check_ins
 from schemas.approvals.vocabulary import CheckInStatus, RiskLevel, TimeoutAction, Urgency
-from schemas.types import Json, Sha256, Text
+from schemas.types import Sha256, Text
 
 Reason = Annotated[Text, Meta(min_length=1, max_length=2000)]
 
@@ -97,56 +96,71 @@ async def create_check_in(call: Call[CheckInBody, None]) -> Any:
         description=body.description or "",
         risk_level=body.risk_level,
         urgency=body.urgency,
-        context=_canonical(body.context, "context"),
+        context=canonical(body.context, "context"),
         timeout_minutes=body.timeout_minutes,
         timeout_action=body.timeout_action,
     )
     check_in_id = "ci_" + call.command_id.removeprefix("cmd_")
-    return data(_told(call, await call.send(check_in_id, command)))
-
-
-async def get_check_in(call: Call[None, None]) -> Any:
-    """One check-in."""
-    return data(item_of(await check_in_row(call, call.path["id"])))
+    return data(await send(call, check_in_id, command))
 
 
 async def get_status(call: Call[None, StatusQuery]) -> Any:
-    """What became of a check-in; with `wait`, as soon as something did."""
+    """What became of a check-in; with `wait`, as soon as something did.
+
+    Of a task the agent at work shows by this that it is alive.
+    """
+    id = call.path["id"]
     if call.query.wait:
-        return data(status_of(await settled_within(call, call.path["id"], call.query.wait)))
-    return data(status_of(await check_in_row(call, call.path["id"])))
+        row = await settled_within(call, id, call.query.wait)
+    else:
+        row = await check_in_row(call, id)
+    if is_task(id):
+        await show_alive(call, row)
+    return data(status_of(row))
 
 
 async def approve(call: Call[ApproveBody, None]) -> Any:
-    """Let the agent go ahead."""
+    """Let the agent go ahead; of a task, accept the work."""
     body = call.body
-    owners = await owners_of(call, call.path["id"])
-    return await _decide(
-        call,
-        ApproveCheckIn(*owners, reason=body.reason or "", payload_hash=body.payload_hash or ""),
-    )
+    reason, shown = body.reason or "", body.payload_hash or ""
+    id, owners = await _named(call)
+    if is_task(id):
+        return data(await send(call, id, DecideTask(*owners, "approved", reason, shown)))
+    return data(await send(call, id, ApproveCheckIn(*owners, reason, shown)))
 
 
 async def reject(call: Call[RejectBody, None]) -> Any:
-    """Tell the agent no."""
-    body = call.body
-    owners = await owners_of(call, call.path["id"])
-    return await _decide(call, RejectCheckIn(*owners, body.reason, body.payload_hash or ""))
+    """Tell the agent no; of a task, drop it."""
+    reason, shown = call.body.reason, call.body.payload_hash or ""
+    id, owners = await _named(call)
+    if is_task(id):
+        return data(await send(call, id, DecideTask(*owners, "rejected", reason, shown)))
+    return data(await send(call, id, RejectCheckIn(*owners, reason, shown)))
 
 
 async def modify(call: Call[ModifyBody, None]) -> Any:
-    """Let the agent go ahead with changes."""
-    body = call.body
-    owners = await owners_of(call, call.path["id"])
-    changes = _canonical(body.modifications, "modifications")
-    return await _decide(
-        call, ModifyCheckIn(*owners, body.reason, changes, body.payload_hash or "")
-    )
+    """Let the agent go ahead with changes; of a task, accept the work with changes."""
+    reason, shown = call.body.reason, call.body.payload_hash or ""
+    id, owners = await _named(call)
+    changes = canonical(call.body.modifications, "modifications")
+    if is_task(id):
+        command = DecideTask(*owners, "modified", reason, shown, changes)
+        return data(await send(call, id, command))
+    return data(await send(call, id, ModifyCheckIn(*owners, reason, changes, shown)))
 
 
 async def withdraw(call: Call[None, None]) -> Any:
     """Take a question back; only who asked can."""
-    return await _decide(call, WithdrawCheckIn(*await owners_of(call, call.path["id"])))
+    id, owners = await _named(call)
+    if is_task(id):
+        raise Problem(403, "forbidden", "A task is a person's; an agent releases it")
+    return data(await send(call, id, WithdrawCheckIn(*owners)))
+
+
+async def _named(call: Call[Any, Any]) -> tuple[str, Owners]:
+    """The id in the path, and whose that check-in is. Raises Problem (404)."""
+    id = call.path["id"]
+    return id, await owners_of(call, id)
 
 
 async def list_pending(call: Call[None, PendingQuery]) -> Any:
@@ -163,28 +177,3 @@ async def list_pending(call: Call[None, PendingQuery]) -> Any:
     found = found[: query.limit]
     cursor = cursor_of(found[-1]["created_at"], found[-1]["id"]) if more else None
     return page([item_of(row) for row in found], cursor, more)
-
-
-def _canonical(value: dict[str, Any], field: str) -> Json:
-    try:
-        return canonical_json(value)
-    except NotCanonical as fault:
-        raise Problem(400, "validation_error", str(fault), field=field) from None
-
-
-async def _decide(call: Call[Any, Any], command: Struct) -> Any:
-    try:
-        reply = await call.send(call.path["id"], command)
-    except Problem as problem:
-        decided_at = problem.details.get("decided_at")
-        if isinstance(decided_at, int):
-            problem.details["decided_at"] = iso(decided_at)
-        raise
-    return data(_told(call, reply))
-
-
-def _told(call: Call[Any, Any], reply: Any) -> CheckInItem:
-    answer = answer_of(reply, CheckInAnswered)
-    check_in = answer.check_in
-    remember_owners(call, answer.id, Owners(check_in.room_id, check_in.agent_id))
-    return item_of({"id": answer.id, **msgspec.to_builtins(check_in)})

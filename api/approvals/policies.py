@@ -85,6 +85,7 @@ class PoliciesBody(Struct, frozen=True, forbid_unknown_fields=True):
     rules: Rules
     trust_thresholds: TrustThresholdsBody | None = None
     timeout_override: bool = True
+    claim_minutes: TimeoutMinutes = DEFAULT_POLICIES.claim_minutes
 
 
 class PartialPolicies(Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,6 +97,7 @@ class PartialPolicies(Struct, frozen=True, forbid_unknown_fields=True):
     rules: Rules = []
     trust_thresholds: TrustThresholdsBody | None = None
     timeout_override: bool = True
+    claim_minutes: TimeoutMinutes = DEFAULT_POLICIES.claim_minutes
 
 
 def policies_of(body: PoliciesBody | PartialPolicies) -> Policies:

@@ -22,9 +22,18 @@ from schemas.approvals.check_in import (
     CheckInWithdrawn,
     Decision,
 )
+from schemas.approvals.task import (
+    TaskClaimed,
+    TaskDecided,
+    TaskHelpRequested,
+    TaskPosted,
+    TaskReleased,
+)
+from schemas.approvals.thread import MessagePosted
 from schemas.types import Text
 
-_PREFIX = "approvals.check_in_"
+# Events of these types name their room; those of a task and of a thread are told as a check-in's.
+_PREFIXES = ("approvals.check_in_", "approvals.task_", "approvals.message_")
 
 
 class EventsQuery(Struct, frozen=True):
@@ -38,7 +47,7 @@ async def stream_room_events(call: Call[None, EventsQuery]) -> Any:
     room_id = (await room_row(call, call.path["room"]))["id"]
 
     def wants(event: LiveEvent) -> bool:
-        return event.type.startswith(_PREFIX) and event.event.room_id == room_id
+        return event.type.startswith(_PREFIXES) and event.event.room_id == room_id
 
     try:
         subscription = await call.services.live.subscribe(
@@ -64,7 +73,7 @@ def frame_of(item: LiveEvent) -> Frame | None:
     about: dict[str, Any] = {
         "check_in_id": envelope.stream_id,
         "room_id": event.room_id,
-        "agent_id": event.agent_id,
+        "agent_id": getattr(event, "agent_id", "") or None,
         "occurred_at": iso(envelope.time),
     }
     match event:
@@ -84,11 +93,64 @@ def frame_of(item: LiveEvent) -> Frame | None:
             return Frame("check_in.expired", about | _decided("expired", event.decision))
         case CheckInHeld():
             return Frame("check_in.held", about | {"status": "pending", "overdue": True})
+        case TaskPosted():
+            return Frame("check_in.created", about | _posted(event))
+        case TaskClaimed():
+            return Frame("check_in.claimed", about | _claimed(event))
+        case TaskReleased():
+            return Frame("check_in.released", about | {"status": "pending", "cause": event.cause})
+        case TaskHelpRequested():
+            return Frame("check_in.help_requested", about | {"body": event.body})
+        case TaskDecided():
+            said = _decided(event.status, event.decision)
+            if event.modifications is not None:
+                said["modifications"] = Raw(event.modifications)
+            return Frame("check_in.decided", about | said)
+        case MessagePosted():
+            return Frame("check_in.message", about | _written(event))
     return None
+
+
+def _posted(event: TaskPosted) -> dict[str, Any]:
+    return {
+        "kind": "task",
+        "status": "pending",
+        "action": event.action,
+        "description": event.description,
+        "risk_level": event.risk_level,
+        "urgency": event.urgency,
+        "context": Raw(event.context),
+        "payload_hash": event.payload_hash,
+        "created_by": event.posted_by,
+        "created_by_name": event.posted_by_name,
+    }
+
+
+def _claimed(event: TaskClaimed) -> dict[str, Any]:
+    return {
+        "status": "in_progress",
+        "agent_name": event.agent_name,
+        "claim_expires_at": iso(event.claimed_until),
+    }
+
+
+def _written(event: MessagePosted) -> dict[str, Any]:
+    return {
+        "message_id": event.message_id,
+        "number": event.number,
+        "author_type": event.author_kind,
+        "author_id": event.author_id,
+        "author_name": event.author_name,
+        "body": event.body,
+        "message_type": event.message_type,
+        "metadata": Raw(event.metadata),
+        "attachments": Raw(event.attachments),
+    }
 
 
 def _asked(event: CheckInCreated) -> dict[str, Any]:
     return {
+        "kind": "check_in",
         "status": "pending",
         "agent_name": event.agent_name,
         "action": event.action,

@@ -1,7 +1,8 @@
 """Which rooms and check-ins a caller sees: its tenant's, and of those the ones its key reaches.
 
-What never changes is remembered per process: a slug names one room for ever, and a check-in stays
-in its room and with its agent. What is not there is asked for again each time.
+Tasks are check-ins that people post; their ids say so. What never changes is remembered per
+process: a slug names one room for ever, and a check-in stays in its room and with its agent (a task
+does not). What is not there is asked for again each time.
 """
 
 from collections.abc import Mapping
@@ -9,14 +10,15 @@ from typing import Any, NamedTuple
 
 from api.problems import not_found
 from api.routing import Call
-from projections.approvals import check_ins, rooms
+from commands.approvals.task_state import ID_PREFIX as TASK_PREFIX
+from projections.approvals import check_ins, rooms, tasks
 
 _REMEMBERED_MAX = 20_000
 _ROOM_PREFIX = "room_"
 
 
 class Owners(NamedTuple):
-    """Whose a check-in is."""
+    """Whose a check-in is; a task that nobody has claimed has no agent (an empty id)."""
 
     room_id: str
     agent_id: str
@@ -70,8 +72,16 @@ async def room_id_of(call: Call[Any, Any], room: str) -> str:
     return room_id
 
 
+def is_task(check_in_id: str) -> bool:
+    """Whether an id is a task's."""
+    return check_in_id.startswith(TASK_PREFIX)
+
+
 async def owners_of(call: Call[Any, Any], check_in_id: str) -> Owners:
     """The room and the agent of a check-in that the caller sees. Raises Problem (404)."""
+    if is_task(check_in_id):
+        task = await check_in_row(call, check_in_id)
+        return Owners(task["room_id"], task["agent_id"])
     owners: Owners | None = _remembered(call, "check_ins").get((call.tenant, check_in_id))
     if owners is None:
         row = await call.services.reads.one(check_ins.OWNERS, call.tenant, check_in_id)
@@ -90,8 +100,9 @@ def remember_owners(call: Call[Any, Any], check_in_id: str, owners: Owners) -> N
 
 
 async def check_in_row(call: Call[Any, Any], check_in_id: str) -> dict[str, Any]:
-    """The row of a check-in that the caller sees. Raises Problem (404)."""
-    row = await call.services.reads.one(check_ins.BY_ID, call.tenant, check_in_id)
+    """The row of a check-in or a task that the caller sees. Raises Problem (404)."""
+    sql = tasks.BY_ID if is_task(check_in_id) else check_ins.BY_ID
+    row = await call.services.reads.one(sql, call.tenant, check_in_id)
     if row is None or not reaches(call, row["room_id"]):
         not_found("No such check-in")
     return row

@@ -5,21 +5,23 @@ from typing import Any
 
 import msgspec
 
-from api.approvals.visible import check_in_row
+from api.approvals.visible import check_in_row, is_task
 from api.live import TooManyListeners
 from api.routing import Call
 from api.subscription import LiveEvent, Resync, Subscription
+from commands.approvals.check_in import STREAM as CHECK_IN
+from commands.approvals.task_state import STREAM as TASK
 from infra.kafka import LogUnavailable
 from projections.approvals.check_ins import CHECK_INS
+from projections.approvals.tasks import TASKS
 from projections.statements import Set
 
-_STREAM = "approvals.check_in/"
 # How far the views hold a partition of `events`; written in the transaction that moves them.
 _VIEWS_NEXT = "SELECT events_next FROM decider_checkpoints WHERE partition = %s"
 
 
 async def settled_within(call: Call[Any, Any], check_in_id: str, seconds: int) -> dict[str, Any]:
-    """The row of a check-in, once it is not pending or `seconds` have passed.
+    """The row of a check-in, once it is decided or `seconds` have passed.
 
     The log is ahead of the views by a moment, so it is followed from where the views stood before
     the row was read: nothing falls in between. Where there is no tail, or too many listen, the
@@ -31,9 +33,10 @@ async def settled_within(call: Call[Any, Any], check_in_id: str, seconds: int) -
     partition = hub.partition_of(call.tenant)
     views = await call.services.reads.one(_VIEWS_NEXT, partition.partition)
     row = await check_in_row(call, check_in_id)
-    if row["status"] != "pending":
+    if row["decision"] is not None:
         return row
-    stream = _STREAM + check_in_id
+    kind = TASK if is_task(check_in_id) else CHECK_IN
+    stream = f"{kind}/{check_in_id}"
     try:
         subscription = await hub.subscribe(
             call.tenant,
@@ -56,7 +59,7 @@ async def _follow(
     """The row as the events that come in change it, until it is settled or time is up."""
     clock = asyncio.get_running_loop().time
     ends_at = clock() + seconds
-    while row["status"] == "pending" and not subscription.ended and clock() < ends_at:
+    while row["decision"] is None and not subscription.ended and clock() < ends_at:
         try:
             items = await subscription.batch(ends_at - clock())
         except LogUnavailable:
@@ -70,7 +73,8 @@ async def _follow(
 
 def _changed(row: dict[str, Any], item: LiveEvent) -> dict[str, Any]:
     # The view's own reducer, so that the answer is the row as it will be.
-    for statement in CHECK_INS.reduce(item.event, item.envelope):
+    view = TASKS if is_task(row["id"]) else CHECK_INS
+    for statement in view.reduce(item.event, item.envelope):
         if isinstance(statement, Set):
             row = {**row, **statement.values}
             if isinstance(row["decision"], str):

@@ -13,6 +13,7 @@ _KINDS: dict[str, Kind] = {
     "identity.session": "session",
     "identity.user": "user",
     "approvals.agent": "agent",
+    "approvals.registration": "agent",
 }
 # These say nothing about what a credential may do.
 _HARMLESS = frozenset(
@@ -25,6 +26,7 @@ _HARMLESS = frozenset(
         "identity.api_key_issued.v1",
         "identity.user_registered.v1",
         "approvals.agent_registered.v1",
+        "approvals.agent_self_registered.v1",
     }
 )
 

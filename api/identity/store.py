@@ -6,7 +6,7 @@ from typing import Any
 from api.credentials import AgentKey, ApiKey, Session, User
 from api.identity.email import email_hash
 from api.services import Reads
-from projections.approvals import agents
+from projections.approvals import agents, registrations
 from projections.identity import api_keys, email_owners, sessions, users
 
 
@@ -34,7 +34,7 @@ class PostgresCredentials:
     async def get_agent_key(self, prefix: str) -> AgentKey | None:
         row = await self._reads.one(agents.BY_KEY_PREFIX, prefix)
         if row is None:
-            return None
+            return await self._self_registered(prefix)
         return AgentKey(
             row["id"],
             row["tenant"],
@@ -43,6 +43,13 @@ class PostgresCredentials:
             room_scopes=frozenset(row["room_scopes"]),
             revoked=not row["active"],
         )
+
+    async def _self_registered(self, prefix: str) -> AgentKey | None:
+        # One that was claimed and that its tenant has not adopted yet is still on its own.
+        row = await self._reads.one(registrations.BY_KEY_PREFIX, prefix)
+        if row is None:
+            return None
+        return AgentKey(row["id"], row["tenant"], row["key_hash"], name=row["name"], claimed=False)
 
     async def get_session(self, session_id: str) -> Session | None:
         return _session(await self._reads.one(sessions.BY_ID, session_id))

@@ -63,6 +63,7 @@ class Log(Protocol):
 GROUPS = {
     "streams": "streams.v1",
     "audit-exports": "streams.platform.audit_exports.v1",
+    "adoptions": "streams.approvals.adoptions.v1",
     "fhe-worker": "fhe-workers",
 }
 

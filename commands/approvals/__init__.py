@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from commands.approvals import agent, check_in, room, trust
+from commands.approvals import agent, check_in, registration, room, task, thread, trust
 from commands.decider import Decider
 
 DECIDERS: list[Decider[Any, Any, Any]] = [
@@ -10,4 +10,7 @@ DECIDERS: list[Decider[Any, Any, Any]] = [
     agent.DECIDER,
     check_in.DECIDER,
     trust.DECIDER,
+    task.DECIDER,
+    thread.DECIDER,
+    registration.DECIDER,
 ]

@@ -4,12 +4,18 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from commands.approvals.room import STREAM as ROOM
 from commands.decider import Context, Decider, Ref
 from commands.refusals import AlreadyDone, InvalidCommand, NotFound
-from schemas.approvals.agent import AgentDeactivated, AgentEvent, AgentRegistered
-from schemas.types import Sha256, Text
+from schemas.approvals.agent import (
+    AgentAdopted,
+    AgentDeactivated,
+    AgentEvent,
+    AgentRegistered,
+)
+from schemas.types import Micros, Sha256, Text
 
 STREAM = "approvals.agent"
 
@@ -25,11 +31,25 @@ class RegisterAgent(Struct, frozen=True, tag="approvals.register_agent.v1"):
     room_scopes: list[str] = []
 
 
+class AdoptAgent(Struct, frozen=True, tag="approvals.adopt_agent.v1"):
+    """Take in an agent whose claim the directory has decided for this tenant.
+
+    Only what follows from `AgentClaimed` is sent, by who claimed and by the adoptions of `streams`.
+    """
+
+    name: Text
+    description: Text
+    platform: Text
+    key_prefix: str
+    key_hash: Sha256
+    adopted_at: Micros
+
+
 class DeactivateAgent(Struct, frozen=True, tag="approvals.deactivate_agent.v1"):
     """Stop the agent's key for good."""
 
 
-AgentCommand = RegisterAgent | DeactivateAgent
+AgentCommand = RegisterAgent | AdoptAgent | DeactivateAgent
 
 
 class AgentExists(AlreadyDone):
@@ -88,6 +108,8 @@ def decide(command: AgentCommand, agent: Agent, context: Context) -> list[AgentE
     match command:
         case RegisterAgent():
             return _register(command, agent, context)
+        case AdoptAgent():
+            return _adopt(command, agent, context)
         case DeactivateAgent():
             if not agent.key_hash:
                 raise AgentNotFound("no such agent")
@@ -96,10 +118,8 @@ def decide(command: AgentCommand, agent: Agent, context: Context) -> list[AgentE
 
 
 def _register(command: RegisterAgent, agent: Agent, context: Context) -> list[AgentEvent]:
-    if agent.key_hash:
-        if agent.key_hash == command.key_hash:
-            return []
-        raise AgentExists("an agent with this id exists already")
+    if _is_known(command.key_hash, agent):
+        return []
     for index, room_id in enumerate(command.room_scopes):
         if not context.state(ROOM, room_id).slug:
             raise UnknownRoom(f"room_scopes[{index}]: no such room", field=f"room_scopes[{index}]")
@@ -117,6 +137,29 @@ def _register(command: RegisterAgent, agent: Agent, context: Context) -> list[Ag
     ]
 
 
+def _adopt(command: AdoptAgent, agent: Agent, context: Context) -> list[AgentEvent]:
+    if _is_known(command.key_hash, agent):
+        return []
+    return [
+        AgentAdopted(
+            name=command.name,
+            description=command.description,
+            platform=command.platform,
+            key_prefix=command.key_prefix,
+            key_hash=command.key_hash,
+            adopted_by=context.actor.id,
+            adopted_at=command.adopted_at,
+        )
+    ]
+
+
+def _is_known(key_hash: str, agent: Agent) -> bool:
+    """Whether the agent is here already, with this key. Raises AgentExists for another key."""
+    if agent.key_hash in ("", key_hash):
+        return bool(agent.key_hash)
+    raise AgentExists("an agent with this id exists already")
+
+
 def evolve(agent: Agent, event: AgentEvent) -> Agent:
     match event:
         case AgentRegistered():
@@ -132,19 +175,20 @@ def evolve(agent: Agent, event: AgentEvent) -> Agent:
                 registered_at=event.registered_at,
                 updated_at=event.registered_at,
             )
-        case AgentDeactivated():
+        case AgentAdopted():
             return Agent(
-                name=agent.name,
-                description=agent.description,
-                platform=agent.platform,
-                room_scopes=agent.room_scopes,
-                key_prefix=agent.key_prefix,
-                key_hash=agent.key_hash,
-                active=False,
-                registered_by=agent.registered_by,
-                registered_at=agent.registered_at,
-                updated_at=event.deactivated_at,
+                name=event.name,
+                description=event.description,
+                platform=event.platform,
+                key_prefix=event.key_prefix,
+                key_hash=event.key_hash,
+                active=True,
+                registered_by=event.adopted_by,
+                registered_at=event.adopted_at,
+                updated_at=event.adopted_at,
             )
+        case AgentDeactivated():
+            return replace(agent, active=False, updated_at=event.deactivated_at)
     assert_never(event)
 
 
@@ -166,13 +210,15 @@ def answer(command: AgentCommand, agent: Agent, context: Context) -> AgentAnswer
 def describe(command: AgentCommand) -> dict[str, object]:
     if isinstance(command, RegisterAgent):
         return {"name": command.name, "room_scopes": command.room_scopes}
+    if isinstance(command, AdoptAgent):
+        return {"name": command.name}
     return {}
 
 
 DECIDER: Decider[AgentCommand, Agent, AgentEvent] = Decider(
     stream=STREAM,
-    commands=(RegisterAgent, DeactivateAgent),
-    events=(AgentRegistered, AgentDeactivated),
+    commands=(RegisterAgent, AdoptAgent, DeactivateAgent),
+    events=(AgentRegistered, AgentAdopted, AgentDeactivated),
     initial=Agent(),
     decide=decide,
     evolve=evolve,

@@ -1,12 +1,11 @@
 """`approvals.check_in`: an agent asks before it acts; one decision wins, and the rest are told."""
 
 from collections.abc import Sequence
-from typing import Literal, assert_never
+from typing import assert_never
 
 from commands.approvals.agent import STREAM as AGENT
 from commands.approvals.agent import Agent
 from commands.approvals.check_in_state import (
-    AlreadyDecided,
     ApproveCheckIn,
     CheckIn,
     CheckInAnswered,
@@ -16,11 +15,13 @@ from commands.approvals.check_in_state import (
     CreateCheckIn,
     ExpireCheckIn,
     ModifyCheckIn,
-    PayloadMismatch,
     PolicyForbids,
     RejectCheckIn,
     Verdicts,
     WithdrawCheckIn,
+    already_decided,
+    check_payload,
+    decision_of,
     evolve,
 )
 from commands.approvals.conditions import Asked
@@ -169,12 +170,8 @@ def _decide(command: Verdicts, check_in: CheckIn, context: Context) -> Sequence[
         raise ActorForbidden("only a person decides a check-in")
     if _is_settled(command, check_in, context):
         return []
-    if command.payload_hash and command.payload_hash != check_in.payload_hash:
-        raise PayloadMismatch(
-            "the agent asked for something else than what was shown",
-            payload_hash=check_in.payload_hash,
-        )
-    decision = _decision(check_in, context, "human", command.reason)
+    check_payload(command.payload_hash, check_in.payload_hash)
+    decision = decision_of(context, check_in.payload_hash, "human", command.reason)
     ids = (check_in.room_id, check_in.agent_id)
     match command:
         case ApproveCheckIn():
@@ -197,15 +194,7 @@ def _is_settled(command: Verdicts | WithdrawCheckIn, check_in: CheckIn, context:
         return False
     if decision.id == context.command_id:
         return True
-    raise AlreadyDecided(
-        f"the check-in is {check_in.status} already",
-        status=check_in.status,
-        decision_id=decision.id,
-        source=decision.source,
-        decided_by=decision.by,
-        decided_at=decision.decided_at,
-        reason=decision.reason,
-    )
+    raise already_decided(check_in.status, decision)
 
 
 def _withdraw(command: WithdrawCheckIn, check_in: CheckIn, context: Context) -> Sequence[Emitted]:
@@ -215,7 +204,7 @@ def _withdraw(command: WithdrawCheckIn, check_in: CheckIn, context: Context) -> 
         raise ActorForbidden("only the agent that asked can withdraw")
     if _is_settled(command, check_in, context):
         return []
-    decision = _decision(check_in, context, "agent", "withdrawn by the agent")
+    decision = decision_of(context, check_in.payload_hash, "agent", "withdrawn by the agent")
     return [CheckInWithdrawn(check_in.room_id, check_in.agent_id, decision)]
 
 
@@ -225,7 +214,7 @@ def _expire(command: ExpireCheckIn, check_in: CheckIn, context: Context) -> Sequ
         return []
     ids = (check_in.room_id, check_in.agent_id)
     reason = f"nobody decided within {check_in.timeout_minutes} minutes"
-    decision = _decision(check_in, context, "timeout", reason)
+    decision = decision_of(context, check_in.payload_hash, "timeout", reason)
     match check_in.timeout_action:
         case "auto_approve":
             return [CheckInApproved(*ids, decision)]
@@ -233,23 +222,6 @@ def _expire(command: ExpireCheckIn, check_in: CheckIn, context: Context) -> Sequ
             return [CheckInExpired(*ids, decision), _moved(check_in, context, "expired")]
         case "hold":
             return [CheckInHeld(*ids, context.now)]
-
-
-def _decision(
-    check_in: CheckIn,
-    context: Context,
-    source: Literal["human", "policy", "timeout", "agent"],
-    reason: str,
-) -> Decision:
-    return Decision(
-        id=context.command_id,
-        source=source,
-        by=context.actor.id,
-        by_name=context.actor.name,
-        reason=reason,
-        payload_hash=check_in.payload_hash,
-        decided_at=context.now,
-    )
 
 
 def _moved(check_in: CheckIn, context: Context, outcome: TrustOutcome) -> Emit:

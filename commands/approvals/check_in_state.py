@@ -5,6 +5,7 @@ from typing import Literal, assert_never
 import msgspec
 from msgspec import Struct
 
+from commands.decider import Context
 from commands.refusals import AlreadyDone, NotFound, Refusal
 from schemas.approvals.check_in import (
     CheckInApproved,
@@ -128,6 +129,48 @@ class CheckIn(Struct, frozen=True):
     status: CheckInStatus | Literal["absent"] = "absent"
     decision: Decision | None = None
     modifications: Json | None = None
+
+
+def already_decided(status: str, decision: Decision) -> AlreadyDecided:
+    """The refusal of whoever comes second, with the decision that won."""
+    return AlreadyDecided(
+        f"the check-in is {status} already",
+        status=status,
+        decision_id=decision.id,
+        source=decision.source,
+        decided_by=decision.by,
+        decided_at=decision.decided_at,
+        reason=decision.reason,
+    )
+
+
+def check_payload(shown: str, asked: str) -> None:
+    """Refuse a decision over something else than was asked. Raises PayloadMismatch.
+
+    shown: the payload hash that the person's client tells, if it does; asked: the one that counts.
+    """
+    if shown and shown != asked:
+        raise PayloadMismatch(
+            "the decision is about something else than what was asked", payload_hash=asked
+        )
+
+
+def decision_of(
+    context: Context,
+    payload_hash: str,
+    source: Literal["human", "policy", "timeout", "agent"],
+    reason: str,
+) -> Decision:
+    """The decision that the command at hand takes."""
+    return Decision(
+        id=context.command_id,
+        source=source,
+        by=context.actor.id,
+        by_name=context.actor.name,
+        reason=reason,
+        payload_hash=payload_hash,
+        decided_at=context.now,
+    )
 
 
 class CheckInAnswered(Struct, frozen=True):

@@ -90,8 +90,9 @@ def check(policies: Policies) -> None:
 
 def faults(policies: Policies) -> Iterator[Fault]:
     """Every fault, in document order."""
-    if not 1 <= policies.timeout_minutes <= 10_080:
-        yield Fault("timeout_minutes", "must be between 1 and 10080")
+    for name in ("timeout_minutes", "claim_minutes"):
+        if not 1 <= getattr(policies, name) <= 10_080:
+            yield Fault(name, "must be between 1 and 10080")
     if len(policies.rules) > MAX_RULES:
         yield Fault("rules", f"at most {MAX_RULES} rules")
     for index, rule in enumerate(policies.rules[:MAX_RULES]):

@@ -2,8 +2,19 @@
 
 from projections.approvals.agents import AGENTS
 from projections.approvals.check_ins import CHECK_INS
+from projections.approvals.messages import MESSAGES
+from projections.approvals.registrations import REGISTRATIONS
 from projections.approvals.rooms import ROOMS
+from projections.approvals.tasks import TASKS
 from projections.approvals.trust_scores import TRUST_SCORES
 from projections.statements import View
 
-VIEWS: list[View] = [ROOMS, AGENTS, CHECK_INS, TRUST_SCORES]
+VIEWS: list[View] = [
+    ROOMS,
+    AGENTS,
+    CHECK_INS,
+    TRUST_SCORES,
+    TASKS,
+    MESSAGES,
+    REGISTRATIONS,
+]

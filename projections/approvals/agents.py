@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from projections.statements import Put, Set, Statement, View
-from schemas.approvals.agent import AgentDeactivated, AgentRegistered
+from schemas.approvals.agent import AgentAdopted, AgentDeactivated, AgentRegistered
 from schemas.envelope import Envelope
 
 
@@ -14,22 +14,31 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
     key = {"tenant": envelope.tenant, "id": envelope.stream_id}
     match event:
         case AgentRegistered():
-            values = {
-                "name": event.name,
-                "description": event.description,
-                "platform": event.platform,
-                "room_scopes": msgspec.json.encode(event.room_scopes).decode(),
-                "key_prefix": event.key_prefix,
-                "key_hash": event.key_hash,
-                "active": True,
-                "registered_by": event.registered_by,
-                "registered_at": event.registered_at,
-                "updated_at": event.registered_at,
-            }
-            return [Put(key, values)]
+            return [
+                Put(key, _new(event, event.room_scopes, event.registered_by, event.registered_at))
+            ]
+        case AgentAdopted():
+            return [Put(key, _new(event, [], event.adopted_by, event.adopted_at))]
         case AgentDeactivated():
             return [Set(key, {"active": False, "updated_at": event.deactivated_at})]
     return []
+
+
+def _new(
+    event: AgentRegistered | AgentAdopted, room_scopes: list[str], by: str, at: int
+) -> dict[str, Any]:
+    return {
+        "name": event.name,
+        "description": event.description,
+        "platform": event.platform,
+        "room_scopes": msgspec.json.encode(room_scopes).decode(),
+        "key_prefix": event.key_prefix,
+        "key_hash": event.key_hash,
+        "active": True,
+        "registered_by": by,
+        "registered_at": at,
+        "updated_at": at,
+    }
 
 
 AGENTS = View(

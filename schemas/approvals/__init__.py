@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from schemas.approvals.agent import AgentDeactivated, AgentRegistered
+from schemas.approvals.agent import AgentAdopted, AgentDeactivated, AgentRegistered
 from schemas.approvals.check_in import (
     CheckInApproved,
     CheckInCreated,
@@ -12,7 +12,18 @@ from schemas.approvals.check_in import (
     CheckInRejected,
     CheckInWithdrawn,
 )
+from schemas.approvals.registration import AgentClaimed, AgentClaimExpired, AgentSelfRegistered
 from schemas.approvals.room import RoomCreated, RoomPoliciesReplaced
+from schemas.approvals.task import (
+    TaskClaimed,
+    TaskClaimRenewed,
+    TaskDecided,
+    TaskHelperJoined,
+    TaskHelpRequested,
+    TaskPosted,
+    TaskReleased,
+)
+from schemas.approvals.thread import MessagePosted
 from schemas.approvals.trust import TrustMoved
 
 EVENTS: list[type[Struct]] = [
@@ -20,6 +31,10 @@ EVENTS: list[type[Struct]] = [
     RoomPoliciesReplaced,
     AgentRegistered,
     AgentDeactivated,
+    AgentAdopted,
+    AgentSelfRegistered,
+    AgentClaimed,
+    AgentClaimExpired,
     CheckInCreated,
     CheckInApproved,
     CheckInRejected,
@@ -28,4 +43,12 @@ EVENTS: list[type[Struct]] = [
     CheckInExpired,
     CheckInHeld,
     TrustMoved,
+    TaskPosted,
+    TaskClaimed,
+    TaskClaimRenewed,
+    TaskReleased,
+    TaskHelpRequested,
+    TaskHelperJoined,
+    TaskDecided,
+    MessagePosted,
 ]

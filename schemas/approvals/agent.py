@@ -21,6 +21,21 @@ class AgentRegistered(Struct, frozen=True, tag="approvals.agent_registered.v1"):
     registered_at: Micros
 
 
+class AgentAdopted(Struct, frozen=True, tag="approvals.agent_adopted.v1"):
+    """A person claimed an agent that had registered itself; it keeps its key, and sees every room.
+
+    adopted_at: when the claim was decided, in the directory.
+    """
+
+    name: Text
+    description: Text
+    platform: Text
+    key_prefix: str
+    key_hash: Sha256
+    adopted_by: str
+    adopted_at: Micros
+
+
 class AgentDeactivated(Struct, frozen=True, tag="approvals.agent_deactivated.v1"):
     """The agent's key is not accepted any more. Final."""
 
@@ -28,4 +43,4 @@ class AgentDeactivated(Struct, frozen=True, tag="approvals.agent_deactivated.v1"
     deactivated_at: Micros
 
 
-AgentEvent = AgentRegistered | AgentDeactivated
+AgentEvent = AgentRegistered | AgentAdopted | AgentDeactivated

@@ -97,6 +97,7 @@ class Policies(Struct, frozen=True):
 
     timeout_minutes: 1 to 10080. timeout_override: whether an agent may set the timeout and what it
     does with each check-in; where it may, it can ask to be approved by nobody's answer.
+    claim_minutes: 1 to 10080, how long an agent keeps its task without giving a sign of life.
     """
 
     default_action: PolicyAction
@@ -105,6 +106,7 @@ class Policies(Struct, frozen=True):
     rules: list[Rule] = []
     trust_thresholds: TrustThresholds | None = None
     timeout_override: bool = True
+    claim_minutes: int = 60
 
 
 class Verdict(Struct, frozen=True):

@@ -7,5 +7,9 @@ Urgency = Literal["low", "normal", "high", "urgent"]
 PolicyAction = Literal["auto_approve", "require_approval", "forbid"]
 TimeoutAction = Literal["auto_approve", "cancel", "hold"]
 CheckInStatus = Literal["pending", "approved", "rejected", "modified", "expired", "withdrawn"]
+# A task is in progress while an agent has claimed it; it ends by a person's decision alone.
+TaskStatus = Literal["pending", "in_progress", "approved", "rejected", "modified"]
+TaskVerdict = Literal["approved", "rejected", "modified"]
+MessageType = Literal["comment", "result", "question", "escalation"]
 # What moves an agent's trust in a room: a person's decision, or that nobody took one in time.
 TrustOutcome = Literal["approved", "modified", "rejected", "expired"]

@@ -16,24 +16,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
-import psycopg
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from commands.platform.audit_export import CompleteAuditExport, FailAuditExport
 from infra.clock import iso
 from infra.ids import command_id
-from infra.kafka import LogUnavailable, consumer, header, stop_consumer
-from infra.objects import Objects, ObjectsUnavailable
-from infra.postgres import DatabaseUnavailable, Reads
+from infra.objects import Objects
+from infra.postgres import Reads
 from projections.platform.audit_exports import BY_ID
-from schemas.avro_derivation import tag_of
-from schemas.codec import Codec, Undecodable
-from schemas.envelope import SYSTEM, Envelope, from_headers
+from schemas.codec import Codec
+from schemas.envelope import SYSTEM, Envelope
 from schemas.platform.audit_export import AuditExportRequested
 from streams.bus import CommandBus, CommandRequest
 from streams.export import FileSummary, Manifest, Request, manifest_of, summarize, write_records
+from streams.following import FORESEEN, Follower
 from streams.platform.trail_files import SUFFIXES, NotARecord, TrailWriter
 from streams.replay import Bound, Filter, TopicReader
 
@@ -43,15 +39,6 @@ GROUP = "streams.platform.audit_exports.v1"
 TOPIC = "audit"
 LONGEST_EXPORT_MS = 3_600_000
 _CHUNK_BYTES = 1024 * 1024
-_REQUESTED = tag_of(AuditExportRequested)
-# What passes by itself: the export is tried again until it succeeds.
-_FORESEEN = (
-    LogUnavailable,
-    ObjectsUnavailable,
-    DatabaseUnavailable,
-    KafkaError,
-    psycopg.errors.UndefinedTable,  # the deciders make it when they start
-)
 _ATTEMPTS = 3
 
 
@@ -87,52 +74,20 @@ class AuditExporter:
         """`folder`: where files are made before they are stored; the system's own by default."""
         self._bootstrap, self._codec, self._bus = bootstrap, codec, bus
         self._reads, self._objects, self._folder = reads, objects, folder
-        self.alive_at = 0.0
+        self._follower = Follower(
+            bootstrap=bootstrap,
+            group=GROUP,
+            codec=codec,
+            event=AuditExportRequested,
+            handle=self._handle,
+            longest_ms=LONGEST_EXPORT_MS,
+        )
 
     async def run(self) -> None:
         """Follow the log; what goes wrong outside is waited out."""
-        delay = 0.2
-        while True:
-            reader = consumer(
-                self._bootstrap,
-                GROUP,
-                group_id=GROUP,
-                auto_offset_reset="earliest",
-                max_poll_interval_ms=LONGEST_EXPORT_MS,
-                session_timeout_ms=10_000,
-                rebalance_timeout_ms=60_000,
-            )
-            try:
-                await reader.start()
-                reader.subscribe(["events"])
-                delay = 0.2
-                while True:
-                    await self._batch(reader)
-            except _FORESEEN as error:
-                logger.warning("audit exports start over: %r", error)
-            finally:
-                await stop_consumer(reader)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 5.0)
+        await self._follower.run()
 
-    async def _batch(self, reader: AIOKafkaConsumer) -> None:
-        found = await reader.getmany(timeout_ms=1_000, max_records=2_000)
-        self.alive_at = asyncio.get_running_loop().time()
-        for records in found.values():
-            for record in records:
-                if header(record.headers, "ce_type") == _REQUESTED:
-                    await self._handle(record)
-        if found:
-            await reader.commit()
-
-    async def _handle(self, record: Any) -> None:
-        try:
-            envelope = from_headers(record.headers)
-            requested = self._codec.decode(record.value)
-        except (Undecodable, KeyError, ValueError) as error:
-            # Whoever wrote it knows more than this release: not ours to fail.
-            logger.warning("an export request cannot be read: %r", error)
-            return
+    async def _handle(self, envelope: Envelope, requested: Any) -> None:
         row = await self._reads.one(BY_ID, envelope.tenant, envelope.stream_id)
         if row is not None and row["status"] != "processing":
             return
@@ -146,7 +101,7 @@ class AuditExporter:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await self.make(envelope, requested)
-            except _FORESEEN:
+            except FORESEEN:
                 raise
             except NotARecord as error:
                 return FailAuditExport(f"the trail cannot be exported: {error}")

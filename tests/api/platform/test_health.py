@@ -10,6 +10,7 @@ import pytest
 
 import fhe_workers.worker
 import streams.app
+import streams.approvals.adoptions
 import streams.platform.audit_exports
 from api.app import ROUTES
 from api.openapi import build_openapi
@@ -156,6 +157,7 @@ def test_the_groups_are_those_of_the_loops() -> None:
         fhe_workers.worker.GROUP,
         streams.app.GROUP,
         streams.platform.audit_exports.GROUP,
+        streams.approvals.adoptions.GROUP,
     }
 
 
