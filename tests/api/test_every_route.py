@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 
 from api.app import ROUTES
+from api.credentials import DIRECTORY
 from api.openapi import build_openapi, operation_id
 from api.problems import Dialect, dialect_of
 from api.routing import Route
@@ -143,6 +144,19 @@ async def test_the_wrong_kind_of_actor_is_turned_away(app: Harness, route: Route
                     lacking = app.human(roles=(), scopes=())
                 answer = await app.client.request(route.method, path_of(route), headers=lacking)
                 check_error(answer, 403, route.dialect)
+
+
+@every(CLOSED)
+async def test_an_agent_that_nobody_has_claimed_reads_about_itself_and_no_more(
+    app: Harness, route: Route
+) -> None:
+    async with app:
+        unclaimed = app.agent(DIRECTORY, claimed=False)
+        answer = await app.client.request(
+            route.method, path_of(route), headers=unclaimed, **body_of(route)
+        )
+        itself = operation_id(route) == "get_v1_agents_me"
+        check_error(answer, 404 if itself else 403, route.dialect)
 
 
 @every(BY_ID)

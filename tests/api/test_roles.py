@@ -40,3 +40,23 @@ async def test_a_caller_without_the_role_is_403(route: Route) -> None:
         for headers in (api.human(roles=()), api.key(roles=())):
             response = await api.client.request(route.method, path, headers=headers)
             assert response.status_code == 403
+
+
+async def test_what_agents_write_too_needs_a_role_of_a_person() -> None:
+    shared = [
+        route
+        for route in ROUTES
+        if route.who is Who.ANY and route.unsafe and not route.path.startswith(OWN)
+    ]
+    assert shared
+    async with Harness() as api:
+        for route in shared:
+            path = route.path.replace("{", "").replace("}", "")
+            for headers, status in (
+                (api.human(roles=("viewer",)), 403),
+                (api.human(roles=("developer",)), 404),
+                (api.agent(), 404),
+            ):
+                body = {"body": "x"}
+                answer = await api.client.request(route.method, path, headers=headers, json=body)
+                assert (name(route), answer.status_code) == (name(route), status)

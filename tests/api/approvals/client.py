@@ -61,6 +61,18 @@ class WaitroomClient:
         found: dict[str, Any] = answer.json()["data"]
         return found
 
+    async def task(self, room: str = "payments", **fields: Any) -> dict[str, Any]:
+        """A new task."""
+        body = {"action": "reconcile March", **fields}
+        answer = await self.person_calls("POST", f"/v1/rooms/{room}/tasks", body)
+        assert answer.status_code == 201, answer.text
+        found: dict[str, Any] = answer.json()["data"]
+        return found
+
+    async def acts(self, agent: dict[str, str], verb: str, id: str, body: Any = None) -> Any:
+        """An agent's `claim`, `release`, `help` or `join`."""
+        return await self.call("POST", f"/v1/check-ins/{id}/{verb}", agent, body)
+
     @asynccontextmanager
     async def stream(
         self, path: str, headers: dict[str, str], query: str = ""

@@ -3,7 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from projections.approvals import VIEWS, agents, check_ins, rooms, trust_scores
+from projections.approvals import (
+    VIEWS,
+    agents,
+    check_ins,
+    messages,
+    registrations,
+    rooms,
+    tasks,
+    trust_scores,
+)
 from tests.api.memory import MemoryReads
 from tests.api.view_rows import Row, ViewRows
 
@@ -31,7 +40,34 @@ class Tables(ViewRows):
         reads.when(check_ins.BY_ID, self.where("check_ins", "tenant", "id"))
         reads.when(check_ins.OWNERS, self.where("check_ins", "tenant", "id"))
         reads.when(trust_scores.OF_AGENT, self.where("trust_scores", "tenant", "agent_id"))
+        reads.when(tasks.BY_ID, self.where("tasks", "tenant", "id"))
+        reads.when(messages.PAGE, self._messages)
+        reads.when(registrations.BY_ID, self.where("registrations", "id"))
         self._answer_pending(reads)
+        self._answer_tasks(reads)
+
+    def _messages(self, tenant: str, check_in_id: str, seen: int, limit: int) -> list[Row]:
+        thread = self.where("messages", "tenant", "check_in_id")(tenant, check_in_id)
+        later = [row for row in thread if row["number"] > seen]
+        return sorted(later, key=lambda row: int(row["number"]))[:limit]
+
+    def _answer_tasks(self, reads: MemoryReads) -> None:
+        columns = ("room_id", "agent_id", "status", "claimed")
+        for bits in range(16):
+            names = [name for index, name in enumerate(columns) if bits >> index & 1]
+            sql, _ = tasks.page("", dict.fromkeys(names, ""), (0, ""), 0)
+
+            def rows(tenant: str, *rest: Any, names: Any = tuple(names)) -> list[Row]:
+                wanted = dict(zip(names, rest, strict=False))
+                return self._page(
+                    "tasks",
+                    tenant,
+                    rest[len(names) :],
+                    lambda row: all(row[name] == value for name, value in wanted.items()),
+                    at="posted_at",
+                )
+
+            reads.when(sql, rows)
 
     def _answer_pending(self, reads: MemoryReads) -> None:
         columns = ("status", "risk_level", "urgency", "agent_id")

@@ -35,7 +35,13 @@ async def test_a_check_in_is_asked_and_approved(waitroom: Waitroom) -> None:
     assert (decided["decision_source"], decided["modifications"]) == ("human", None)
     status = (await waitroom.call("GET", f"{path}/status", agent)).json()["data"]
     assert status.items() <= decided.items()
-    assert (await waitroom.call("GET", path, agent)).json()["data"] == decided
+    found = (await waitroom.call("GET", path, agent)).json()["data"]
+    assert decided.items() <= found.items()
+    assert found["messages"] == []
+    assert [(each["type"], each["role"]) for each in found["participants"]] == [
+        ("agent", "requester"),
+        ("user", "decider"),
+    ]
 
 
 async def test_deciding_what_this_process_created_asks_no_database(waitroom: Waitroom) -> None:

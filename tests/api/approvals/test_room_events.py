@@ -52,6 +52,49 @@ async def test_a_room_is_followed_and_no_other() -> None:
         assert decided["payload_hash"] == asked["payload_hash"]
 
 
+async def test_a_task_is_followed_from_its_post_to_its_end() -> None:
+    async with live_waitroom() as it:
+        await it.room()
+        robby, marvin = await it.agent(), await it.agent("Marvin")
+        async with it.stream(PATH, robby) as reader:
+            await reader.until("retry:")
+            task = await it.task(context={"month": 3})
+            path = f"/v1/check-ins/{task['id']}"
+            claimed = (await it.acts(robby, "claim", task["id"])).json()["data"]
+            await it.acts(robby, "release", task["id"])
+            await it.acts(robby, "claim", task["id"])
+            await it.acts(robby, "help", task["id"], {"body": "which day?"})
+            await it.acts(marvin, "join", task["id"])
+            body = {"body": "done", "message_type": "result", "metadata": {"rows": 3}}
+            written = (await it.call("POST", f"{path}/messages", robby, body)).json()["data"]
+            body = {"reason": "almost", "modifications": {"month": 4}}
+            await it.person_calls("POST", f"{path}/modify", body)
+            text = await reader.until("check_in.decided")
+        told = frames(text)
+        assert [event for _, event, _ in told] == [
+            "check_in.created",
+            "check_in.claimed",
+            "check_in.released",
+            "check_in.claimed",
+            "check_in.help_requested",
+            "check_in.message",
+            "check_in.decided",
+        ]
+        assert {data["check_in_id"] for _, _, data in told} == {task["id"]}
+        assert {data["room_id"] for _, _, data in told} == {task["room_id"]}
+        created, taken, freed, _, help, message, decided = (data for _, _, data in told)
+        assert (created["kind"], created["agent_id"]) == ("task", None)
+        assert created["context"] == {"month": 3}
+        assert taken["agent_id"] == claimed["agent_id"]
+        assert taken["claim_expires_at"] == claimed["claim_expires_at"]
+        assert (freed["cause"], freed["status"]) == ("agent", "pending")
+        assert help["body"] == "which day?"
+        same = ("number", "author_type", "author_id", "body", "message_type", "metadata")
+        assert {name: message[name] for name in same} == {name: written[name] for name in same}
+        assert message["message_id"] == written["id"]
+        assert (decided["status"], decided["modifications"]) == ("modified", {"month": 4})
+
+
 @pytest.mark.parametrize("by", ["header", "query"])
 async def test_a_stream_goes_on_behind_the_last_event_seen(by: str) -> None:
     async with live_waitroom() as it:
@@ -93,6 +136,6 @@ async def test_nobody_follows_a_room_that_is_not_theirs() -> None:
 def test_every_event_of_a_check_in_names_its_room() -> None:
     for event in EVENTS:
         tag = event.__struct_config__.tag
-        if str(tag).startswith("approvals.check_in_"):
-            assert {"room_id", "agent_id"} <= set(event.__struct_fields__)
+        if str(tag).startswith(("approvals.check_in_", "approvals.task_", "approvals.message_")):
+            assert "room_id" in event.__struct_fields__
     assert not str(TrustMoved.__struct_config__.tag).startswith("approvals.check_in_")

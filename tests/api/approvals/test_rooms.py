@@ -8,6 +8,7 @@ from tests.api.approvals.client import POLICIES
 from tests.api.approvals.conftest import Waitroom
 from tests.api.harness import OTHER_TENANT
 
+LEFT_OUT = {"trust_thresholds": None, "timeout_override": True, "claim_minutes": 60}
 RULE = {
     "name": "small refunds",
     "action": "auto_approve",
@@ -21,7 +22,7 @@ RULE = {
 async def test_a_room_gets_a_slug_defaults_and_an_owner(waitroom: Waitroom) -> None:
     room = await waitroom.room("Vendor Payments")
     assert room["slug"] == "vendor-payments"
-    assert room["policies"] == POLICIES | {"trust_thresholds": None, "timeout_override": True}
+    assert room["policies"] == POLICIES | LEFT_OUT
     assert room["members"] == [{"user_id": room["created_by"], "role": "owner"}]
     assert room["created_at"].endswith("Z")
 
@@ -76,7 +77,7 @@ async def test_policies_are_replaced_as_a_whole(waitroom: Waitroom) -> None:
         "PUT", "/v1/rooms/payments/policies", {"policies": policies}
     )
     assert answer.status_code == 200
-    expected = policies | {"trust_thresholds": None, "timeout_override": True}
+    expected = policies | LEFT_OUT
     assert answer.json()["data"]["policies"] == expected
     assert (await waitroom.person_calls("GET", "/v1/rooms/payments")).json() == answer.json()
 
@@ -86,6 +87,8 @@ async def test_policies_are_replaced_as_a_whole(waitroom: Waitroom) -> None:
     [
         ({"timeout_minutes": 0}, "policies.timeout_minutes"),
         ({"timeout_minutes": 10_081}, "policies.timeout_minutes"),
+        ({"claim_minutes": 0}, "policies.claim_minutes"),
+        ({"claim_minutes": 10_081}, "policies.claim_minutes"),
         ({"timeout_action": "explode"}, "policies.timeout_action"),
         ({"rules": [{"action": "forbid", "when": {}}]}, "policies.rules[0].when"),
         ({"rules": [{"action": "forbid", "when": {"risk": ["low"]}}]}, "policies.rules[0].when"),

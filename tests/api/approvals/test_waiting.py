@@ -54,6 +54,22 @@ async def test_what_is_settled_is_told_at_once() -> None:
         assert (await ask(it, asked["id"], agent))["status"] == "approved"
 
 
+async def test_who_waits_for_a_task_is_told_of_its_end_and_not_of_its_claim() -> None:
+    async with live_waitroom() as it:
+        await it.room()
+        agent = await it.agent()
+        task = await it.task()
+        waiting = asyncio.create_task(ask(it, task["id"], agent))
+        await it.listening()
+        await it.acts(agent, "claim", task["id"])
+        path = f"/v1/check-ins/{task['id']}"
+        await it.call("POST", f"{path}/messages", agent, {"body": "done"})
+        await it.person_calls("POST", f"{path}/approve", {"reason": "well done"})
+        found = await waiting
+        assert (found["status"], found["decision_reason"]) == ("approved", "well done")
+        assert found == (await it.call("GET", f"{path}/status", agent)).json()["data"]
+
+
 async def test_after_the_wait_it_is_still_pending() -> None:
     async with live_waitroom() as it:
         await it.room()

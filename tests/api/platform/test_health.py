@@ -102,6 +102,7 @@ async def test_ready_tells_of_each_dependency_and_each_loop(world: World) -> Non
         "objects",
     }
     assert told["loops"] == {
+        "adoptions": {"alive": 0, "lag": 0},
         "analytics": {"alive": 1, "lag": 30},
         "audit-exports": {"alive": 0, "lag": 0},
         "decider": {"alive": 2, "lag": 2},

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from commands.approvals.agent import (
     DECIDER,
+    AdoptAgent,
     Agent,
     AgentAnswered,
     AgentExists,
@@ -19,7 +20,7 @@ from commands.approvals.room import STREAM as ROOM
 from commands.approvals.room import Room
 from commands.decider import Context, Ref
 from commands.refusals import Refusal
-from schemas.approvals.agent import AgentDeactivated, AgentRegistered
+from schemas.approvals.agent import AgentAdopted, AgentDeactivated, AgentRegistered
 from tests.commands.approvals.histories import KEY_HASH, room
 from tests.given import HUMAN, NOW, Given
 
@@ -130,3 +131,26 @@ def test_no_sequence_changes_a_key_or_revives_an_agent(
         if before.key_hash:
             assert agent.key_hash == before.key_hash
             assert before.active or not agent.active
+
+
+# Adoption
+
+ADOPT = AdoptAgent("Robby", "", "langchain", "wr_0123456789ab", KEY_HASH, NOW - 5)
+ADOPTED = AgentAdopted("Robby", "", "langchain", "wr_0123456789ab", KEY_HASH, "usr_1", NOW - 5)
+
+
+def test_a_claimed_agent_is_adopted_and_sees_every_room() -> None:
+    adopted = Given(DECIDER).when(ADOPT).then(ADOPTED)
+    assert adopted.state.active
+    assert adopted.state.sees("room_1")
+    assert (adopted.state.registered_by, adopted.state.registered_at) == ("usr_1", NOW - 5)
+
+
+def test_adopting_again_is_quiet_even_after_the_agent_was_deactivated() -> None:
+    Given(DECIDER, ADOPTED).when(ADOPT).then_quiet()
+    Given(DECIDER, ADOPTED, AgentDeactivated("usr_1", NOW)).when(ADOPT).then_quiet()
+
+
+def test_adopting_another_agent_under_the_same_id_is_refused() -> None:
+    other = registered(key_hash="00" * 32)
+    Given(DECIDER, other).when(ADOPT).then_refused(AgentExists)

@@ -9,12 +9,16 @@ import pytest
 from projections.approvals import VIEWS
 from projections.approvals.agents import AGENTS
 from projections.approvals.check_ins import CHECK_INS, page
+from projections.approvals.messages import MESSAGES
+from projections.approvals.registrations import REGISTRATIONS
 from projections.approvals.rooms import ROOMS
+from projections.approvals.tasks import TASKS
+from projections.approvals.tasks import page as page_of_tasks
 from projections.approvals.trust_scores import TRUST_SCORES
 from projections.runner import fold, reduce_all
 from projections.statements import Delete, Put, Set, View
 from schemas.approvals import EVENTS
-from schemas.approvals.agent import AgentDeactivated, AgentRegistered
+from schemas.approvals.agent import AgentAdopted, AgentDeactivated, AgentRegistered
 from schemas.approvals.check_in import (
     CheckInApproved,
     CheckInCreated,
@@ -26,7 +30,19 @@ from schemas.approvals.check_in import (
     Decision,
 )
 from schemas.approvals.policies import Policies, Verdict
+from schemas.approvals.registration import AgentClaimed, AgentClaimExpired, AgentSelfRegistered
 from schemas.approvals.room import RoomCreated, RoomPoliciesReplaced
+from schemas.approvals.task import (
+    Helper,
+    TaskClaimed,
+    TaskClaimRenewed,
+    TaskDecided,
+    TaskHelperJoined,
+    TaskHelpRequested,
+    TaskPosted,
+    TaskReleased,
+)
+from schemas.approvals.thread import MessagePosted
 from schemas.approvals.trust import TrustMoved
 from schemas.envelope import Actor, Envelope
 
@@ -58,6 +74,19 @@ IDS = ("room_1", "agt_1")
 ROOM = {"tenant": "ten_1", "id": "room_1"}
 AGENT = {"tenant": "ten_1", "id": "agt_1"}
 CHECK_IN = {"tenant": "ten_1", "id": "ci_1"}
+TASK = {"tenant": "ten_1", "id": "task_1"}
+NOBODY_AT_WORK = {
+    "agent_id": "",
+    "agent_name": "",
+    "claimed": False,
+    "claimed_at": None,
+    "claimed_until": None,
+    "claim_minutes": None,
+    "help_body": None,
+    "help_requested_at": None,
+    "helpers": "[]",
+}
+HELPER = Helper("agt_2", "Marvin", AT + 3)
 
 
 def envelope(stream: str) -> Envelope:
@@ -206,6 +235,163 @@ CASES: list[tuple[View, str, Any, Any]] = [
             },
         ),
     ),
+    (
+        AGENTS,
+        "approvals.agent/agt_3",
+        AgentAdopted("Robby", "", "crewai", "wr_y", HASH, "usr_1", AT),
+        Put(
+            {"tenant": "ten_1", "id": "agt_3"},
+            {
+                "name": "Robby",
+                "description": "",
+                "platform": "crewai",
+                "room_scopes": "[]",
+                "key_prefix": "wr_y",
+                "key_hash": HASH,
+                "active": True,
+                "registered_by": "usr_1",
+                "registered_at": AT,
+                "updated_at": AT,
+            },
+        ),
+    ),
+    (
+        TASKS,
+        "approvals.task/task_1",
+        TaskPosted("room_1", "refund", "", "low", "high", "{}", HASH, "usr_1", "Ada", AT),
+        Put(
+            TASK,
+            {
+                "room_id": "room_1",
+                "action": "refund",
+                "description": "",
+                "risk_level": "low",
+                "urgency": "high",
+                "context": "{}",
+                "payload_hash": HASH,
+                "posted_by": "usr_1",
+                "posted_by_name": "Ada",
+                "posted_at": AT,
+                **NOBODY_AT_WORK,
+                "status": "pending",
+                "decision": None,
+                "modifications": None,
+                "updated_at": AT,
+            },
+        ),
+    ),
+    (
+        TASKS,
+        "approvals.task/task_1",
+        TaskReleased(*IDS, "lease", AT + 1),
+        Set(TASK, {**NOBODY_AT_WORK, "status": "pending", "updated_at": AT + 1}),
+    ),
+    (
+        TASKS,
+        "approvals.task/task_1",
+        TaskClaimed(*IDS, "Robby", 60, AT + 2, AT + 60),
+        Set(
+            TASK,
+            {
+                "status": "in_progress",
+                "agent_id": "agt_1",
+                "agent_name": "Robby",
+                "claimed": True,
+                "claimed_at": AT + 2,
+                "claimed_until": AT + 60,
+                "claim_minutes": 60,
+                "updated_at": AT + 2,
+            },
+        ),
+    ),
+    (
+        TASKS,
+        "approvals.task/task_1",
+        TaskClaimRenewed(*IDS, AT + 90),
+        Set(TASK, {"claimed_until": AT + 90}),
+    ),
+    (
+        TASKS,
+        "approvals.task/task_1",
+        TaskHelpRequested(*IDS, "which?", AT + 3),
+        Set(
+            TASK,
+            {"help_body": "which?", "help_requested_at": AT + 3, "updated_at": AT + 3},
+        ),
+    ),
+    (
+        TASKS,
+        "approvals.task/task_1",
+        TaskHelperJoined(*IDS, "agt_2", [HELPER], AT + 3),
+        Set(TASK, {"helpers": msgspec.json.encode([HELPER]).decode(), "updated_at": AT + 3}),
+    ),
+    (
+        TASKS,
+        "approvals.task/task_1",
+        TaskDecided(*IDS, "modified", DECISION, '{"amount":0}'),
+        Set(
+            TASK,
+            {
+                "status": "modified",
+                "decision": DECISION_JSON,
+                "modifications": '{"amount":0}',
+                "updated_at": AT + 5,
+            },
+        ),
+    ),
+    (
+        MESSAGES,
+        "approvals.thread/task_1",
+        MessagePosted(
+            "room_1", "msg_1", 1, "user", "usr_1", "Ada", "hello", "question", "{}", "[]", AT
+        ),
+        Put(
+            {"tenant": "ten_1", "check_in_id": "task_1", "number": 1},
+            {
+                "room_id": "room_1",
+                "message_id": "msg_1",
+                "author_kind": "user",
+                "author_id": "usr_1",
+                "author_name": "Ada",
+                "body": "hello",
+                "message_type": "question",
+                "metadata": "{}",
+                "attachments": "[]",
+                "posted_at": AT,
+            },
+        ),
+    ),
+    # Before it registers anew in this history: what expired is gone.
+    (
+        REGISTRATIONS,
+        "approvals.registration/agt_1",
+        AgentClaimExpired(AT + 9),
+        Delete(AGENT),
+    ),
+    (
+        REGISTRATIONS,
+        "approvals.registration/agt_1",
+        AgentSelfRegistered("Robby", "", "crewai", "wr_x", HASH, HASH, AT, AT + 7),
+        Put(
+            AGENT,
+            {
+                "name": "Robby",
+                "description": "",
+                "platform": "crewai",
+                "key_prefix": "wr_x",
+                "key_hash": HASH,
+                "registered_at": AT,
+                "expires_at": AT + 7,
+                "claimed_at": None,
+            },
+        ),
+    ),
+    (
+        REGISTRATIONS,
+        "approvals.registration/agt_1",
+        AgentClaimed("ten_2", "usr_1", "cmd_1", "Robby", "", "crewai", "wr_x", HASH, AT + 6),
+        Set(AGENT, {"claimed_at": AT + 6}),
+    ),
 ]
 
 
@@ -250,6 +436,8 @@ def test_statements_name_columns_of_the_view(view: View) -> None:
     for of, _, _, statement in CASES:
         if of is view:
             assert set(statement.key) == set(view.key)
+            if isinstance(statement, Delete):
+                continue
             assert set(statement.values) <= set(view.columns) - set(view.key)
             if isinstance(statement, Put):
                 assert set(statement.values) == set(view.columns) - set(view.key)
@@ -262,3 +450,11 @@ def test_a_page_asks_for_the_tenant_the_room_and_what_was_filtered() -> None:
     assert parameters == values
     assert sql.count("%s") == len(parameters)
     assert page("ten_1", "room_1", {}, (1, ""), 2)[1] == ["ten_1", "room_1", 1, "", 2]
+
+
+def test_a_page_of_tasks_asks_for_the_tenant_and_what_was_filtered() -> None:
+    filters = {"room_id": "room_1", "agent_id": "agt_1", "status": "pending", "claimed": False}
+    sql, parameters = page_of_tasks("ten_1", filters, (AT, "task_9"), 51)
+    assert parameters == ["ten_1", "room_1", "agt_1", "pending", False, AT, "task_9", 51]
+    assert sql.count("%s") == len(parameters)
+    assert page_of_tasks("ten_1", {}, (1, ""), 2)[1] == ["ten_1", 1, "", 2]
