@@ -18,6 +18,7 @@ POINTS: dict[str, str] = {
     "analytics.inserted": "rows of some tables inserted: each table is asked for what it holds",
     "analytics.positioned": "all tables and the position written: nothing is read again",
     "telemetry.appended": "on the log, the client unanswered: its repeat has the same item ids",
+    "claim.decided": "an agent is claimed and no tenant has it yet: the adoptions carry it over",
     "scheduler.posted": "a timer's command sent, the row still there: sent again, it counts once",
 }
 

@@ -82,10 +82,12 @@ async def deciding(
 
 
 @contextlib.asynccontextmanager
-async def loops(settings: Settings, deciders: Registry | None = None) -> AsyncIterator[Loops]:
+async def loops(
+    settings: Settings, deciders: Registry | None = None, clock: Clock = SYSTEM_CLOCK
+) -> AsyncIterator[Loops]:
     """Topics, a decider role and a bus."""
     await create_topics(settings.kafka_bootstrap_servers, settings.partitions)
-    async with deciding(settings, deciders), talking(settings) as bus:
+    async with deciding(settings, deciders, clock), talking(settings) as bus:
         yield Loops(settings, bus)
 
 

@@ -19,6 +19,7 @@ from api.routing import Call, answer_of, data
 from commands.approvals.agent import AgentAnswered
 from commands.approvals.registration import ClaimAgent, RegistrationAnswered, SelfRegisterAgent
 from infra.clock import iso
+from infra.failpoints import failpoint
 from infra.ids import Signer, secret_hash
 from projections.approvals import registrations
 from schemas.types import Text
@@ -102,6 +103,7 @@ async def claim_agent(call: Call[ClaimBody, None]) -> Any:
     reply = await call.send(agent_id, claim, tenant=DIRECTORY)
     claimed = answer_of(reply, RegistrationAnswered).claim
     assert claimed is not None, "an accepted claim is kept"
+    failpoint("claim.decided")
     adopted = await call.deliver(adoption_of(agent_id, claimed, call.actor, call.request_id))
     # Its key is another agent's from now on; elsewhere the tail of the log tells.
     call.services.credential_cache.drop("agent", agent_id)

@@ -100,6 +100,8 @@ class World:
         self.ids["/v1/rooms/{room}"] = room["id"]
         check_in = self._post(f"/v1/rooms/{room['id']}/check-in", "agent", {"action": "x"})
         self.ids["/v1/check-ins/{id}"] = check_in["data"]["id"]
+        task = self._post(f"/v1/rooms/{room['id']}/tasks", "user", {"action": "x"})
+        self.task_id = task["data"]["id"]
         agent = self._get("/v1/agents/me", "agent")["data"]
         self.ids["/v1/agents/{agent}"] = agent["id"]
 
@@ -156,6 +158,20 @@ def test_another_tenant_s_id_is_not_found(world: World, route: Route) -> None:
     assert owned(route) in world.ids, "make one of these in World"
     path = filled(route, world.ids[owned(route)])
     for kind in route.who.kinds:
+        answer = world.client.request(
+            route.method, path, headers=world.theirs[kind], **body_of(route)
+        )
+        check_error(answer, 404, route.dialect)
+
+
+@pytest.mark.parametrize(
+    "route",
+    [route for route in BY_ID if owned(route) == "/v1/check-ins/{id}"],
+    ids=operation_id,
+)
+def test_another_tenant_s_task_is_not_found(world: World, route: Route) -> None:
+    for kind in route.who.kinds:
+        path = filled(route, world.task_id)
         answer = world.client.request(
             route.method, path, headers=world.theirs[kind], **body_of(route)
         )
