@@ -295,3 +295,29 @@ async def test_a_look_of_the_agent_at_work_is_a_sign_of_life_once_half_is_over(
     found = (await waitroom.call("GET", path, robby)).json()["data"]
     assert found["status"] == "pending"
     assert (await waitroom.acts(marvin, "claim", id)).status_code == 200
+
+
+async def test_the_audit_of_room_and_agent_names_every_step_and_refusal(waitroom: Waitroom) -> None:
+    room = await waitroom.room()
+    robby, marvin = await waitroom.agent(), await waitroom.agent("Marvin")
+    id = (await waitroom.task())["id"]
+    audit = waitroom.harness.bus._workspace.effects.audit
+    before = len(audit)
+    await waitroom.acts(robby, "claim", id)
+    await waitroom.acts(marvin, "claim", id)
+    await waitroom.acts(robby, "help", id, {"body": "which day?"})
+    await waitroom.acts(marvin, "join", id)
+    await waitroom.acts(marvin, "release", id)
+    await waitroom.acts(robby, "release", id)
+    told = audit[before:]
+    assert [(record.action.removeprefix("approvals."), record.outcome) for record in told] == [
+        ("claim_task", "accepted"),
+        ("claim_task", "refused"),
+        ("request_help", "accepted"),
+        ("join_task", "accepted"),
+        ("release_task", "refused"),
+        ("release_task", "accepted"),
+    ]
+    assert all(f"approvals.room/{room['id']}" in record.related for record in told)
+    assert all(f"approvals.agent/{record.actor_id}" in record.related for record in told)
+    assert "which day?" not in repr(told)
