@@ -14,7 +14,7 @@ from api.approvals import (
 )
 from api.approvals.check_in_items import CheckInItem, StatusItem
 from api.approvals.envelopes import Data, Page, PageQuery
-from api.approvals.task_items import AnyItem, TaskItem
+from api.approvals.task_items import AnyCheckIn, TaskItem
 from api.problems import WAITROOM
 from api.roles import BUILDERS, READERS
 from api.routing import Handler, Route, Who
@@ -127,7 +127,7 @@ _CHECK_INS = [
         messages.get_check_in,
         Who.ANY,
         "Get a check-in or a task with its thread",
-        response=Data[messages.CheckInThread | messages.TaskThread],
+        response=messages.WholeThread,
         refusals=(404,),
     ),
     _route(
@@ -147,7 +147,7 @@ _CHECK_INS = [
         Who.HUMAN,
         "Approve a check-in",
         body=check_ins.ApproveBody,
-        response=Data[AnyItem],
+        response=AnyCheckIn,
         refusals=(404, 409),
     ),
     _route(
@@ -157,7 +157,7 @@ _CHECK_INS = [
         Who.HUMAN,
         "Reject a check-in",
         body=check_ins.RejectBody,
-        response=Data[AnyItem],
+        response=AnyCheckIn,
         refusals=(404, 409),
     ),
     _route(
@@ -167,7 +167,7 @@ _CHECK_INS = [
         Who.HUMAN,
         "Approve a check-in with modifications",
         body=check_ins.ModifyBody,
-        response=Data[AnyItem],
+        response=AnyCheckIn,
         refusals=(404, 409),
     ),
     _route(

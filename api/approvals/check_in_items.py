@@ -9,13 +9,7 @@ from msgspec import Raw, Struct
 from infra.clock import iso
 from schemas.approvals.check_in import Decision
 from schemas.approvals.policies import Verdict
-from schemas.approvals.vocabulary import (
-    CheckInStatus,
-    RiskLevel,
-    TaskStatus,
-    TimeoutAction,
-    Urgency,
-)
+from schemas.approvals.vocabulary import AnyStatus, RiskLevel, TimeoutAction, Urgency
 
 
 class StatusItem(Struct, frozen=True):
@@ -27,7 +21,7 @@ class StatusItem(Struct, frozen=True):
     """
 
     id: str
-    status: CheckInStatus | TaskStatus
+    status: AnyStatus
     overdue: bool
     payload_hash: str
     expires_at: str | None

@@ -68,6 +68,12 @@ class TaskThread(TaskItem, frozen=True, kw_only=True):
     participants: list[Participant]
 
 
+class WholeThread(Struct, frozen=True):
+    """A check-in or a task with its thread; `kind` tells which."""
+
+    data: CheckInThread | TaskThread
+
+
 async def post_message(call: Call[MessageBody, None]) -> Any:
     """Write into a thread."""
     id, body, author = call.path["id"], call.body, call.actor

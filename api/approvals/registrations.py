@@ -105,7 +105,7 @@ async def claim_agent(call: Call[ClaimBody, None]) -> Any:
     assert claimed is not None, "an accepted claim is kept"
     failpoint("claim.decided")
     adopted = await call.deliver(adoption_of(agent_id, claimed, call.actor, call.request_id))
-    # Its key is another agent's from now on; elsewhere the tail of the log tells.
+    # Its key opens more from now on; other processes hear of it from the log.
     call.services.credential_cache.drop("agent", agent_id)
     return data(answered_agent(answer_of(adopted, AgentAnswered)))
 

@@ -57,6 +57,12 @@ class TaskItem(StatusItem, frozen=True, kw_only=True, tag_field="kind", tag="tas
 AnyItem = CheckInItem | TaskItem
 
 
+class AnyCheckIn(Struct, frozen=True):
+    """A check-in or a task; `kind` tells which."""
+
+    data: AnyItem
+
+
 def any_item_of(row: Mapping[str, Any]) -> AnyItem:
     """The item of a row of either view; the id tells which."""
     return task_item_of(row) if is_task(row["id"]) else item_of(row)

@@ -22,7 +22,7 @@ from commands.approvals.task_state import (
 from infra.ids import new_id
 from infra.kafka import LogUnavailable
 from projections.approvals import tasks
-from schemas.approvals.vocabulary import CheckInStatus, RiskLevel, TaskStatus, Urgency
+from schemas.approvals.vocabulary import AnyStatus, RiskLevel, Urgency
 from schemas.types import Text
 from streams.bus import CommandRequest
 
@@ -51,7 +51,7 @@ class TasksQuery(Struct, frozen=True):
     """Which tasks of the room. claimed: by some agent, also when the task has ended since."""
 
     claimed: bool | None = None
-    status: CheckInStatus | TaskStatus | None = None
+    status: AnyStatus | None = None
     limit: Limit = 50
     cursor: Cursor = ""
 
@@ -59,7 +59,7 @@ class TasksQuery(Struct, frozen=True):
 class ClaimedQuery(Struct, frozen=True):
     """Which of the agent's own tasks."""
 
-    status: CheckInStatus | TaskStatus | None = None
+    status: AnyStatus | None = None
     limit: Limit = 50
     cursor: Cursor = ""
 

@@ -9,6 +9,10 @@ TimeoutAction = Literal["auto_approve", "cancel", "hold"]
 CheckInStatus = Literal["pending", "approved", "rejected", "modified", "expired", "withdrawn"]
 # A task is in progress while an agent has claimed it; it ends by a person's decision alone.
 TaskStatus = Literal["pending", "in_progress", "approved", "rejected", "modified"]
+# What a client may see of either.
+AnyStatus = Literal[
+    "pending", "in_progress", "approved", "rejected", "modified", "expired", "withdrawn"
+]
 TaskVerdict = Literal["approved", "rejected", "modified"]
 MessageType = Literal["comment", "result", "question", "escalation"]
 # What moves an agent's trust in a room: a person's decision, or that nobody took one in time.
