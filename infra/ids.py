@@ -85,9 +85,12 @@ class Signer:
         self._proven: dict[str, str] = {}
         self.jwt_key = hmac.digest(secret, b"weir/jwt/v1", "sha256")
 
-    def run_id(self, tenant: str) -> str:
-        """A new run id for a tenant: `run_` + 26 characters of time order + 16 of MAC."""
-        return self._run_id(_base32(_uuid7(), 26), tenant)
+    def run_id(self, tenant: str, command_id: str = "") -> str:
+        """The id of the run that a command starts: `run_` + 26 characters + 16 of MAC.
+
+        The 26 are those of the command's id, so they sort by time as it does; new ones without it.
+        """
+        return self._run_id(command_id.removeprefix("cmd_") or _base32(_uuid7(), 26), tenant)
 
     def run_id_for(self, tenant: str, seed: str) -> str:
         """The run id that belongs to a seed (an idempotency key, an external trace id)."""
