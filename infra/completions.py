@@ -7,6 +7,7 @@ The client is loaded when it is first needed, since it is large and most process
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -21,17 +22,24 @@ if TYPE_CHECKING:
     import openai
 
 ANSWER_SECONDS = 120.0
-ANSWER_BYTES_MAX = 8 * 1024 * 1024
+ANSWER_BYTES_MAX = 2 * 1024 * 1024
 AT_ONCE_MAX = 100
 AT_ONCE_OF_ONE_MAX = 20
 _CONNECT_SECONDS = 10.0
 _TOLD_CHARACTERS = 1_000
+_NAME_CHARACTERS = 200
+_KEY_CHARACTERS = 8  # what is shorter is no key, and may be a part of any word
 
 TokenCount = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
 
 
 class CompletionFailed(Exception):
-    """No completion came; the text says why, for people, and holds no key."""
+    """No completion came; the text says why, for people, and holds no key. latency_ms: how long it
+    was waited for."""
+
+    def __init__(self, told: str, latency_ms: int) -> None:
+        super().__init__(told)
+        self.latency_ms = latency_ms
 
 
 class TooManyAtOnce(Exception):
@@ -57,13 +65,17 @@ class Question(Struct, frozen=True):
 
 
 class Completion(Struct, frozen=True):
-    """What a model answered. Counts are 0 where the server gave none; model: as it calls itself."""
+    """What a model answered. Counts are 0 where the server gave none; model: as it calls itself.
+
+    latency_ms: from the question to the end of the answer.
+    """
 
     output: str
     tokens_in: int
     tokens_out: int
     model: str
     finish_reason: str
+    latency_ms: int
 
 
 class _Message(Struct):
@@ -117,6 +129,7 @@ class Completions:
         client = (await self._client()).with_options(
             base_url=provider.base_url, api_key=provider.api_key
         )
+        began = time.perf_counter()
         try:
             async with asyncio.timeout(self._seconds):
                 raw = await client.chat.completions.with_raw_response.create(
@@ -127,15 +140,15 @@ class Completions:
                 )
             answer = msgspec.json.decode(raw.content, type=_Answer)
         except Exception as error:
-            told = self._told(error).replace(provider.api_key, "[the key]")
-            raise CompletionFailed(told) from None
+            raise CompletionFailed(self._told(error, provider.api_key), _since(began)) from None
         usage, choice = answer.usage or _Usage(), answer.choices[0]
         return Completion(
             output=choice.message.content or "",
             tokens_in=usage.prompt_tokens or 0,
             tokens_out=usage.completion_tokens or 0,
-            model=answer.model or "",
-            finish_reason=choice.finish_reason or "",
+            model=(answer.model or "")[:_NAME_CHARACTERS],
+            finish_reason=(choice.finish_reason or "")[:_NAME_CHARACTERS],
+            latency_ms=_since(began),
         )
 
     async def close(self) -> None:
@@ -166,13 +179,13 @@ class Completions:
             default_headers=nobody,
         )
 
-    def _told(self, error: Exception) -> str:
+    def _told(self, error: Exception, key: str) -> str:
         """What went wrong, for people. Raises the error again if it is a bug of ours."""
         import openai
 
         match error:
             case openai.APIStatusError():
-                return f"The provider answered {error.status_code}: {_reason(error)}"
+                return f"The provider answered {error.status_code}: {_reason(error, key)}"
             case TimeoutError() | openai.APITimeoutError():
                 return f"The provider did not answer within {self._seconds:g} s"
             case openai.APIConnectionError() if isinstance(error.__cause__, AddressRefused):
@@ -189,9 +202,16 @@ class Completions:
         raise error
 
 
-def _reason(error: "openai.APIStatusError") -> str:
-    """The provider's own words: the message of its error, else the start of what it sent."""
+def _reason(error: "openai.APIStatusError", key: str) -> str:
+    """The provider's own words without its key: the message of its error, else what it sent."""
     body = error.body
     said = body.get("message") if isinstance(body, Mapping) else None
     text = said if isinstance(said, str) and said else error.response.text
-    return text[:_TOLD_CHARACTERS] or "nothing more"
+    if len(key) >= _KEY_CHARACTERS:
+        text = text.replace(key, "[the key]")
+    # A JSON text may hold half a character, which can't be written.
+    return text[:_TOLD_CHARACTERS].encode(errors="replace").decode() or "nothing more"
+
+
+def _since(began: float) -> int:
+    return round((time.perf_counter() - began) * 1000)

@@ -8,7 +8,6 @@ after the answer.
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
@@ -203,19 +202,17 @@ async def _tried(call: Call[Any, Any], provider: Provider, tried: _Try, workflow
         workflow_name=workflow,
         workflow_id=f"wf_{run_id[4:30]}",
         started_at=services.clock.now(),
-        user_id=call.actor.id,
+        user_id=call.actor.id if call.actor.kind == "user" else "",
     )
     await _record(call, run_id, [started])
-    began = time.perf_counter()
     try:
         completion = await services.completions.complete(provider, question)
     except CompletionFailed as failure:
         error = str(failure)
         ended = RunCompleted(status="error", completed_at=services.clock.now(), error=error)
         position = await _record(call, run_id, [ended])
-        return _Outcome(_answer(question, error=error, latency_ms=_since(began)), position)
-    latency_ms = _since(began)
-    made = await _llm_call(call, tried, completion, latency_ms)
+        return _Outcome(_answer(question, error=error, latency_ms=failure.latency_ms), position)
+    made = await _llm_call(call, tried, completion)
     ended = RunCompleted(status="success", completed_at=services.clock.now())
     position = await _record(call, run_id, [LlmCallsRecorded(calls=[made]), ended])
     answer = _answer(
@@ -224,14 +221,12 @@ async def _tried(call: Call[Any, Any], provider: Provider, tried: _Try, workflow
         tokens_in=made.tokens_in,
         tokens_out=made.tokens_out,
         cost=dollars(made.whole_cost_pico),
-        latency_ms=latency_ms,
+        latency_ms=completion.latency_ms,
     )
     return _Outcome(answer, position)
 
 
-async def _llm_call(
-    call: Call[Any, Any], tried: _Try, completion: Completion, latency_ms: int
-) -> LlmCall:
+async def _llm_call(call: Call[Any, Any], tried: _Try, completion: Completion) -> LlmCall:
     """The call as it is recorded, priced as any that comes in without a cost."""
     question = tried.question
     reported = LlmCallBody(question.model, completion.tokens_in, completion.tokens_out)
@@ -239,7 +234,7 @@ async def _llm_call(
     facts = {
         "temperature": question.temperature,
         "max_tokens": question.max_tokens,
-        "latency_ms": latency_ms,
+        "latency_ms": completion.latency_ms,
         "served_model": completion.model,
         "finish_reason": completion.finish_reason,
     }
@@ -263,10 +258,6 @@ async def _record(call: Call[Any, Any], run_id: str, events: Sequence[RunEvent])
     origin = Origin(call.tenant, call.actor, new_id("cmd"), call.request_id)
     telemetry = Telemetry(call.services.log, call.services.clock)
     return await telemetry.record(origin, run_id, events)
-
-
-def _since(began: float) -> int:
-    return round((time.perf_counter() - began) * 1000)
 
 
 def _answer(question: Question, *, latency_ms: int, **found: Any) -> VariantAnswer:

@@ -71,7 +71,10 @@ async def test_a_model_is_asked_what_was_to_be_asked_and_nothing_else(
     with openai_server(answering) as url:
         async with asking() as completions:
             found = await completions.complete(Provider(url, KEY), QUESTION)
-    assert found == Completion(ANSWER, TOKENS_IN, TOKENS_OUT, SERVED_MODEL, "stop")
+    assert found == Completion(
+        ANSWER, TOKENS_IN, TOKENS_OUT, SERVED_MODEL, "stop", found.latency_ms
+    )
+    assert 0 <= found.latency_ms < 60_000
     ((body, headers),) = seen
     assert body == {
         "model": "gpt-4o-mini",
@@ -127,6 +130,7 @@ async def test_a_refusal_is_told_in_the_provider_s_words_and_asked_once(status: 
         (json_sent(["list"], 418), '418: ["list"]'),
         (Sent(302, b"", "text/plain"), "302: nothing more"),
         (refused(400, "x" * 5_000), "400: " + "x" * 1_000),
+        (refused(400, "half \ud800"), "400: half ?"),
     ],
 )
 async def test_errors_of_another_form_are_told_as_they_are(sent: Sent, told: str) -> None:
@@ -161,7 +165,16 @@ async def test_a_server_that_counts_nothing_and_says_nothing_has_answered(usage:
     with openai_server(lambda asked: json_sent(bare)) as url:
         async with asking() as completions:
             found = await completions.complete(Provider(url, KEY), QUESTION)
-    assert found == Completion("", 0, 0, "", "")
+    assert found == Completion("", 0, 0, "", "", found.latency_ms)
+
+
+async def test_names_that_a_server_makes_up_have_a_bound() -> None:
+    made = completion()
+    made["model"] = made["choices"][0]["finish_reason"] = "x" * 1_000_000
+    with openai_server(lambda asked: json_sent(made)) as url:
+        async with asking() as completions:
+            found = await completions.complete(Provider(url, KEY), QUESTION)
+    assert (len(found.model), len(found.finish_reason)) == (200, 200)
 
 
 async def test_who_does_not_answer_is_waited_for_so_long_and_no_longer() -> None:
@@ -225,6 +238,18 @@ async def test_the_key_is_in_no_error_and_in_no_log(caplog: pytest.LogCaptureFix
     assert told == "The provider answered 401: Incorrect API key provided: [the key]."
     assert caplog.records
     assert KEY not in caplog.text
+
+
+async def test_of_a_key_at_the_edge_of_what_is_told_no_part_is_left() -> None:
+    told = await failure(lambda asked: refused(400, "x" * 990 + KEY))
+    assert told.endswith("x[the key]")
+
+
+async def test_what_is_too_short_for_a_key_spoils_no_message() -> None:
+    with openai_server(lambda asked: refused(400, "none of it")) as url:
+        async with asking() as completions:
+            with pytest.raises(CompletionFailed, match="400: none of it"):
+                await completions.complete(Provider(url, "none"), QUESTION)
 
 
 async def test_the_error_of_a_provider_has_no_cause_that_holds_its_request() -> None:

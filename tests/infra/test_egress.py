@@ -5,12 +5,19 @@ import contextlib
 import gzip
 import ipaddress
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from infra.clock import SYSTEM_CLOCK
 from infra.egress import AddressRefused, AnswerRefused, egress_client, may_reach
 
 LOOPBACK = ("127.0.0.0/8",)
@@ -80,9 +87,9 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def server(answer: bytes) -> AsyncIterator[Server]:
+async def server(answer: bytes, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     made = Server(answer)
-    async with await asyncio.start_server(made.serve, "127.0.0.1", 0) as listening:
+    async with await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls) as listening:
         made.port = listening.sockets[0].getsockname()[1]
         yield made
 
@@ -185,6 +192,47 @@ async def test_a_compressed_answer_is_refused_unread() -> None:
         with pytest.raises(AnswerRefused):
             await asking.get(f"http://127.0.0.1:{far.port}/")
         assert b"accept-encoding: identity" in far.request.lower()
+
+
+def certificates(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """An authority's certificate, and a server's context with one of its for `localhost` alone."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), SYSTEM_CLOCK.now() / 1e6
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Weir's tests")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(datetime.fromtimestamp(now - 60, UTC))
+        .not_valid_after(datetime.fromtimestamp(now + 3600, UTC))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    authority, both = folder / "authority.pem", folder / "server.pem"
+    authority.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    both.write_bytes(private + authority.read_bytes())
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(both)
+    return authority, context
+
+
+async def test_a_certificate_is_checked_for_the_name_that_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The connection is made to an address; what has to be proven is the name.
+    authority, context = certificates(tmp_path)
+    async with server(answer(b"inside"), context) as inside:
+        async with client() as asking:
+            with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+                await asking.get(f"https://localhost:{inside.port}/")
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        async with client() as asking:
+            assert (await asking.get(f"https://localhost:{inside.port}/")).text == "inside"
+            with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+                await asking.get(f"https://127.0.0.1:{inside.port}/")
 
 
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,6 +283,14 @@ async def test_a_try_is_a_run_of_the_playground(playground: Playground) -> None:
     assert answer.headers["x-log-position"] == "telemetry:0:2"
 
 
+async def test_a_key_s_try_has_no_user(playground: Playground) -> None:
+    await playground.set()
+    answer = await playground.run(headers=playground.harness.key(roles=["developer"]))
+    assert answer.status_code == 200
+    begun, started = playground.told()[0]
+    assert (begun.actor.kind, started.user_id) == ("api_key", "")
+
+
 async def test_a_try_that_failed_is_a_run_with_its_error_and_no_call(
     playground: Playground,
 ) -> None:
