@@ -2,6 +2,8 @@
 provider's key in none of them."""
 
 import asyncio
+import socket
+import threading
 import time
 from typing import Any
 
@@ -114,6 +116,28 @@ def test_tries_are_calls_of_the_tenant_with_the_price_used(person: Person) -> No
     assert [user["user_id"] for user in users] == [me]
     usage = person.send("GET", f"/api/v1/prompts/{prompt_id}/metrics/").json()["versions"][0]
     assert (usage["call_count"], usage["total_cost"]) == (2, COST + own_cost)
+
+
+def test_a_try_is_recorded_although_whoever_asked_has_gone(served: Served, person: Person) -> None:
+    asked, gone = threading.Event(), threading.Event()
+
+    def answering(question: Asked) -> Sent:
+        asked.set()
+        assert gone.wait(60)
+        return answered(question)
+
+    body = b'{"content": "x"}'
+    head = [f"POST {PLAYGROUND} HTTP/1.1", "Host: weir.test", f"Content-Length: {len(body)}"]
+    head.append(f"Authorization: Bearer {person.made.admin_token}")
+    with openai_server(answering) as url:
+        person.set(url)
+        address = (served.settings.host, served.settings.port)
+        with socket.create_connection(address, timeout=60) as connection:
+            connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+            assert asked.wait(60)
+        gone.set()
+        (call,) = person.calls(1)
+    assert call["response_preview"] == ANSWER
 
 
 def test_variants_that_are_compared_are_calls_too_but_for_those_that_failed(
