@@ -26,6 +26,16 @@ ANSWER_BYTES_MAX = 2 * 1024 * 1024
 AT_ONCE_MAX = 100
 AT_ONCE_OF_ONE_MAX = 20
 _CONNECT_SECONDS = 10.0
+_HEADERS_SENT = {
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "user-agent",
+}
 _TOLD_CHARACTERS = 1_000
 _NAME_CHARACTERS = 200
 _KEY_CHARACTERS = 8  # what is shorter is no key, and may be a part of any word
@@ -127,7 +137,10 @@ class Completions:
     async def complete(self, provider: Provider, question: Question) -> Completion:
         """Ask once. Raises CompletionFailed."""
         client = (await self._client()).with_options(
-            base_url=provider.base_url, api_key=provider.api_key
+            base_url=provider.base_url,
+            api_key=provider.api_key,
+            # Else one of the environment's would be sent instead.
+            default_headers={"Authorization": f"Bearer {provider.api_key}"},
         )
         began = time.perf_counter()
         try:
@@ -169,14 +182,12 @@ class Completions:
             answer_bytes_max=ANSWER_BYTES_MAX,
             timeout=httpx.Timeout(self._seconds, connect=min(_CONNECT_SECONDS, self._seconds)),
         )
-        # The address and the key are each tenant's; what the environment says is for none of them.
-        nobody: Any = {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
+        client.event_hooks = {"request": [_without_ours]}
         return openai.AsyncOpenAI(
             api_key="none",
             base_url="http://provider.invalid",
             http_client=cast("Any", client),
             max_retries=0,
-            default_headers=nobody,
         )
 
     def _told(self, error: Exception, key: str) -> str:
@@ -200,6 +211,13 @@ class Completions:
             case msgspec.DecodeError() | UnicodeDecodeError() | RecursionError():
                 return "The provider's answer is no chat completion"
         raise error
+
+
+async def _without_ours(request: httpx.Request) -> None:
+    """Take out what the environment tells the client to add: the server is a tenant's."""
+    for name in set(request.headers) - _HEADERS_SENT:
+        if not name.startswith("x-stainless-"):  # the client's own, which it also reads itself
+            del request.headers[name]
 
 
 def _reason(error: "openai.APIStatusError", key: str) -> str:

@@ -61,7 +61,10 @@ async def test_a_model_is_asked_what_was_to_be_asked_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org-of-the-operator")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-of-the-operator")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-operator")
+    custom = "Authorization: Bearer sk-of-the-operator\nX-Own: also-of-the-operator"
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", custom)
     seen: list[Asked] = []
 
     def answering(asked: Asked) -> Sent:
@@ -84,6 +87,7 @@ async def test_a_model_is_asked_what_was_to_be_asked_and_nothing_else(
     }
     assert headers["authorization"] == f"Bearer {KEY}"
     assert not [value for value in headers.values() if "of-the-operator" in value]
+    assert not {"x-own", "openai-organization", "openai-project"} & set(headers)
 
 
 async def test_each_question_goes_to_its_own_provider_with_its_own_key() -> None:
