@@ -32,6 +32,7 @@ from api.services import Services
 from api.subscription import LiveEvent
 from infra.clickhouse import AnalyticsUnavailable
 from infra.clock import SYSTEM_CLOCK
+from infra.completions import Completions
 from infra.config import Settings
 from infra.ids import Signer, new_id
 from infra.kafka import LogUnavailable, consumer
@@ -129,6 +130,8 @@ async def services_on(settings: Settings, stop: asyncio.Event) -> AsyncIterator[
         objects = Objects(settings.object_store_url)
         view = LogView(bootstrap, f"{name}-health")
         running.push_async_callback(view.stop)
+        completions = Completions(settings.egress_allow)
+        running.push_async_callback(completions.close)
         services = Services(
             settings=settings,
             signer=Signer(settings.secret_key),
@@ -139,6 +142,7 @@ async def services_on(settings: Settings, stop: asyncio.Event) -> AsyncIterator[
             log=log,
             objects=objects,
             live=live,
+            completions=completions,
             probes=Probes(
                 log=view, reads=reads, analytics=analytics, objects=objects, clock=SYSTEM_CLOCK
             ),
