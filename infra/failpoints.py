@@ -18,6 +18,9 @@ POINTS: dict[str, str] = {
     "analytics.inserted": "rows of some tables inserted: each table is asked for what it holds",
     "analytics.positioned": "all tables and the position written: nothing is read again",
     "telemetry.appended": "on the log, the client unanswered: its repeat has the same item ids",
+    "erasure.key_destroyed": "the key is gone, nobody was told: it is destroyed and told again",
+    "erasure.announced": "the log says so, the views are as they were: it says so again",
+    "erasure.view_blanked": "a view is blank, which nobody recorded: it is seen and recorded",
     "scheduler.posted": "a timer's command sent, the row still there: sent again, it counts once",
 }
 

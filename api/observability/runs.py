@@ -44,12 +44,18 @@ from streams.telemetry import item_id
 
 
 async def start_run(call: Call[StartRun, None]) -> StartedRun:
-    """The run's id is the Idempotency-Key's when there is one: a repeat starts the same run."""
+    """The run's id is the Idempotency-Key's when there is one: a repeat starts the same run.
+
+    It says which person the run is for, so that every report of it is sealed.
+    """
     body, signer = call.body, call.services.signer
+    person = signer.person(call.tenant, body.user_id) if body.user_id else ""
+    if person:
+        await call.services.person_keys.current_or_new(call.tenant, person)
     if call.fingerprint:
-        run_id = signer.run_id_for(call.tenant, call.command_id)
+        run_id = signer.run_id_for(call.tenant, call.command_id, person)
     else:
-        run_id = signer.run_id(call.tenant)
+        run_id = signer.run_id(call.tenant, person)
     now = call.services.clock.now()
     workflow_id = f"wf_{run_id[4:30]}"
     event = RunStarted(
