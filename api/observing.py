@@ -17,7 +17,7 @@ logger = logging.getLogger("api.access")
 
 _SLOW_SECONDS = 1.0
 _MAX_PATH = 512
-_PERSON = "/observability/users/{user_id}"
+_PERSONAL = ("/observability/users/{user_id}/", "/observability/sessions/{session_id}/")
 
 
 class RequestObserver:
@@ -52,11 +52,12 @@ def _level(exchange: Exchange, seconds: float) -> int:
 
 def _fields(exchange: Exchange, method: str, route: str, seconds: float) -> dict[str, Any]:
     principal = exchange.principal
+    path = exchange.path[:_MAX_PATH].decode("latin-1")
     return {
         "request_id": exchange.request_id,
         "method": method,
         "route": route,
-        "path": route if _PERSON in route else exchange.path[:_MAX_PATH].decode("latin-1"),
+        "path": route if route.endswith(_PERSONAL) else path,
         "status": exchange.status,
         "ms": round(seconds * 1000, 2),
         "address": exchange.address,

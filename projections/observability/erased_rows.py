@@ -13,8 +13,9 @@ _OF_PERSON = "tenant = {tenant:String} AND sealed_for = {key:String}"
 
 # Tables that can hold a person's rows, with the columns of each.
 TABLES = """
-SELECT table AS name, groupArray(name) AS columns FROM system.columns
-WHERE database = currentDatabase() GROUP BY table HAVING has(columns, 'sealed_for') ORDER BY name
+SELECT table AS held_in, groupArray(name) AS columns FROM system.columns
+WHERE database = currentDatabase() GROUP BY held_in HAVING has(columns, 'sealed_for')
+ORDER BY held_in
 """
 
 

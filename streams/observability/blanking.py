@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from infra.clickhouse import ClickHouse
+from infra.clickhouse import AnalyticsUnavailable, ClickHouse
 from projections.clickhouse import ClickHouseView
 from projections.observability.erased_rows import (
     TABLES,
@@ -22,14 +22,15 @@ _PAUSE_SECONDS, _PAUSE_SECONDS_MAX = 0.05, 2.0
 async def blank_view(engine: ClickHouse, view: ClickHouseView, tenant: str, key: str) -> int:
     """Blank what was sealed under a key in every table of a view, older versions and those of a
     rebuild included; how many rows of the live table it is. Raises AnalyticsUnavailable."""
-    person, rows = {"tenant": tenant, "key": key}, 0
+    person, rows = {"tenant": tenant, "key": key}, {}
     for found in await engine.query(TABLES):
-        table, columns = found["name"], found["columns"]
+        table, columns = found["held_in"], found["columns"]
         if is_of(view, table):
             statements = blank_rows(view, table, columns), count_rows(view, table, columns)
-            count = await _blank(engine, table, statements, person)
-            rows = count if table == view.table else rows
-    return rows
+            rows[table] = await _blank(engine, table, statements, person)
+    if view.table not in rows:
+        raise AnalyticsUnavailable(f"{view.table} is not there yet")
+    return rows[view.table]
 
 
 async def _blank(

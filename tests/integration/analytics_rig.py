@@ -11,7 +11,6 @@ from infra.clickhouse import ClickHouse
 from infra.config import Settings
 from infra.ids import Signer, new_id
 from infra.kafka import Log, bounds, consumer, create_topics
-from infra.objects import Objects
 from projections import CLICKHOUSE_VIEWS
 from projections.clickhouse import tables_by_topic
 from projections.observability.llm_calls import LLM_CALLS
@@ -20,7 +19,7 @@ from schemas.codec import Codec, load_schemas
 from schemas.envelope import Actor, Position
 from schemas.observability.run import LlmCall, LlmCallsRecorded, RunCompleted, RunStarted
 from streams.analytics import AnalyticsLoop, Limits
-from streams.person_keys import PersonKeys
+from streams.runtime import person_keys
 from streams.telemetry import Origin, Telemetry, item_id
 
 SIGNER = Signer(b"a secret of thirty-two bytes ....")
@@ -33,7 +32,7 @@ class Rig:
     def __init__(self, settings: Settings, clickhouse: ClickHouse, log: Log) -> None:
         self.settings, self.clickhouse, self.log = settings, clickhouse, log
         self.telemetry = Telemetry(log)
-        self.person_keys = PersonKeys(Objects(settings.object_store_url), SIGNER)
+        self.person_keys = person_keys(settings)
         self.tenant = new_id("ten")
 
     def loop(self, limits: Limits | None = None, **options: Any) -> AnalyticsLoop:
