@@ -27,21 +27,31 @@ def is_of(view: ClickHouseView, table: str) -> bool:
 def blank_rows(view: ClickHouseView, table: str, columns: Collection[str]) -> str:
     """Blank what is personal; a mutation, which goes on after the statement. `columns`: the
     table's."""
-    changes = ", ".join(
-        f"{name} = {value}" for name, value in view.personal.items() if name in columns
-    )
+    changes = ", ".join(_values(view, columns))
     return f"ALTER TABLE {table} UPDATE {changes} WHERE {_OF_PERSON}"
 
 
 def count_rows(view: ClickHouseView, table: str, columns: Collection[str]) -> str:
     """How many `rows` the person has, and how many of them are `full`: duplicates included."""
-    blank = " AND ".join(
-        f"{name} = {value}" for name, value in view.personal.items() if name in columns
-    )
+    blank = " AND ".join(_values(view, columns))
     return (
         f"SELECT count() AS rows, countIf(NOT ({blank})) AS full FROM {table} WHERE {_OF_PERSON}"
         " SETTINGS final = 0"
     )
+
+
+def find_full(view: ClickHouseView) -> str:
+    """Which of the `keys` of `tenants` (two lists of one length) have rows that are not blank."""
+    blank = " AND ".join(_values(view, view.columns))
+    return (
+        f"SELECT DISTINCT tenant, sealed_for FROM {view.table} WHERE (tenant, sealed_for) IN"
+        " (SELECT arrayJoin(arrayZip({tenants:Array(String)}, {keys:Array(String)})))"
+        f" AND NOT ({blank}) SETTINGS final = 0"
+    )
+
+
+def _values(view: ClickHouseView, columns: Collection[str]) -> list[str]:
+    return [f"{name} = {value}" for name, value in view.personal.items() if name in columns]
 
 
 # Mutations of a table that are not done. Parameter: table.

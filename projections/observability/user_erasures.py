@@ -89,6 +89,9 @@ ERASED_READ_MODELS = View(
 # Parameters: tenant, erasure id.
 BY_ID = f"SELECT * FROM {USER_ERASURES.table} WHERE tenant = %s AND erasure_id = %s"
 
+# Parameter: an instant, microseconds.
+COMPLETED_SINCE = f"SELECT tenant, key_name FROM {USER_ERASURES.table} WHERE completed_at >= %s"
+
 # Parameters: tenant, limit, offset.
 NEWEST_FIRST = f"""
 SELECT * FROM {USER_ERASURES.table} WHERE tenant = %s

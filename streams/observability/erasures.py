@@ -35,7 +35,8 @@ from infra.kafka import Log, LogUnavailable, Record, consumer, header, stop_cons
 from infra.objects import ObjectsUnavailable
 from infra.postgres import DatabaseUnavailable, Reads
 from projections.clickhouse import ClickHouseView
-from projections.observability.user_erasures import BY_ID
+from projections.observability.erased_rows import find_full
+from projections.observability.user_erasures import BY_ID, COMPLETED_SINCE
 from schemas.avro_derivation import tag_of
 from schemas.codec import Codec, Undecodable
 from schemas.envelope import SYSTEM, Envelope, Position, from_headers, to_headers
@@ -50,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 GROUP = "streams.observability.erasures.v1"
 LONGEST_ERASURE_MS = 3_600_000
+LOOK_SECONDS, LOOK_BACK_MICROS = 600.0, 86_400_000_000
 _REQUESTED = tag_of(UserErasureRequested)
 _VIEW_SECONDS = 5.0
 _FORESEEN = (
@@ -83,6 +85,7 @@ class Eraser:
         self._bootstrap, self._codec, self._bus, self._reads = bootstrap, codec, bus, reads
         self._clickhouse, self._log, self._person_keys = clickhouse, log, person_keys
         self._views = [view for view in views if view.personal]
+        self._looks_at = 0.0
 
     async def run(self) -> None:
         """Follow the log; what goes wrong is waited out."""
@@ -103,6 +106,9 @@ class Eraser:
                 while True:
                     await self._batch(reader)
                     delay = 0.2
+                    if asyncio.get_running_loop().time() >= self._looks_at:
+                        await self.look_again()
+                        self._looks_at = asyncio.get_running_loop().time() + LOOK_SECONDS
             except Exception as error:
                 foreseen = isinstance(error, _FORESEEN)
                 logger.warning("erasures start over: %r", error, exc_info=not foreseen)
@@ -149,6 +155,22 @@ class Eraser:
             command = RecordReadModelErased(read_model=view.name, rows=rows, positions=told)
             await self._record(requested, command, view.name)
         await self._record(requested, CompleteUserErasure(), "end")
+
+    async def look_again(self) -> None:
+        """Blank what came into a view after its erasure: a process that was frozen in the midst of
+        an insert writes what it had in hand when it wakes up. Raises what is foreseen."""
+        since = SYSTEM_CLOCK.now() - LOOK_BACK_MICROS
+        recent = await self._reads.all(COMPLETED_SINCE, since)
+        if not recent:
+            return
+        asked = {
+            "tenants": [row["tenant"] for row in recent],
+            "keys": [row["key_name"] for row in recent],
+        }
+        for view in self._views:
+            for row in await self._clickhouse.query(find_full(view), asked):
+                logger.warning("%s has rows of %s again", view.name, row["sealed_for"])
+                await blank_view(self._clickhouse, view, row["tenant"], row["sealed_for"])
 
     async def _announce(self, requested: Envelope, key: str) -> list[Position]:
         """Tell every partition that the key is gone; where that stands."""

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from api.provision import connected, provision_tenant
+from commands.observability.erasure import CompleteUserErasure, RequestUserErasure
 from infra.clickhouse import ClickHouse
 from infra.config import Settings
 from infra.embedded.ports import free_port
@@ -34,7 +35,7 @@ from streams.sealing import Keyring, Seal
 from tests.faults.roles import RoleProcess
 from tests.integration.analytics_rig import SIGNER, Rig, call, calls, rig_on, started
 from tests.integration.test_failpoints_roles import death
-from tests.loops import loops, read_topic
+from tests.loops import Loops, loops, read_topic
 
 ADA, BOB = "ada.lovelace@example.com", "bob@example.com"
 SECRET = "zqx-knee-operation"  # of Ada, in every field that may hold it
@@ -372,14 +373,13 @@ async def test_an_erasure_whose_eraser_died_goes_on(own: Settings, point: str) -
     assert len(steps) == 3 + len(VIEWS)
 
 
-@contextlib.asynccontextmanager
-async def erasing(settings: Settings) -> AsyncIterator[tuple[Rig, Eraser]]:
-    """Analytics and deciders at work in this process, and an eraser on demand."""
-    async with loops(settings) as running, rig_on(settings) as rig, rig.running(rig.loop()):
-        reads = Reads(settings.database_url)
-        await reads.start()
-        eraser = Eraser(
-            bootstrap=settings.kafka_bootstrap_servers,
+class Person:
+    """Ada, of whom runs are reported, and an eraser; analytics and deciders are at work."""
+
+    def __init__(self, rig: Rig, running: Loops, reads: Reads) -> None:
+        self.rig, self.running, self.reads = rig, running, reads
+        self.eraser = Eraser(
+            bootstrap=rig.settings.kafka_bootstrap_servers,
             codec=codec(),
             bus=running.bus,
             reads=reads,
@@ -388,31 +388,30 @@ async def erasing(settings: Settings) -> AsyncIterator[tuple[Rig, Eraser]]:
             person_keys=rig.person_keys,
             views=CLICKHOUSE_VIEWS,
         )
-        try:
-            yield rig, eraser
-        finally:
-            await reads.stop()
 
-
-class Person:
-    """Somebody whom runs are reported of."""
-
-    def __init__(self, rig: Rig, seal: Seal, name: str) -> None:
-        self.rig, self.seal, self.key = rig, seal, name
+    async def new_key(self) -> None:
+        """The key under which `report` seals from now on, whatever becomes of it."""
+        person = SIGNER.person(self.rig.tenant, ADA)
+        self.key = await self.rig.person_keys.current_or_new(self.rig.tenant, person)
 
     async def report(self) -> None:
         """A run with a call, readable when this returns."""
         origin = self.rig.origin()
         events = started(user_id=ADA), calls(call(origin, 0, prompt_preview=SECRET))
         position = await self.rig.telemetry.record(
-            origin, SIGNER.run_id(self.rig.tenant), events, seal=self.seal
+            origin, SIGNER.run_id(self.rig.tenant), events, seal=Seal(self.key)
         )
         assert await self.rig.clickhouse.reached(position, timeout=30)
 
-    async def erase(self, eraser: Eraser) -> None:
-        stream = f"observability.erasure/{new_id('era')}"
-        requested = Envelope(new_id("evt"), "x", self.rig.tenant, stream, 1, 1, SYSTEM)
-        await eraser.erase(requested, self.key)
+    async def erase(self) -> None:
+        """Ask for it, carry it out, and wait until that is recorded."""
+        tenant, erasure_id = self.rig.tenant, new_id("era")
+        await self.running.send(tenant, erasure_id, RequestUserErasure(self.key.name))
+        stream = f"observability.erasure/{erasure_id}"
+        requested = Envelope(new_id("evt"), "x", tenant, stream, 1, 1, SYSTEM)
+        await self.eraser.erase(requested, self.key.name)
+        # Decided after all that was posted before it.
+        await self.running.send(tenant, erasure_id, CompleteUserErasure())
 
     async def shown(self) -> list[tuple[str, str]]:
         """Users and previews of the tenant's rows, duplicates included."""
@@ -425,55 +424,81 @@ class Person:
         return sorted((row["a"], row["b"]) for row in found)
 
 
-async def person_of(rig: Rig) -> Person:
-    key = await rig.person_keys.current_or_new(rig.tenant, SIGNER.person(rig.tenant, ADA))
-    return Person(rig, Seal(key), key.name)
+@pytest.fixture
+async def ada(settings: Settings) -> AsyncIterator[Person]:
+    async with loops(settings) as running, rig_on(settings) as rig, rig.running(rig.loop()):
+        reads = Reads(settings.database_url)
+        await reads.start()
+        person = Person(rig, running, reads)
+        await person.new_key()
+        try:
+            yield person
+        finally:
+            await reads.stop()
 
 
-async def test_what_comes_late_under_the_destroyed_key_comes_out_blank(settings: Settings) -> None:
-    async with erasing(settings) as (rig, eraser):
-        ada = await person_of(rig)
-        await ada.report()
-        assert await ada.shown() == [("", SECRET), (ADA, "")]
-        await ada.erase(eraser)
-        await ada.report()  # by an API process that has not heard
-        assert await ada.shown() == [("", "")] * 4
+async def test_what_comes_late_under_the_destroyed_key_comes_out_blank(ada: Person) -> None:
+    await ada.report()
+    assert await ada.shown() == [("", SECRET), (ADA, "")]
+    await ada.erase()
+    await ada.report()  # by an API process that has not heard
+    assert await ada.shown() == [("", "")] * 4
 
 
-async def test_an_erasure_in_the_midst_of_a_rebuild_is_in_the_rebuilt_table(
-    settings: Settings,
+async def test_what_a_frozen_process_writes_when_it_wakes_up_is_found_and_blanked(
+    ada: Person,
 ) -> None:
-    async with erasing(settings) as (rig, eraser):
-        ada = await person_of(rig)
-        await ada.report()
+    await ada.report()
+    instants = {"created_at": "toUnixTimestamp64Micro(created_at) AS created_at"}
+    selected = ", ".join(instants.get(name, name) for name in LLM_CALLS.stored)
+    clickhouse = ada.rig.clickhouse
+    in_hand = await clickhouse.query(
+        f"SELECT {selected} FROM {LLM_CALLS.table} WHERE tenant = {{t:String}}",
+        {"t": ada.rig.tenant},
+    )
+    await ada.erase()
+    await ada.eraser.look_again()
+    assert await ada.shown() == [("", "")] * 2
+    columns = [[row[name] for row in in_hand] for name in LLM_CALLS.stored]
+    await clickhouse.insert(
+        LLM_CALLS.table, LLM_CALLS.stored, LLM_CALLS.types, columns, token="in hand"
+    )
+    assert ("", SECRET) in await ada.shown()
+    await ada.eraser.look_again()
+    assert {preview for _, preview in await ada.shown()} == {""}
 
-        class Interrupted(ClickHouseRebuild):
-            """Everything is read when the erasure comes; or the tables are about to change."""
 
-            moment = ""
+class Interrupted(ClickHouseRebuild):
+    """A rebuild in which an erasure comes: when all is read, or when the tables have changed."""
 
-            async def _compare(self, reader: TopicReader) -> Any:
-                if self.moment == "compare":
-                    await ada.erase(eraser)
-                return await super()._compare(reader)
+    moment: str
+    ada: Person
 
-            async def _tidy(self, *, keep: bool) -> str:
-                if self.moment == "tidy":
-                    await ada.erase(eraser)
-                return await super()._tidy(keep=keep)
+    async def _compare(self, reader: TopicReader) -> Any:
+        if self.moment == "all is read":
+            await self.ada.erase()
+        return await super()._compare(reader)
 
-        for moment in ("compare", "tidy"):
-            ada = await person_of(rig)
-            await ada.report()
-            rebuild = Interrupted(
-                settings.kafka_bootstrap_servers,
-                rig.clickhouse,
-                LLM_CALLS,
-                codec(),
-                lambda done, total, note: None,
-                person_keys=rig.person_keys,
-            )
-            rebuild.moment = moment
-            report = await rebuild.run()
-            assert report.agree
-            assert {preview for _, preview in await ada.shown()} == {""}
+    async def _tidy(self, *, keep: bool) -> str:
+        if self.moment == "the tables have changed":
+            await self.ada.erase()
+        return await super()._tidy(keep=keep)
+
+
+@pytest.mark.parametrize("moment", ["all is read", "the tables have changed"])
+async def test_an_erasure_in_the_midst_of_a_rebuild_is_in_the_rebuilt_table(
+    ada: Person, moment: str
+) -> None:
+    await ada.report()
+    rebuild = Interrupted(
+        ada.rig.settings.kafka_bootstrap_servers,
+        ada.rig.clickhouse,
+        LLM_CALLS,
+        codec(),
+        lambda done, total, note: None,
+        person_keys=ada.rig.person_keys,
+    )
+    rebuild.moment, rebuild.ada = moment, ada
+    report = await rebuild.run()
+    assert report.agree
+    assert {preview for _, preview in await ada.shown()} == {""}
