@@ -10,6 +10,7 @@ nothing else in the code base looks at `os.environ` for configuration.
 import base64
 import binascii
 import dataclasses
+import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -64,6 +65,11 @@ def _origins(value: str) -> tuple[str, ...]:
     read = _url("http", "https")
     entries = (entry.strip() for entry in value.split(",") if entry.strip())
     return tuple(entry if entry == "*" else read(entry) for entry in entries)
+
+
+def _networks(value: str) -> tuple[str, ...]:
+    entries = (entry.strip() for entry in value.split(",") if entry.strip())
+    return tuple(str(ipaddress.ip_network(entry)) for entry in entries)
 
 
 def _secret(value: str) -> bytes:
@@ -179,6 +185,13 @@ class Settings:
         "how clients reach the API (default: http://host:port)",
         default="",
     )
+    state_dir: str = _setting(
+        "WEIR_STATE_DIR",
+        _text,
+        "folder in which an API process notes the requests that it has not answered yet, so that "
+        "their repeats are known after a crash, too",
+        default="",
+    )
     log_level: LogLevel = _setting(
         "WEIR_LOG_LEVEL",
         _one_of("debug", "info", "warning", "error"),
@@ -230,6 +243,13 @@ class Settings:
         _text,
         "addresses (or networks) of proxies whose X-Forwarded-For we believe, comma-separated",
         default="",
+    )
+    egress_allow: tuple[str, ...] = _setting(
+        "WEIR_EGRESS_ALLOW",
+        _networks,
+        "networks that we connect to for tenants although they are not public, comma-separated: "
+        "127.0.0.0/8 for a model server on this machine",
+        default=(),
     )
 
     def __post_init__(self) -> None:

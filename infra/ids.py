@@ -1,4 +1,5 @@
-"""Ids, run ids that certify themselves, and secrets derived from the command that makes them.
+"""Ids, run ids that certify themselves, secrets derived from the command that makes them, and the
+sealing of secrets that others trust us with.
 
 Ids are `prefix_` + 26 characters of Crockford base 32 over a UUIDv7 (RFC 9562, section 5.7): they
 sort by time and are opaque. A run id carries a truncated HMAC-SHA256 bound to the tenant, so that
@@ -6,12 +7,16 @@ telemetry for a run that was never issued, or is another tenant's, is refused wi
 id of a run that is for a user also says for which person, by an HMAC of the user's id.
 """
 
+import base64
 import hashlib
 import hmac
 import os
 import threading
 import time
 import uuid
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _lock = threading.Lock()
@@ -74,6 +79,11 @@ def derived_id(prefix: str, *parts: str) -> str:
     return f"{prefix}_{_base32(uuid.uuid5(_NAMESPACE, name).int, 26)}"
 
 
+class SealBroken(ValueError):
+    """What was sealed is not for this context, was changed, or was sealed under another master
+    secret."""
+
+
 class Signer:
     """What derives from the installation's master secret (WEIR_SECRET_KEY), all of it here.
 
@@ -87,21 +97,23 @@ class Signer:
         self._run_key = hmac.digest(secret, b"weir/run-id/v1", "sha256")
         self._secret_key = hmac.digest(secret, b"weir/derived-secret/v1", "sha256")
         self._person_key = hmac.digest(secret, b"weir/person/v1", "sha256")
-        self.key_wrapping_key = hmac.digest(secret, b"weir/key-wrapping/v1", "sha256")
         self._proven: dict[str, str] = {}
         self.jwt_key = hmac.digest(secret, b"weir/jwt/v1", "sha256")
+        self._seal = AESSIV(hmac.digest(secret, b"weir/seal/v1", "sha512"))
 
     def person(self, tenant: str, user_id: str) -> str:
         """Whom a tenant's `user_id` names: `person_` + 16 characters that don't tell it."""
         mac = hmac.digest(self._person_key, f"{tenant}\0{user_id}".encode(), "sha256")
         return _PERSON + _short(mac)
 
-    def run_id(self, tenant: str, person: str = "") -> str:
-        """A new run id for a tenant: `run_` + 26 characters of time order + 16 of MAC.
+    def run_id(self, tenant: str, command_id: str = "", person: str = "") -> str:
+        """The id of the run that a command starts: `run_` + 26 characters + 16 of MAC.
 
+        The 26 are those of the command's id, so they sort by time as it does; new ones without it.
         The id of a run that is for a person has 16 characters more, which name the person.
         """
-        return self._run_id(_base32(_uuid7(), 26), tenant, person)
+        body = command_id.removeprefix("cmd_") or _base32(_uuid7(), 26)
+        return self._run_id(body, tenant, person)
 
     def run_id_for(self, tenant: str, seed: str, person: str = "") -> str:
         """The run id that belongs to a seed (an idempotency key, an external trace id)."""
@@ -139,6 +151,22 @@ class Signer:
         """
         digest = hmac.digest(self._secret_key, f"{prefix}\0{command_id}".encode(), "sha256")
         return prefix + _base32(int.from_bytes(digest), 52)
+
+    def seal(self, secret: str, *context: str) -> str:
+        """A secret encrypted and authenticated with what it is for (AES-256-SIV, RFC 5297).
+
+        The same secret in the same context gives the same text, so that a repeat can be told.
+        """
+        sealed = self._seal.encrypt(secret.encode(), [part.encode() for part in context])
+        return base64.urlsafe_b64encode(sealed).decode()
+
+    def unseal(self, sealed: str, *context: str) -> str:
+        """The secret again. Raises SealBroken unless the context is the one it was sealed for."""
+        try:
+            data = base64.b64decode(sealed, altchars=b"-_", validate=True)
+            return self._seal.decrypt(data, [part.encode() for part in context]).decode()
+        except (ValueError, InvalidTag) as error:
+            raise SealBroken("the seal does not hold") from error
 
 
 def person_of(run_id: str) -> str:

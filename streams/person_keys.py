@@ -62,7 +62,7 @@ class PersonKeys:
 
     def __init__(self, objects: Objects, signer: Signer) -> None:
         self._objects = objects
-        self._wrapping = AESGCM(signer.key_wrapping_key)
+        self._signer = signer
         self._current: Recent[tuple[str, str], PersonKey] = Recent(REMEMBERED)
         self._forgotten = 0
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -86,8 +86,8 @@ class PersonKeys:
             generation = int(name.rpartition("/")[2]) + 1 if name else 0
             made = f"{person}/{generation}"
             key = os.urandom(KEY_BYTES)
-            wrapped = seal(self._wrapping, key, _place(tenant, made))
-            if await self._objects.create(_object(tenant, made), wrapped):
+            wrapped = self._signer.seal(key.hex(), *_purpose(tenant, made))
+            if await self._objects.create(_object(tenant, made), wrapped.encode()):
                 found = PersonKey(made, AESGCM(key))
                 self._remembered(tenant, person, found, before)
                 return found
@@ -142,9 +142,10 @@ class PersonKeys:
         if content in (b"", _DROPPED):
             return None
         try:
-            return PersonKey(name, AESGCM(unseal(self._wrapping, content, _place(tenant, name))))
+            key = bytes.fromhex(self._signer.unseal(content.decode(), *_purpose(tenant, name)))
+            return PersonKey(name, AESGCM(key))
         except ValueError as error:
-            raise KeyUnusable(f"the key {name} of {tenant}: {error}") from error
+            raise KeyUnusable(f"the key {name} of {tenant} cannot be unwrapped: {error}") from error
 
     async def destroy(self, tenant: str, name: str) -> None:
         """Make a key unreadable for ever; nothing when it is so already."""
@@ -156,5 +157,5 @@ def _object(tenant: str, name: str) -> str:
     return f"persons/{tenant}/{name}"
 
 
-def _place(tenant: str, name: str) -> bytes:
-    return f"{tenant}\0{name}".encode()
+def _purpose(tenant: str, name: str) -> tuple[str, str, str]:
+    return "person key", tenant, name

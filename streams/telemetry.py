@@ -24,7 +24,7 @@ from schemas.envelope import Actor, Envelope, Position, to_headers
 from schemas.observability import EVENTS
 from schemas.observability.governance import GovernanceEventsRecorded
 from schemas.observability.run import ITEMS as ITEMS_OF_RUNS
-from schemas.observability.run import STREAM, RunEvent
+from schemas.observability.run import STREAM, RunEvent, RunStarted
 from streams.sealing import Seal, sealed
 
 TelemetryEvent = RunEvent | GovernanceEventsRecorded
@@ -145,10 +145,17 @@ class Telemetry:
         return positions
 
 
+def _encode_clear(event: TelemetryEvent) -> bytes:
+    """Raises ValueError for a run that is for a user: what is told of a person is sealed."""
+    if isinstance(event, RunStarted) and event.user_id:
+        raise ValueError("a run that is for a user needs a seal")
+    return codec().encode(event)
+
+
 def _encoding(seal: Seal | None, tenant: str, stream: str) -> Encode:
     """How events of a stream become bytes."""
     if seal is None:
-        return codec().encode
+        return _encode_clear
     # Only a run is for a person.
     return lambda event: codec().encode(sealed(cast(RunEvent, event), seal, tenant, stream))
 

@@ -19,8 +19,21 @@ def own_run(call: Call[Any, Any], run_id: str) -> str:
     return run_id
 
 
-async def seal_of(call: Call[Any, Any], person: str) -> Seal | None:
-    """How reports of a person are sealed; None for nobody's. Raises ObjectsUnavailable."""
+async def person_named(call: Call[Any, Any], user_id: str) -> str:
+    """The person whom a new run is for, who has a key from now on; empty for nobody.
+
+    Raises ObjectsUnavailable.
+    """
+    if not user_id:
+        return ""
+    person = call.services.signer.person(call.tenant, user_id)
+    await call.services.person_keys.current_or_new(call.tenant, person)
+    return person
+
+
+async def seal_of(call: Call[Any, Any], run_id: str) -> Seal | None:
+    """How reports of a run are sealed; None if it is for nobody. Raises ObjectsUnavailable."""
+    person = person_of(run_id)
     if not person:
         return None
     return Seal(await call.services.person_keys.current(call.tenant, person))
@@ -39,7 +52,7 @@ async def append(
     """
     origin = Origin(call.tenant, call.actor, call.command_id, call.request_id)
     telemetry = Telemetry(call.services.log, call.services.clock)
-    seal = await seal_of(call, person_of(key)) if stream == STREAM else None
+    seal = await seal_of(call, key) if stream == STREAM else None
     try:
         position = await telemetry.record(origin, key, events, stream=stream, at=at, seal=seal)
     except ItemTooLarge as error:

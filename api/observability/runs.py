@@ -22,7 +22,7 @@ from api.observability.bodies import (
     with_unlisted,
 )
 from api.observability.pricing import pricing_of
-from api.observability.reporting import MAX_BODY, append, own_run
+from api.observability.reporting import MAX_BODY, append, own_run, person_named
 from api.problems import OBSERVE
 from api.roles import BUILDERS
 from api.routing import Call, Route, Who
@@ -44,18 +44,16 @@ from streams.telemetry import item_id
 
 
 async def start_run(call: Call[StartRun, None]) -> StartedRun:
-    """The run's id is the Idempotency-Key's when there is one: a repeat starts the same run.
+    """The run's id is the request's: one that is known to be a repeat starts the same run.
 
     It says which person the run is for, so that every report of it is sealed.
     """
     body, signer = call.body, call.services.signer
-    person = signer.person(call.tenant, body.user_id) if body.user_id else ""
-    if person:
-        await call.services.person_keys.current_or_new(call.tenant, person)
+    person = await person_named(call, body.user_id or "")
     if call.fingerprint:
         run_id = signer.run_id_for(call.tenant, call.command_id, person)
     else:
-        run_id = signer.run_id(call.tenant, person)
+        run_id = signer.run_id(call.tenant, call.command_id, person)
     now = call.services.clock.now()
     workflow_id = f"wf_{run_id[4:30]}"
     event = RunStarted(
@@ -194,6 +192,7 @@ def _report(path: str, handler: Any, body: Any, response: Any, summary: str) -> 
         refusals=(404,) if "{" in path else (),
         max_body=MAX_BODY,
         lenient=True,
+        repeats=True,
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.ids import Signer, person_of
+from infra.ids import SealBroken, Signer, person_of
 
 MASTER = bytes(range(32))
 SIGNER = Signer(MASTER)
@@ -58,7 +58,7 @@ def test_a_run_of_a_person_says_whose_it_is_and_not_who() -> None:
     person = SIGNER.person("ten_1", "ada@example.com")
     assert person == "person_515agfymsfkjg9jg"
     assert person == Signer(MASTER).person("ten_1", "ada@example.com")
-    run_id = SIGNER.run_id("ten_1", person)
+    run_id = SIGNER.run_id("ten_1", person=person)
     assert len(run_id) == 62
     assert person_of(run_id) == person
     assert person_of(RUN) == ""
@@ -71,7 +71,7 @@ def test_a_run_of_a_person_says_whose_it_is_and_not_who() -> None:
 
 @pytest.mark.parametrize("place", [4, 30, 45, 46, 61])
 def test_a_run_cannot_be_made_another_person_s(place: int) -> None:
-    run_id = SIGNER.run_id("ten_1", SIGNER.person("ten_1", "ada"))
+    run_id = SIGNER.run_id("ten_1", person=SIGNER.person("ten_1", "ada"))
     changed = run_id[:place] + ("0" if run_id[place] != "0" else "1") + run_id[place + 1 :]
     assert not Signer(MASTER).owns_run("ten_1", changed)
     # Nor nobody's: the MAC of the long id is not that of the short one.
@@ -81,3 +81,32 @@ def test_a_run_cannot_be_made_another_person_s(place: int) -> None:
 def test_a_short_master_secret_is_refused() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Signer(MASTER[:-1])
+
+
+def test_a_sealed_secret_opens_where_it_belongs_and_nowhere_else() -> None:
+    sealed = SIGNER.seal("sk-very-secret", "provider", "ten_1")
+    assert "secret" not in sealed
+    assert Signer(MASTER).unseal(sealed, "provider", "ten_1") == "sk-very-secret"
+    others = [
+        (SIGNER, sealed, ("provider", "ten_2")),
+        (SIGNER, sealed, ("provider",)),
+        (SIGNER, sealed, ("providerten_1",)),
+        (SIGNER, sealed, ("ten_1", "provider")),
+        (Signer(MASTER[::-1]), sealed, ("provider", "ten_1")),
+        (SIGNER, sealed[:-4], ("provider", "ten_1")),
+        (SIGNER, ("A" if sealed[0] != "A" else "B") + sealed[1:], ("provider", "ten_1")),
+        (SIGNER, "no base64!", ("provider", "ten_1")),
+        (SIGNER, "", ("provider", "ten_1")),
+    ]
+    for signer, text, context in others:
+        with pytest.raises(SealBroken):
+            signer.unseal(text, *context)
+
+
+def test_the_same_secret_is_the_same_seal_in_its_context_only() -> None:
+    # Otherwise a repeat could not be told from a change.
+    assert SIGNER.seal("k", "a", "b") == Signer(MASTER).seal("k", "a", "b")
+    assert SIGNER.seal("k", "a", "b") != SIGNER.seal("k", "a", "c")
+    # And otherwise an upgrade would lose what is kept.
+    sealed = "wINpO-g6c7Cj2O-KcU6BbUeJOBa5lK3SuXaSfm9x"
+    assert SIGNER.seal("sk-very-secret", "provider", "ten_1") == sealed

@@ -24,7 +24,7 @@ from tests.streams.records import FakeRecord
 SIGNER = Signer(bytes(range(32)))
 TENANT, USER, SECRET = "ten_1", "ada@example.com", "my knee hurts"
 PERSON = SIGNER.person(TENANT, USER)
-RUN = SIGNER.run_id(TENANT, PERSON)
+RUN = SIGNER.run_id(TENANT, person=PERSON)
 STARTED = RunStarted(
     agent_name="bot", workflow_name="w", workflow_id="wf", started_at=1, user_id=USER
 )
