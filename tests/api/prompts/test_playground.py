@@ -22,7 +22,6 @@ from tests.api.harness import OTHER_TENANT, TENANT
 from tests.api.prompts.client import CHAT
 from tests.api.prompts.conftest import Prompts
 from tests.integration.openai_server import (
-from tests.streams.records import FakeRecord
     ANSWER,
     SERVED_MODEL,
     TOKENS_IN,
@@ -35,6 +34,7 @@ from tests.streams.records import FakeRecord
     openai_server,
     refused,
 )
+from tests.streams.records import FakeRecord
 
 KEY = "sk-0123456789abcdef-4f2a"
 COST = (TOKENS_IN * 150_000 + TOKENS_OUT * 600_000) / 10**12  # gpt-4o-mini, 0.15 and 0.60 a million
