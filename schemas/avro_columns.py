@@ -123,8 +123,8 @@ _WRITTEN: dict[str, Any] = {
 
 def _fields(event: type[Struct], schema: AvroSchema) -> list[_Field]:
     info = msgspec.inspect.type_info(event)
-    if not isinstance(info, StructType):
-        raise TypeError(f"{event.__name__} is no struct")
+    if not isinstance(info, StructType) or not info.fields or not schema["fields"]:
+        raise TypeError(f"{event.__name__} is not just a list")
     (only, *others), (written, *behind) = info.fields, schema["fields"]
     if not all(isinstance(field.type, BytesType) for field in others) or not all(
         field["type"] == "bytes" for field in behind
