@@ -137,14 +137,17 @@ class Keyring:
         )
 
     def pass_by(self, record: LogRecord, envelope: Envelope) -> None:
-        """Drop the key that a record tells to be destroyed, if it does."""
+        """Drop the key that a record tells to be destroyed, if it does and we have it.
+
+        Whoever looks for it from now on is told by the object store.
+        """
         if envelope.type != _FORGOTTEN:
             return
         place = (envelope.tenant, self._codec.decode(record.value).key)
         known, _ = self._known.pick([place])
         if known.get(place) is not None:
             self.dropped.append(place)
-        self._known.update({place: None})
+            self._known.update({place: None})
 
 
 def _place(tenant: str, stream: str, tag: str) -> bytes:
