@@ -41,6 +41,8 @@ from infra.log_view import LogView
 from infra.objects import Objects
 from infra.postgres import Reads
 from infra.telemetry import LIVE_LISTENERS, LOOP_DELAY
+from schemas.avro_derivation import tag_of
+from schemas.observability.erasure import UserKeyDropped
 from streams.runtime import clickhouse, codec, command_bus
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ _READERS = 8
 _BACKLOG = 2048
 _LOOP_PROBE_SECONDS = 0.25
 _MAY_CHANGE_CREDENTIALS = ("identity.", "approvals.agent_")
+_KEY_DROPPED = tag_of(UserKeyDropped)
 _LOOP_WINDOW = 40  # probes, ten seconds
 
 
@@ -148,6 +151,7 @@ async def services_on(settings: Settings, stop: asyncio.Event) -> AsyncIterator[
             ),
         )
         forget_what_changes(services, live)
+        forget_destroyed_keys(services, live)
         follow(services, live)
         yield services
 
@@ -166,6 +170,17 @@ def forget_what_changes(services: Services, live: LiveHub) -> None:
 
     live.on_event(on_event)
     live.on_gap(cache.clear)
+
+
+def forget_destroyed_keys(services: Services, live: LiveHub) -> None:
+    """Let the tail of the log drop the keys of persons who are erased."""
+
+    def on_event(event: LiveEvent) -> None:
+        if event.type == _KEY_DROPPED:
+            services.person_keys.forget(event.tenant, event.event.key)
+
+    live.on_event(on_event)
+    live.on_gap(services.person_keys.clear)
 
 
 def follow(services: Services, live: LiveHub) -> None:

@@ -1,7 +1,8 @@
 """What is kept of a request when it is over: metrics, and one line in the log.
 
 The line names the request's id, the route, the actor and how it went; never a query string, a
-header or a body, since those may hold secrets. Paths are logged as they came but for their length.
+header or a body, since those may hold secrets. Paths are logged as they came but for their length,
+and where they name a person: a log is not among what is erased.
 Successful telemetry is counted, not logged, unless the level is debug: at thousands a second the
 log would cost more than the requests.
 """
@@ -16,6 +17,7 @@ logger = logging.getLogger("api.access")
 
 _SLOW_SECONDS = 1.0
 _MAX_PATH = 512
+_PERSONAL = ("/observability/users/{user_id}/", "/observability/sessions/{session_id}/")
 
 
 class RequestObserver:
@@ -50,11 +52,12 @@ def _level(exchange: Exchange, seconds: float) -> int:
 
 def _fields(exchange: Exchange, method: str, route: str, seconds: float) -> dict[str, Any]:
     principal = exchange.principal
+    path = exchange.path[:_MAX_PATH].decode("latin-1")
     return {
         "request_id": exchange.request_id,
         "method": method,
         "route": route,
-        "path": exchange.path[:_MAX_PATH].decode("latin-1"),
+        "path": route if route.endswith(_PERSONAL) else path,
         "status": exchange.status,
         "ms": round(seconds * 1000, 2),
         "address": exchange.address,

@@ -15,6 +15,7 @@ from infra.ids import Signer
 from infra.objects import Objects
 from schemas.envelope import Position
 from streams.bus import CommandBus
+from streams.person_keys import PersonKeys
 
 
 class Reads(Protocol):
@@ -50,7 +51,8 @@ class Services:
     `completions` asks the tenants' models, `caches` is what other parts keep per process, by name.
 
     Made here: `tokens` issues and checks our JWTs; `lockout` makes whoever guesses passwords wait;
-    `credential_cache` is what the tail of `events` drops changed credentials from.
+    `credential_cache` is what the tail of `events` drops changed credentials from; `person_keys`
+    seal reports of persons, and the tail tells them which keys were destroyed.
     """
 
     settings: Settings
@@ -69,6 +71,8 @@ class Services:
     lockout: Lockout = field(default_factory=Lockout)
     credential_cache: CredentialCache = field(default_factory=CredentialCache)
     tokens: TokenIssuer = field(init=False)
+    person_keys: PersonKeys = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = TokenIssuer(self.signer, self.clock)
+        self.person_keys = PersonKeys(self.objects, self.signer)

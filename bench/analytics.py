@@ -31,7 +31,7 @@ from projections.observability.llm_calls import LLM_CALLS
 from schemas.envelope import Actor, Envelope, Position, to_headers
 from schemas.observability.run import LlmCall, LlmCallsRecorded
 from streams.analytics import AnalyticsLoop
-from streams.runtime import codec
+from streams.runtime import codec, person_keys
 from streams.telemetry import Origin, Telemetry, item_id
 from tests.api.harness import SECRET
 
@@ -146,6 +146,7 @@ async def looping(
         views=[view],
         codec=codec(),
         dead_letters=log,
+        person_keys=person_keys(settings),
     )
     task = asyncio.create_task(loop.run())
     try:

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from schemas.avro_derivation import derive, tag_of
+from schemas.envelope import SEALED_FOR
 from schemas.topics import Topic, holds, topics
 
 Json = dict[str, Any]
@@ -35,8 +36,9 @@ HEADERS = {
     "ce_correlationid": "the HTTP request that led to it, if one did",
     "ce_causationid": "the command or event that caused it, if one did",
     "content-type": "application/avro",
+    SEALED_FOR: "the name of the key that the personal fields are sealed under, if they are",
 }
-_OPTIONAL = frozenset({"ce_actorname", "ce_correlationid", "ce_causationid"})
+_OPTIONAL = frozenset({"ce_actorname", "ce_correlationid", "ce_causationid", SEALED_FOR})
 _NUMBERS = frozenset({"ce_streamversion"})
 
 

@@ -19,6 +19,9 @@ POINTS: dict[str, str] = {
     "analytics.positioned": "all tables and the position written: nothing is read again",
     "telemetry.appended": "on the log, the client unanswered: its repeat has the same item ids",
     "claim.decided": "an agent is claimed and no tenant has it yet: the adoptions carry it over",
+    "erasure.key_destroyed": "the key is gone, nobody was told: it is destroyed and told again",
+    "erasure.announced": "the log says so, the views are as they were: it says so again",
+    "erasure.view_blanked": "a view is blank, which nobody recorded: it is seen and recorded",
     "scheduler.posted": "a timer's command sent, the row still there: sent again, it counts once",
 }
 

@@ -3,7 +3,8 @@ sealing of secrets that others trust us with.
 
 Ids are `prefix_` + 26 characters of Crockford base 32 over a UUIDv7 (RFC 9562, section 5.7): they
 sort by time and are opaque. A run id carries a truncated HMAC-SHA256 bound to the tenant, so that
-telemetry for a run that was never issued, or is another tenant's, is refused without a look-up.
+telemetry for a run that was never issued, or is another tenant's, is refused without a look-up. The
+id of a run that is for a user also says for which person, by an HMAC of the user's id.
 """
 
 import base64
@@ -21,7 +22,10 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _lock = threading.Lock()
 _last = 0
 _NAMESPACE = uuid.UUID("6f1a4c52-3a57-5f0e-9c1d-77656972d0d0")
-_RUN_MAC_BYTES = 10
+_MAC_BYTES = 10
+_MAC_DIGITS = 16
+_RUN_LENGTH = 4 + 26 + _MAC_DIGITS
+_PERSON = "person_"
 _PROVEN_MAX = 50_000
 
 
@@ -92,34 +96,45 @@ class Signer:
             raise ValueError("the master secret needs at least 32 bytes")
         self._run_key = hmac.digest(secret, b"weir/run-id/v1", "sha256")
         self._secret_key = hmac.digest(secret, b"weir/derived-secret/v1", "sha256")
+        self._person_key = hmac.digest(secret, b"weir/person/v1", "sha256")
         self._proven: dict[str, str] = {}
         self.jwt_key = hmac.digest(secret, b"weir/jwt/v1", "sha256")
         self._seal = AESSIV(hmac.digest(secret, b"weir/seal/v1", "sha512"))
 
-    def run_id(self, tenant: str, command_id: str = "") -> str:
+    def person(self, tenant: str, user_id: str) -> str:
+        """Whom a tenant's `user_id` names: `person_` + 16 characters that don't tell it."""
+        mac = hmac.digest(self._person_key, f"{tenant}\0{user_id}".encode(), "sha256")
+        return _PERSON + _short(mac)
+
+    def run_id(self, tenant: str, command_id: str = "", person: str = "") -> str:
         """The id of the run that a command starts: `run_` + 26 characters + 16 of MAC.
 
         The 26 are those of the command's id, so they sort by time as it does; new ones without it.
+        The id of a run that is for a person has 16 characters more, which name the person.
         """
-        return self._run_id(command_id.removeprefix("cmd_") or _base32(_uuid7(), 26), tenant)
+        body = command_id.removeprefix("cmd_") or _base32(_uuid7(), 26)
+        return self._run_id(body, tenant, person)
 
-    def run_id_for(self, tenant: str, seed: str) -> str:
+    def run_id_for(self, tenant: str, seed: str, person: str = "") -> str:
         """The run id that belongs to a seed (an idempotency key, an external trace id)."""
         body = _base32(uuid.uuid5(_NAMESPACE, f"run\0{tenant}\0{seed}").int, 26)
-        return self._run_id(body, tenant)
+        return self._run_id(body, tenant, person)
 
-    def _run_id(self, body: str, tenant: str) -> str:
+    def _run_id(self, body: str, tenant: str, person: str) -> str:
+        body += person.removeprefix(_PERSON)
         mac = hmac.digest(self._run_key, f"{tenant}\0{body}".encode(), "sha256")
-        return f"run_{body}{_base32(int.from_bytes(mac[:_RUN_MAC_BYTES]), 16)}"
+        return f"run_{body}{_short(mac)}"
 
     def owns_run(self, tenant: str, run_id: str) -> bool:
         """Whether this installation issued the run id to this tenant (80-bit MAC)."""
         owner = self._proven.get(run_id)
         if owner is not None:
             return owner == tenant
-        if len(run_id) != 46 or not run_id.startswith("run_"):
+        if len(run_id) not in (_RUN_LENGTH, _RUN_LENGTH + _MAC_DIGITS):
             return False
-        proven = self._run_id(run_id[4:30], tenant)
+        if not run_id.startswith("run_"):
+            return False
+        proven = self._run_id(run_id[4:30], tenant, run_id[30:-_MAC_DIGITS])
         if not hmac.compare_digest(proven.encode(), run_id.encode()):
             return False
         # A run reports many times: what is proven once need not be proven again.
@@ -152,6 +167,17 @@ class Signer:
             return self._seal.decrypt(data, [part.encode() for part in context]).decode()
         except (ValueError, InvalidTag) as error:
             raise SealBroken("the seal does not hold") from error
+
+
+def person_of(run_id: str) -> str:
+    """The person whom a run is for, as its id says; empty if it is for none."""
+    named = run_id[30:-_MAC_DIGITS]
+    return _PERSON + named if named else ""
+
+
+def _short(mac: bytes) -> str:
+    """80 bits of a MAC, as 16 characters."""
+    return _base32(int.from_bytes(mac[:_MAC_BYTES]), _MAC_DIGITS)
 
 
 def secret_hash(secret: str) -> str:

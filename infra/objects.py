@@ -1,7 +1,8 @@
 """The object store: where bytes go that are too large for the log (a folder, S3, or memory).
 
 An object is written once and never changed, so its name may hold the SHA-256 of its content, and a
-reader that knows the hash knows whether it got what was written. Every call is safe to repeat.
+reader that knows the hash knows whether it got what was written; only the keys of persons are
+overwritten, to destroy them (`streams/person_keys.py`). Every call is safe to repeat.
 A streamed write appears whole when it ends and not at all when its source fails.
 """
 
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, from_url
 
 if TYPE_CHECKING:
@@ -80,6 +81,20 @@ class Objects:
         except (BaseError, OSError) as error:
             raise ObjectsUnavailable(f"cannot write {name}: {error}") from error
 
+    async def create(self, name: str, data: bytes) -> bool:
+        """Write an object unless there is one of that name; whether it was written.
+
+        Of several that try at once one succeeds. Raises ObjectsUnavailable.
+        """
+        _check(name)
+        try:
+            await obstore.put_async(self._store, name, data, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError) as error:
+            raise ObjectsUnavailable(f"cannot write {name}: {error}") from error
+        return True
+
     async def put_stream(self, name: str, chunks: AsyncIterator[bytes]) -> None:
         """Write an object as it arrives. What `chunks` raises passes through, nothing is left.
 
@@ -100,6 +115,20 @@ class Objects:
         if sha256(data).hexdigest() != digest:
             raise ObjectCorrupt(f"{name} is not the object that was written")
         return data
+
+    async def whole(self, name: str) -> bytes:
+        """An object, whatever its size: for small ones that their reader can check by themselves.
+
+        Raises ObjectMissing, ObjectsUnavailable.
+        """
+        _check(name)
+        try:
+            found = await obstore.get_async(self._store, name)
+            return bytes(await found.bytes_async())
+        except FileNotFoundError as error:
+            raise ObjectMissing(name) from error
+        except (BaseError, OSError) as error:
+            raise ObjectsUnavailable(f"cannot read {name}: {error}") from error
 
     async def view(self, name: str, *, size: int) -> memoryview:
         """The `size` bytes of an object as the store gives them: neither hashed nor copied.

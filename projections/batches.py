@@ -116,7 +116,7 @@ class ItemBatch(Batch):
     def __init__(self, view: ClickHouseView, columns: Sequence[Any] | None = None) -> None:
         super().__init__(view)
         (event,) = view.events
-        (items,) = msgspec.structs.fields(event)
+        items, *_ = msgspec.structs.fields(event)
         self._items = items.name
         self._kinds = column_kinds(items.type)
         self._parts: list[Sequence[Any]] = [] if columns is None else [columns]
@@ -149,14 +149,17 @@ class ItemBatch(Batch):
         counts = read.counts.tolist()
         rows = sum(counts)
         of = np.repeat(np.arange(len(counts)), read.counts)
-        items = Items(
-            read.columns,
-            pa.array([envelope.tenant for envelope in envelopes], pa.string()).take(pa.array(of)),
-            pa.array([envelope.stream_id for envelope in envelopes], pa.string()).take(
-                pa.array(of)
-            ),
-            np.array([envelope.time for envelope in envelopes], np.int64)[of],
-        )
+        texts = [
+            pa.array(told, pa.string()).take(pa.array(of))
+            for told in (
+                [envelope.tenant for envelope in envelopes],
+                [envelope.stream_id for envelope in envelopes],
+                [envelope.sealed_for for envelope in envelopes],
+            )
+        ]
+        time = np.array([envelope.time for envelope in envelopes], np.int64)[of]
+        tenant, stream_id, sealed_for = texts
+        items = Items(read.columns, tenant, stream_id, sealed_for, time)
         partitions = np.array([place.partition for place in places])
         offsets = np.array([place.offset for place in places])
         made = [

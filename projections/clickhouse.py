@@ -56,6 +56,7 @@ class Items(NamedTuple):
     fields: Mapping[str, Column]
     tenant: Column
     stream_id: Column
+    sealed_for: Column
     time: Column
 
 
@@ -65,6 +66,7 @@ ItemColumns = Callable[[Items], Sequence[Column]]
 TENANT = "LowCardinality(String)"  # str
 INSTANT = "DateTime64(6, 'UTC')"  # int, microseconds since 1970 UTC
 JSON_TEXT = "String CODEC(ZSTD(3))"  # str that is a JSON document
+KEY_NAME = "String CODEC(ZSTD(1))"  # str, the envelope's `sealed_for`
 
 DEDUPLICATION_WINDOW = 1000
 """Insert tokens that a table remembers: minutes of flushes, and a retry comes within seconds."""
@@ -81,9 +83,11 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
     or the last on the log stands. Name columns here that never change for the same thing (a time
     of arrival does). indexes: skip indexes, `name expression TYPE …`.
     rows(event, envelope): pure; tuples in the order of `columns`, distinct in `order_by`.
-    item_columns(items): instead of `rows`, for a view of one event whose only field is a list of
-    items with an `id`; pure; the values in the order of `columns`. Of items of one record with the
-    same id it sees the first.
+    item_columns(items): instead of `rows`, for a view of one event that is a list of items with an
+    `id`, and what is sealed of them; pure; the values in the order of `columns`. Of items of one
+    record with the same id it sees the first.
+    personal: columns that hold what a report had sealed -> SQL of what they hold once the person is
+    erased, which is what `rows` makes of the blank event. Such a view has a column `sealed_for`.
     """
 
     name: str
@@ -97,6 +101,7 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
     keep: Literal["first", "last"] = "last"
     indexes: tuple[str, ...] = ()
     settings: Mapping[str, str | int] = {}
+    personal: Mapping[str, str] = {}
 
     @property
     def table(self) -> str:

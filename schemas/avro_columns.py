@@ -1,6 +1,7 @@
 """Many Avro records read at once, into a column per field of the items they hold.
 
-For an event that is one list of flat items, such as `LlmCallsRecorded`. Where a field begins
+For an event that is one list of flat items, such as `LlmCallsRecorded`, and maybe bytes behind it,
+which are empty: a record with some is left. Where a field begins
 depends on those before it, so one record gives its fields only in turn; but the n-th fields of a
 thousand records can be looked for together. numpy steps through all of them side by side, and Arrow
 takes the texts as they lie there, without a Python object for each.
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 from msgspec.inspect import (
+    BytesType,
     FloatType,
     IntType,
     ListType,
@@ -99,10 +101,11 @@ class ColumnReader:
     def __init__(self, event: type[Struct], schema: AvroSchema, skip: int) -> None:
         self._skip = skip
         self._fields = _fields(event, schema)
+        self._behind = len(schema["fields"]) - 1
 
     def read(self, records: Sequence[bytes]) -> Columns:
         """The items of those records that can be read this way."""
-        reading = _Reading(records, self._skip, self._fields)
+        reading = _Reading(records, self._skip, self._fields, self._behind)
         try:
             return reading.columns()
         except pa.ArrowInvalid:  # a text that is no UTF-8
@@ -120,9 +123,13 @@ _WRITTEN: dict[str, Any] = {
 
 def _fields(event: type[Struct], schema: AvroSchema) -> list[_Field]:
     info = msgspec.inspect.type_info(event)
-    if not isinstance(info, StructType) or len(info.fields) != 1 or len(schema["fields"]) != 1:
+    if not isinstance(info, StructType) or not info.fields or not schema["fields"]:
         raise TypeError(f"{event.__name__} is not just a list")
-    (only,), (written,) = info.fields, schema["fields"]
+    (only, *others), (written, *behind) = info.fields, schema["fields"]
+    if not all(isinstance(field.type, BytesType) for field in others) or not all(
+        field["type"] == "bytes" for field in behind
+    ):
+        raise TypeError(f"{event.__name__} is not just a list")
     item, kind = only.type, written["type"]
     if (
         isinstance(item, ListType)
@@ -168,8 +175,10 @@ def _bounds(info: Any) -> tuple[float, float]:
 class _Reading:
     """One reading of some records: where each of them is, and which are still good."""
 
-    def __init__(self, records: Sequence[bytes], skip: int, fields: list[_Field]) -> None:
-        self._fields = fields
+    def __init__(
+        self, records: Sequence[bytes], skip: int, fields: list[_Field], behind: int
+    ) -> None:
+        self._fields, self._behind = fields, behind
         self._data = b"".join([*records, _PADDING])
         self._octets: Octets = np.frombuffer(self._data, np.uint8)
         sizes = np.fromiter(map(len, records), np.int64, len(records))
@@ -213,10 +222,12 @@ class _Reading:
             self._at[live] = at
             if bad.any():
                 self._good[live[bad != 0]] = False
-        # The list ends with an empty block, and with it the record. A position only ever grows: one
-        # that has left its record does not come back to its end.
+        # The list ends with an empty block; with it, or with empty bytes behind it, the record. A
+        # position only ever grows: one that has left its record does not come back to its end.
         np.minimum(self._at, self._limit, out=self._at)
-        self._good &= (self._octets[self._at] == 0) & (self._at + 1 == self._ends)
+        self._good &= self._at + 1 + self._behind == self._ends
+        for place in range(1 + self._behind):
+            self._good &= self._octets[self._at + place] == 0
         return self._kept(numbers, begins)
 
     def _number(self, field: _Field, at: Integers, bad: Integers) -> tuple[Any, Integers]:

@@ -15,6 +15,8 @@ ActorKind = Literal["user", "agent", "api_key", "system", "anonymous"]
 
 SPEC_VERSION = b"1.0"
 CONTENT_TYPE = b"application/avro"
+SEALED_FOR = "ce_sealedfor"
+"""The header of `Envelope.sealed_for`: the last one, so that one look tells whether it is there."""
 
 
 class Actor(Struct, frozen=True):
@@ -34,6 +36,8 @@ class Envelope(Struct, frozen=True):
     id: unique per event (`evt_…`). type: the tag, `domain.name.vN`. tenant: the owner.
     stream: `domain.stream/id`. version: 1..n within the stream. time: microseconds since 1970 UTC.
     correlation_id: the HTTP request's id. causation_id: the command's (or event's) id.
+    sealed_for: the name of the person's key that the event's personal fields are sealed under,
+    empty where nothing is sealed (`schemas.observability.personal`).
     """
 
     id: str
@@ -46,6 +50,7 @@ class Envelope(Struct, frozen=True):
     correlation_id: str = ""
     causation_id: str = ""
     source: str = "weir"
+    sealed_for: str = ""
 
     @property
     def stream_id(self) -> str:
@@ -96,6 +101,8 @@ def to_headers(envelope: Envelope) -> Headers:
         headers.append(("ce_correlationid", envelope.correlation_id.encode()))
     if envelope.causation_id:
         headers.append(("ce_causationid", envelope.causation_id.encode()))
+    if envelope.sealed_for:
+        headers.append((SEALED_FOR, envelope.sealed_for.encode()))
     return headers
 
 
@@ -117,4 +124,5 @@ def from_headers(headers: Iterable[tuple[str, bytes]]) -> Envelope:
         correlation_id=found.get("ce_correlationid", ""),
         causation_id=found.get("ce_causationid", ""),
         source=found["ce_source"],
+        sealed_for=found.get(SEALED_FOR, ""),
     )

@@ -23,8 +23,9 @@ from projections import CLICKHOUSE_VIEWS
 from streams.analytics import AnalyticsLoop
 from streams.approvals.adoptions import Adoptions
 from streams.decider_role import DeciderRole
+from streams.observability.erasures import Eraser
 from streams.platform.audit_exports import AuditExporter
-from streams.runtime import clickhouse, codec, command_bus, registry
+from streams.runtime import clickhouse, codec, command_bus, person_keys, registry
 from streams.scheduler import Scheduler
 
 Ready = Callable[[], None]
@@ -63,10 +64,14 @@ async def scheduler(settings: Settings, stop: asyncio.Event, ready: Ready) -> No
 
 
 async def analytics(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:
-    """Fill ClickHouse. The engine inside the process is this process's alone, and so is every
-    partition then; processes on a server share the partitions by leases."""
+    """Fill ClickHouse, and erase persons from it. The engine inside the process is this process's
+    alone, and so is every partition then; processes on a server share the partitions by leases."""
     async with clickhouse(settings) as engine:
-        dead_letters = Log(settings.kafka_bootstrap_servers, "analytics")
+        log = Log(settings.kafka_bootstrap_servers, "analytics")
+        # Nothing here waits for answers: the bus need not be started.
+        bus, reads = command_bus(settings), Reads(settings.database_url)
+        await reads.start()
+        keys = person_keys(settings)
         leases = None
         if not engine.embedded:
             leases = Leases(settings.database_url, "analytics", settings.partitions, owner())
@@ -76,15 +81,29 @@ async def analytics(settings: Settings, stop: asyncio.Event, ready: Ready) -> No
             clickhouse=engine,
             views=CLICKHOUSE_VIEWS,
             codec=codec(),
-            dead_letters=dead_letters,
+            dead_letters=log,
+            person_keys=keys,
             leases=leases,
         )
+        eraser = Eraser(
+            bootstrap=settings.kafka_bootstrap_servers,
+            codec=codec(),
+            bus=bus,
+            reads=reads,
+            clickhouse=engine,
+            log=log,
+            person_keys=keys,
+            views=CLICKHOUSE_VIEWS,
+        )
         try:
-            await until_stopped(loop.run(), stop, _announce(loop.serving(), ready))
+            work = _together(loop.run(), eraser.run())
+            await until_stopped(work, stop, _announce(loop.serving(), ready))
         finally:
             if leases is not None:
                 await leases.stop()
-            await dead_letters.stop()
+            await bus.stop()
+            await reads.stop()
+            await log.stop()
 
 
 async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:

@@ -9,6 +9,8 @@ stored position, and each table skips what it holds already, by its own greatest
 repeated insert of a lost connection carries the same token. And should a process that lost its
 partition still write, its rows replace their equals, since a table is ordered by event identity.
 Consumer groups have no part in this: where to start is asked of ClickHouse alone.
+What is sealed for a person is opened before it becomes rows; its key is asked of the object store
+once. A record whose key is neither there nor destroyed goes to the dead letters.
 """
 
 import asyncio
@@ -33,16 +35,26 @@ from infra.failpoints import failpoint
 from infra.kafka import Log, LogUnavailable, Record, bounds, consumer, stop_consumer
 from infra.leases import Leases
 from infra.memory import tune_arrow
+from infra.objects import ObjectsUnavailable
 from projections.batches import Batch
 from projections.clickhouse import ClickHouseView
 from schemas.codec import Codec
 from schemas.topics import topics
-from streams.batching import DeadLetter, LogRecord, Pending, Router, Unreadable
+from streams.batching import DeadLetter, Pending, Router, Unreadable
 from streams.batching import TopicPartition as Place
+from streams.person_keys import PersonKeys
+from streams.sealing import Keyring, LogRecord, Opened
 
 logger = logging.getLogger(__name__)
 
-_FORESEEN = (KafkaError, LogUnavailable, AnalyticsUnavailable, OSError, TimeoutError)
+_FORESEEN = (
+    KafkaError,
+    LogUnavailable,
+    AnalyticsUnavailable,
+    ObjectsUnavailable,
+    OSError,
+    TimeoutError,
+)
 
 SLICE_BYTES, SLICE_RECORDS = 1024 * 1024, 400
 """What is made into rows without a pause in between: some milliseconds."""
@@ -84,12 +96,14 @@ class AnalyticsLoop:
         views: Sequence[ClickHouseView],
         codec: Codec,
         dead_letters: Log,
+        person_keys: PersonKeys,
         leases: Leases | None = None,
         limits: Limits | None = None,
     ) -> None:
         tune_arrow()
         self._bootstrap, self._clickhouse, self._views = bootstrap, clickhouse, list(views)
         self._codec, self._dead, self._leases = codec, dead_letters, leases
+        self._person_keys = person_keys
         self._limits = limits or Limits()
         self._topics = sorted({view.topic for view in views})
         self._with_dead_letters = frozenset(
@@ -204,7 +218,9 @@ class AnalyticsLoop:
 
     async def _read(self, reader: AIOKafkaConsumer, held: set[int] | None) -> None:
         loop, limits = asyncio.get_running_loop(), self._limits
-        router = Router(self._views, self._codec, self._filled, self._with_dead_letters)
+        # Anew with each start: where another process filled, a key may have come to its end.
+        keyring = Keyring(self._person_keys, self._codec)
+        router = Router(self._views, self._codec, self._filled, self._with_dead_letters, keyring)
         pending = Pending(self._views)
         flush: asyncio.Task[None] | None = None
         fetch: asyncio.Task[dict[TopicPartition, list[Any]]] | None = None
@@ -263,6 +279,7 @@ class AnalyticsLoop:
         if not pending:
             self._since = asyncio.get_running_loop().time()
         for part in _slices(records):
+            await router.keyring.fetch(part)
             try:
                 router.take(pending, part)
             except Unreadable as error:
@@ -320,7 +337,10 @@ class AnalyticsLoop:
                 record = pending.record_at(view.topic, partition, offset)
                 if record is None or view.topic not in self._with_dead_letters:
                     raise
-                await self._bury([DeadLetter(record, str(error))])
+                reason = str(error)
+                if isinstance(record, Opened):
+                    record, reason = record.written, f"{view.table} refused what was sealed in it"
+                await self._bury([DeadLetter(record, reason)])
 
     async def _store_positions(self, reached: Mapping[Place, int]) -> None:
         rows = [

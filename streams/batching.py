@@ -7,7 +7,7 @@ one flush, the records nobody can read, and how far on the log all of that reach
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -18,32 +18,11 @@ from schemas.avro_columns import ColumnReader, Columns
 from schemas.avro_derivation import tag_of
 from schemas.codec import FRAME_BYTES, Codec, Undecodable
 from schemas.envelope import Envelope, from_headers
+from streams.sealing import Keyring, LogRecord, Opened
 
 logger = logging.getLogger(__name__)
 
 TopicPartition = tuple[str, int]
-
-
-class LogRecord(Protocol):
-    """A record as the consumer gives it."""
-
-    @property
-    def topic(self) -> str: ...
-
-    @property
-    def partition(self) -> int: ...
-
-    @property
-    def offset(self) -> int: ...
-
-    @property
-    def key(self) -> bytes | None: ...
-
-    @property
-    def value(self) -> bytes | None: ...
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
 class DeadLetter(NamedTuple):
@@ -73,7 +52,7 @@ class Pending:
         return bool(self.next)
 
     def record_at(self, topic: str, partition: int, offset: int) -> LogRecord | None:
-        """A record that gave rows."""
+        """A record that gave rows; one that was sealed, as it was opened."""
         place = (topic, partition, offset)
         found = (r for r in self.records if (r.topic, r.partition, r.offset) == place)
         return next(found, None)
@@ -105,6 +84,7 @@ class Router:
     """Turns records into rows. `filled` says per table and partition what it already holds.
 
     dead_letters: topics whose unreadable records are put aside; on others they stop the partition.
+    keyring: opens what is sealed; the keys of the records to `take` are in it already.
     """
 
     def __init__(
@@ -113,8 +93,10 @@ class Router:
         codec: Codec,
         filled: Mapping[tuple[str, int], int],
         dead_letters: frozenset[str],
+        keyring: Keyring,
     ) -> None:
         self._codec, self._filled, self._dead_letters = codec, filled, dead_letters
+        self.keyring = keyring
         self._wanting: dict[tuple[str, str], list[tuple[str, ClickHouseView]]] = {}
         for view in views:
             for event in view.events:
@@ -127,9 +109,11 @@ class Router:
         Raises Unreadable, with the records before that one taken.
         """
         runs: dict[str, _Run] = {}
-        for record in records:
+        for written in records:
+            record = written
             try:
                 envelope = from_headers(record.headers)
+                self.keyring.pass_by(record, envelope)
                 wanted = self._wanting.get((record.topic, envelope.type))
                 if wanted:
                     behind = [
@@ -138,6 +122,8 @@ class Router:
                         if self._filled.get((table, record.partition), 0) <= record.offset
                     ]
                     if behind:
+                        if envelope.sealed_for:
+                            record = self.keyring.opened(record, envelope)
                         self._route(pending, runs, behind, record, envelope)
             except Exception as error:
                 # Whatever is wrong with one record must not stop those behind it.
@@ -233,7 +219,10 @@ class Router:
         pending.records.append(record)
 
     def _refuse(self, pending: Pending, record: LogRecord, error: Exception) -> None:
-        if isinstance(error, Undecodable):
+        if isinstance(record, Opened):
+            # What is wrong with it would tell what was sealed.
+            record, reason = record.written, f"{type(error).__name__} in what was sealed"
+        elif isinstance(error, Undecodable):
             reason = str(error)
         elif isinstance(error, KeyError):
             reason = f"no header {error}"

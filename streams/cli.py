@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from schemas.platform.audit_chain import Link
     from streams.export_files import Format
     from streams.replay import Bound
+    from streams.sealing import Keyring
 
 Kafka = Annotated[
     str,
@@ -87,6 +88,7 @@ def tail(
             wanted=Filter(tenant, type, stream, key),
             limit=limit,
             follow=follow,
+            keyring=_keyring(kafka, data),
         ):
             if format == "pretty" and console.is_terminal:
                 console.print(tailing.pretty_line(entry))
@@ -140,6 +142,7 @@ def export(
                 request,
                 output,
                 lambda at: advance(at.passed, at.total, f"{at.records:,} records"),
+                keyring=_keyring(kafka, data),
             )
         )
     written = manifest.files[0]
@@ -259,6 +262,22 @@ def _bootstrap(kafka: str, data: Path) -> str:
             param_hint="--kafka",
         )
     return credentials.kafka
+
+
+def _keyring(kafka: str, data: Path) -> "Keyring | None":
+    """What opens sealed reports: the keys of the environment's installation, else of the stack on
+    the data folder. None where neither is whole: what is sealed is shown sealed then."""
+    from infra.config import ConfigError, load_settings
+    from infra.embedded.stack import settings_of
+    from streams.runtime import person_keys
+    from streams.sealing import Keyring
+    from streams.telemetry import codec
+
+    try:
+        settings = load_settings() if kafka else settings_of(data)
+    except ConfigError:
+        return None
+    return Keyring(person_keys(settings), codec())
 
 
 def _bound(text: str, topic: str, option: str) -> "Bound":

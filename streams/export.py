@@ -21,6 +21,7 @@ from schemas.codec import Codec, SchemaVersion
 from schemas.topics import holds
 from streams.export_files import FORMATS, RecordWriter, open_writer
 from streams.replay import Bound, Entry, Filter, Span, TopicReader, decode
+from streams.sealing import Keyring
 
 MANIFEST_VERSION = 1
 
@@ -154,11 +155,13 @@ async def export(
     request: Request,
     out: Path,
     report: Callable[[Progress], None] = lambda progress: None,
+    *,
+    keyring: Keyring | None = None,
 ) -> tuple[Path, Manifest]:
     """Write what was asked for; returns the file and its manifest.
 
-    `out`: see `target_files`. Raises TargetExists, TargetBusy, NoSuchTopic,
-    LogUnavailable, OSError.
+    `out`: see `target_files`. keyring: opens what is sealed; without it that stays sealed. Raises
+    TargetExists, TargetBusy, NoSuchTopic, LogUnavailable, ObjectsUnavailable, OSError.
     """
     target, manifest_path = target_files(out, request.topic, request.format)
     _refuse_existing(target, manifest_path)
@@ -177,7 +180,7 @@ async def export(
                     if holds(request.topic, version.subject)
                 ]
                 writer = open_writer(request.format, file, schemas, request.topic)
-                tally = await write_records(reader, codec, request, writer, report)
+                tally = await write_records(reader, codec, request, writer, report, keyring=keyring)
             await asyncio.to_thread(_sync, file)
             summary = await asyncio.to_thread(_settle, partial, target)
         except BaseException:
@@ -194,8 +197,13 @@ async def write_records(
     request: Request,
     writer: RecordWriter,
     report: Callable[[Progress], None] = lambda progress: None,
+    *,
+    keyring: Keyring | None = None,
 ) -> Tally:
-    """Replay into a writer and finish it; returns what went into it. Raises LogUnavailable."""
+    """Replay into a writer and finish it; returns what went into it.
+
+    Raises LogUnavailable, ObjectsUnavailable.
+    """
     spans = await reader.spans(request.start, request.end)
     wanted = _within(request)
     tally = Tally(spans)
@@ -208,8 +216,10 @@ async def write_records(
 
     async for records in reader.read(spans, advance):
         chosen = [record for record in records if wanted.passes(record)]
+        if chosen and keyring is not None:
+            await keyring.fetch(chosen)
         if chosen:
-            await asyncio.to_thread(_write, writer, tally, chosen, codec)
+            await asyncio.to_thread(_write, writer, tally, chosen, codec, keyring)
     await asyncio.to_thread(writer.finish)
     return tally
 
@@ -241,8 +251,14 @@ def _sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _write(writer: RecordWriter, tally: Tally, records: Sequence[Any], codec: Codec) -> None:
-    entries = [decode(record, codec) for record in records]
+def _write(
+    writer: RecordWriter,
+    tally: Tally,
+    records: Sequence[Any],
+    codec: Codec,
+    keyring: Keyring | None,
+) -> None:
+    entries = [decode(record, codec, keyring) for record in records]
     writer.write(entries)
     tally.add(entries)
 

@@ -39,6 +39,14 @@ class Recent(Generic[K, V]):
         while len(self._entries) > self._size:
             self._entries.popitem(last=False)
 
+    def drop(self, key: K) -> None:
+        """Forget an entry."""
+        self._entries.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+
 
 class Memory:
     """What an owner remembers between batches, so that a hot tenant costs no query."""

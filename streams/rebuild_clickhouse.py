@@ -5,6 +5,7 @@ log, which may be ahead of the loop: that is harmless, since rows replace their 
 compared up to where the loop had come when the comparison began, without the rows that have changed
 since. Then they change places at once, and what the loop wrote to the former table in the last
 moment is read from the log into the new one; for that moment a query may not see the newest rows.
+A person who is erased meanwhile is blanked in both.
 
 With `chdb://` the engine belongs to one process: the rebuild needs the folder to itself, so the
 stack that uses it has to be stopped (`streams/cli.py` starts the servers that the rebuild needs).
@@ -20,6 +21,8 @@ from projections.clickhouse import ClickHouseView
 from schemas.codec import Codec
 from schemas.topics import topics
 from streams.batching import Pending, Router, Unreadable
+from streams.observability.blanking import blank_view
+from streams.person_keys import PersonKeys
 from streams.rebuild_report import (
     DIFFERENCES_MAX,
     Advance,
@@ -29,6 +32,7 @@ from streams.rebuild_report import (
     Side,
 )
 from streams.replay import Span, TopicReader
+from streams.sealing import Keyring
 
 QUERY_SECONDS = 3_600
 NEAR_OFFSETS = 1_000
@@ -48,6 +52,8 @@ class ClickHouseRebuild:
         view: ClickHouseView,
         codec: Codec,
         advance: Advance,
+        *,
+        person_keys: PersonKeys,
     ) -> None:
         self._bootstrap, self._engine, self._view = bootstrap, engine, view
         self._advance = advance
@@ -55,7 +61,8 @@ class ClickHouseRebuild:
         self._aside = f"{view.table}_replaced"
         # Unreadable records are with the dead letters, or have stopped the loop as they stop us.
         dead = frozenset({view.topic}) if f"{view.topic}.dlq" in topics() else frozenset[str]()
-        self._router = Router([view], codec, {}, dead)
+        self._keyring = Keyring(person_keys, codec)
+        self._router = Router([view], codec, {}, dead, self._keyring)
         self._first: dict[int, int] = {}
         self._next: dict[int, int] = {}
         self.events = 0
@@ -123,6 +130,7 @@ class ClickHouseRebuild:
 
         pending = Pending([self._view])
         async for records in reader.read(spans, advance):
+            await self._keyring.fetch(records)
             try:
                 self._router.take(pending, records)
             except Unreadable as error:
@@ -132,6 +140,9 @@ class ClickHouseRebuild:
                 await self._insert(table, pending.batches[self._view.table])
                 pending = Pending([self._view])
         await self._insert(table, pending.batches[self._view.table])
+        while self._keyring.dropped:
+            # Erased while we read: what was read before goes the way of the live table's rows.
+            await blank_view(self._engine, self._view, *self._keyring.dropped.pop())
         for span in spans:
             self._next[span.partition] = max(span.end, self._next.get(span.partition, 0))
 
@@ -236,6 +247,8 @@ class ClickHouseRebuild:
             if row["next"] > self._next.get(row["p"], 0)
         ]
         await self._read(reader, missing, live)
+        # An erasure of this moment may have blanked the former table only; the log tells of it.
+        await self._fill(reader)
 
     async def _tidy(self, *, keep: bool) -> str:
         if keep:

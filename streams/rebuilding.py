@@ -6,12 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import msgspec
-
 from infra.clickhouse import ClickHouse
 from infra.config import Settings, load_settings
-from infra.embedded.data_folder import DataFolderError, Identity
-from infra.embedded.stack import Stack
+from infra.embedded.data_folder import DataFolderError
+from infra.embedded.stack import Stack, settings_of
 from projections import CLICKHOUSE_VIEWS, VIEWS
 from projections.clickhouse import ClickHouseView
 from projections.statements import View
@@ -21,7 +19,7 @@ from streams.rebuild import Rebuild, alone
 from streams.rebuild_clickhouse import QUERY_SECONDS, ClickHouseRebuild
 from streams.rebuild_report import Advance, CannotRebuild, Report
 from streams.rebuild_view import ViewTables
-from streams.runtime import codec
+from streams.runtime import codec, person_keys
 
 
 class NoSuchView(Exception):
@@ -46,7 +44,8 @@ async def rebuild_view(
 ) -> Report:
     """Rebuild a view, in whichever database it is.
 
-    Raises CannotRebuild, LogUnavailable, DatabaseUnavailable, AnalyticsUnavailable.
+    Raises CannotRebuild, LogUnavailable, DatabaseUnavailable, AnalyticsUnavailable,
+    ObjectsUnavailable.
     """
     bootstrap = settings.kafka_bootstrap_servers
     if not isinstance(view, ClickHouseView):
@@ -58,7 +57,8 @@ async def rebuild_view(
         engine = ClickHouse(settings.clickhouse_url, query_seconds=QUERY_SECONDS)
         try:
             await engine.start()
-            rebuild = ClickHouseRebuild(bootstrap, engine, view, codec(), advance)
+            keys = person_keys(settings)
+            rebuild = ClickHouseRebuild(bootstrap, engine, view, codec(), advance, person_keys=keys)
             return await rebuild.run(switch=switch)
         finally:
             await engine.stop()
@@ -94,8 +94,7 @@ def servers(data: Path | None) -> Iterator[Settings]:
     if data is None:
         yield load_settings()
         return
-    path = data / "identity.json"
-    if not path.exists():
+    if not (data / "identity.json").exists():
         raise CannotRebuild(f"{data} is no stack's folder")
     stack = Stack(data)
     try:
@@ -103,7 +102,7 @@ def servers(data: Path | None) -> Iterator[Settings]:
         settings = stack.settings
     except DataFolderError:
         # `weir up` holds it, so its servers run.
-        settings = stack.settings_for(msgspec.json.decode(path.read_bytes(), type=Identity))
+        settings = settings_of(data)
     try:
         yield settings
     finally:

@@ -20,6 +20,7 @@ from infra.clock import parse_iso
 from infra.kafka import LogUnavailable, consumer, stop_consumer
 from schemas.codec import Codec, SchemaVersion, Undecodable
 from schemas.envelope import Envelope, Position, from_headers
+from streams.sealing import Keyring
 
 BATCH_RECORDS = 2_000
 CLOCK_SKEW_MS = 600_000
@@ -149,8 +150,11 @@ class Entry(Struct, frozen=True):
     problem: str = ""
 
 
-def decode(record: Any, codec: Codec) -> Entry:
-    """Decode a Kafka record; never raises for what a producer could have written."""
+def decode(record: Any, codec: Codec, keyring: Keyring | None = None) -> Entry:
+    """Decode a Kafka record; never raises for what a producer could have written.
+
+    keyring: has the record's key if it is sealed, and opens it.
+    """
     headers = {name: value.decode(errors="replace") for name, value in record.headers}
     envelope: Envelope | None = None
     with contextlib.suppress(KeyError, ValueError):
@@ -160,6 +164,8 @@ def decode(record: Any, codec: Codec) -> Entry:
     problem = ""
     value: bytes | None = record.value
     try:
+        if keyring is not None and envelope is not None and envelope.sealed_for:
+            value = keyring.opened(record, envelope).value
         if value is not None and value[:1] != b"\x00":
             data = json.loads(value)
         else:

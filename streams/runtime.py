@@ -10,12 +10,15 @@ from commands import DECIDERS, commands
 from infra.clickhouse import AnalyticsUnavailable, ClickHouse
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
+from infra.ids import Signer
+from infra.objects import Objects
 from projections import CLICKHOUSE_VIEWS
 from projections.clickhouse import tables_by_topic
 from schemas import EVENTS
 from schemas.codec import Codec, load_schemas
 from streams.bus import KafkaCommandBus
 from streams.deciding import Registry
+from streams.person_keys import PersonKeys
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,11 @@ def command_bus(settings: Settings) -> KafkaCommandBus:
     return KafkaCommandBus(
         settings.kafka_bootstrap_servers, codec(), registry().streams, SYSTEM_CLOCK
     )
+
+
+def person_keys(settings: Settings) -> PersonKeys:
+    """The keys of persons in the configured object store; no connection is made yet."""
+    return PersonKeys(Objects(settings.object_store_url), Signer(settings.secret_key))
 
 
 class _Shared:

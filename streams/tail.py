@@ -10,6 +10,7 @@ from infra.clock import iso
 from schemas.codec import Codec
 from streams.export_files import json_row
 from streams.replay import UNBOUNDED, Bound, Entry, Filter, TopicReader, decode
+from streams.sealing import Keyring
 
 
 async def tail(
@@ -21,11 +22,13 @@ async def tail(
     wanted: Filter = Filter(),  # noqa: B008  # frozen
     limit: int | None = None,
     follow: bool = True,
+    keyring: Keyring | None = None,
 ) -> AsyncIterator[Entry]:
     """The wanted records from `start` on (None: from now on), at most `limit` of them.
 
-    follow: go on when the end is reached; else stop at the end that the topic has now. Raises
-    NoSuchTopic, LogUnavailable.
+    follow: go on when the end is reached; else stop at the end that the topic has now. keyring:
+    opens what is sealed; without it that stays sealed. Raises NoSuchTopic, LogUnavailable,
+    ObjectsUnavailable.
     """
     if limit == 0:
         return
@@ -39,9 +42,11 @@ async def tail(
         given = 0
         async with aclosing(batches):
             async for records in batches:
+                if keyring is not None:
+                    await keyring.fetch(records)
                 for record in records:
                     if wanted.passes(record):
-                        yield decode(record, codec)
+                        yield decode(record, codec, keyring)
                         given += 1
                         if given == limit:
                             return

@@ -9,9 +9,9 @@ in the request, so that a repeat under the same Idempotency-Key makes the same i
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Protocol
+from typing import Protocol, cast
 
 from msgspec import Struct, structs
 
@@ -23,27 +23,17 @@ from schemas.codec import Codec, load_schemas
 from schemas.envelope import Actor, Envelope, Position, to_headers
 from schemas.observability import EVENTS
 from schemas.observability.governance import GovernanceEventsRecorded
-from schemas.observability.run import (
-    STREAM,
-    LlmCallsRecorded,
-    RunEvent,
-    ScoresRecorded,
-    SpansRecorded,
-    StepsRecorded,
-)
+from schemas.observability.run import ITEMS as ITEMS_OF_RUNS
+from schemas.observability.run import STREAM, RunEvent, RunStarted
+from streams.sealing import Seal, sealed
 
 TelemetryEvent = RunEvent | GovernanceEventsRecorded
+Encode = Callable[[TelemetryEvent], bytes]
 
 TOPIC = "telemetry"
 MAX_EVENT_BYTES = 900_000
 ITEMS_PER_RECORD = 500
-ITEMS: dict[type[Struct], str] = {
-    LlmCallsRecorded: "calls",
-    StepsRecorded: "steps",
-    SpansRecorded: "spans",
-    ScoresRecorded: "scores",
-    GovernanceEventsRecorded: "events",
-}
+ITEMS: dict[type[Struct], str] = {**ITEMS_OF_RUNS, GovernanceEventsRecorded: "events"}
 """The list of items in an event that can be cut into several."""
 
 
@@ -95,26 +85,31 @@ class Telemetry:
         *,
         stream: str = STREAM,
         at: int | None = None,
+        seal: Seal | None = None,
     ) -> Position:
         """Append what one request reported of one run, in order; the position of the last event.
 
         key: the id of the run, or of what else the stream is named by. at: when the report arrived,
-        now unless given.
+        now unless given. seal: for a run that is for a person.
 
         Raises LogUnavailable (a part may be in: a repeat with the same ids is safe), ItemTooLarge
         (nothing is in).
         """
         time = self._clock.now() if at is None else at
-        return (await self._append(origin, stream, {key: events}, time))[-1]
+        seals = {} if seal is None else {key: seal}
+        return (await self._append(origin, stream, {key: events}, time, seals))[-1]
 
     async def record_runs(
-        self, origin: Origin, runs: Mapping[str, Sequence[RunEvent]]
+        self,
+        origin: Origin,
+        runs: Mapping[str, Sequence[RunEvent]],
+        seals: Mapping[str, Seal],
     ) -> list[Position]:
         """Append what one request reported of several runs, by their ids; where each record lies.
 
-        Raises as `record` does.
+        seals: of those runs that are for a person. Raises as `record` does.
         """
-        return await self._append(origin, STREAM, runs, self._clock.now())
+        return await self._append(origin, STREAM, runs, self._clock.now(), seals)
 
     async def _append(
         self,
@@ -122,21 +117,27 @@ class Telemetry:
         stream: str,
         reports: Mapping[str, Sequence[TelemetryEvent]],
         time: int,
+        seals: Mapping[str, Seal],
     ) -> list[Position]:
         body = origin.command_id.removeprefix("cmd_")
         records: list[Record] = []
         for key, events in reports.items():
-            for tag, value in await _encode_all(events):
+            place = f"{stream}/{key}"
+            seal = seals.get(key)
+            sealed_for = "" if seal is None or seal.key is None else seal.key.name
+            encode = _encoding(seal, origin.tenant, place)
+            for tag, value in await _encode_all(events, encode):
                 envelope = Envelope(
                     id=f"evt_{body}_{len(records)}",
                     type=tag,
                     tenant=origin.tenant,
-                    stream=f"{stream}/{key}",
+                    stream=place,
                     version=0,
                     time=time,
                     actor=origin.actor,
                     correlation_id=origin.correlation_id,
                     causation_id=origin.command_id,
+                    sealed_for=sealed_for,
                 )
                 records.append(Record(key.encode(), value, to_headers(envelope)))
         positions = await self._log.append(TOPIC, records)
@@ -144,25 +145,43 @@ class Telemetry:
         return positions
 
 
-async def _encode_all(events: Sequence[TelemetryEvent]) -> list[tuple[str, bytes]]:
+def _encode_clear(event: TelemetryEvent) -> bytes:
+    """Raises ValueError for a run that is for a user: what is told of a person is sealed."""
+    if isinstance(event, RunStarted) and event.user_id:
+        raise ValueError("a run that is for a user needs a seal")
+    return codec().encode(event)
+
+
+def _encoding(seal: Seal | None, tenant: str, stream: str) -> Encode:
+    """How events of a stream become bytes."""
+    if seal is None:
+        return _encode_clear
+    # Only a run is for a person.
+    return lambda event: codec().encode(sealed(cast(RunEvent, event), seal, tenant, stream))
+
+
+async def _encode_all(events: Sequence[TelemetryEvent], encode: Encode) -> list[tuple[str, bytes]]:
     """Every event as one or more (tag, record value). Raises ItemTooLarge."""
     parts: list[tuple[str, bytes]] = []
     for event in events:
         name = ITEMS.get(type(event), "")
         count = len(getattr(event, name)) if name else 0
         if count <= ITEMS_PER_RECORD:
-            parts += _encode(event, name, 0)
+            parts += _encode(event, name, 0, encode)
             continue
         for first in range(0, count, ITEMS_PER_RECORD):
-            parts += _encode(_part(event, name, first, first + ITEMS_PER_RECORD), name, first)
+            part = _part(event, name, first, first + ITEMS_PER_RECORD)
+            parts += _encode(part, name, first, encode)
             # Thousands of items take long: other requests go on meanwhile.
             await asyncio.sleep(0)
     return parts
 
 
-def _encode(event: TelemetryEvent, name: str, first: int) -> list[tuple[str, bytes]]:
+def _encode(
+    event: TelemetryEvent, name: str, first: int, encode: Encode
+) -> list[tuple[str, bytes]]:
     """One event, halved until each part fits; `first` is the index of its first item."""
-    value = codec().encode(event)
+    value = encode(event)
     if len(value) <= MAX_EVENT_BYTES:
         return [(tag_of(type(event)), value)]
     count = len(getattr(event, name)) if name else 0
@@ -170,8 +189,8 @@ def _encode(event: TelemetryEvent, name: str, first: int) -> list[tuple[str, byt
         raise ItemTooLarge(f"{name}[{first}]" if name else "", len(value))
     middle = count // 2
     return [
-        *_encode(_part(event, name, 0, middle), name, first),
-        *_encode(_part(event, name, middle, count), name, first + middle),
+        *_encode(_part(event, name, 0, middle), name, first, encode),
+        *_encode(_part(event, name, middle, count), name, first + middle, encode),
     ]
 
 

@@ -1,6 +1,7 @@
 """The Observe API: what agents report, and what is made of it."""
 
 from api.observability import (
+    erasures,
     events,
     llm_calls,
     model_analytics,
@@ -29,6 +30,7 @@ ROUTES: list[Route] = [
     *llm_calls.ROUTES,
     *sessions.ROUTES,
     *users.ROUTES,
+    *erasures.ROUTES,
     *scores.ROUTES,
     *model_analytics.ROUTES,
 ]

@@ -4,7 +4,9 @@ from typing import Any
 
 from api.problems import Problem, not_found
 from api.routing import Call
+from infra.ids import person_of
 from schemas.observability.run import STREAM
+from streams.sealing import Seal
 from streams.telemetry import ItemTooLarge, Origin, Telemetry, TelemetryEvent
 
 MAX_BODY = 32 * 1024 * 1024
@@ -15,6 +17,26 @@ def own_run(call: Call[Any, Any], run_id: str) -> str:
     if not call.services.signer.owns_run(call.tenant, run_id):
         not_found("There is no such run")
     return run_id
+
+
+async def person_named(call: Call[Any, Any], user_id: str) -> str:
+    """The person whom a new run is for, who has a key from now on; empty for nobody.
+
+    Raises ObjectsUnavailable.
+    """
+    if not user_id:
+        return ""
+    person = call.services.signer.person(call.tenant, user_id)
+    await call.services.person_keys.current_or_new(call.tenant, person)
+    return person
+
+
+async def seal_of(call: Call[Any, Any], run_id: str) -> Seal | None:
+    """How reports of a run are sealed; None if it is for nobody. Raises ObjectsUnavailable."""
+    person = person_of(run_id)
+    if not person:
+        return None
+    return Seal(await call.services.person_keys.current(call.tenant, person))
 
 
 async def append(
@@ -30,8 +52,9 @@ async def append(
     """
     origin = Origin(call.tenant, call.actor, call.command_id, call.request_id)
     telemetry = Telemetry(call.services.log, call.services.clock)
+    seal = await seal_of(call, key) if stream == STREAM else None
     try:
-        position = await telemetry.record(origin, key, events, stream=stream, at=at)
+        position = await telemetry.record(origin, key, events, stream=stream, at=at, seal=seal)
     except ItemTooLarge as error:
         raise Problem(413, "payload_too_large", str(error), field=error.field) from None
     call.position(position)

@@ -22,7 +22,7 @@ from api.observability.bodies import (
     with_unlisted,
 )
 from api.observability.pricing import pricing_of
-from api.observability.reporting import MAX_BODY, append, own_run
+from api.observability.reporting import MAX_BODY, append, own_run, person_named
 from api.problems import OBSERVE
 from api.roles import BUILDERS
 from api.routing import Call, Route, Who
@@ -44,12 +44,16 @@ from streams.telemetry import item_id
 
 
 async def start_run(call: Call[StartRun, None]) -> StartedRun:
-    """The run's id is the request's: one that is known to be a repeat starts the same run."""
+    """The run's id is the request's: one that is known to be a repeat starts the same run.
+
+    It says which person the run is for, so that every report of it is sealed.
+    """
     body, signer = call.body, call.services.signer
+    person = await person_named(call, body.user_id or "")
     if call.fingerprint:
-        run_id = signer.run_id_for(call.tenant, call.command_id)
+        run_id = signer.run_id_for(call.tenant, call.command_id, person)
     else:
-        run_id = signer.run_id(call.tenant, call.command_id)
+        run_id = signer.run_id(call.tenant, call.command_id, person)
     now = call.services.clock.now()
     workflow_id = f"wf_{run_id[4:30]}"
     event = RunStarted(

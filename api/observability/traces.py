@@ -20,6 +20,8 @@ from api.observability.reporting import MAX_BODY
 from api.problems import OTLP, PROTOBUF, Problem
 from api.roles import BUILDERS
 from api.routing import Call, Route, Who
+from streams.person_keys import PersonKey
+from streams.sealing import Seal
 from streams.telemetry import Origin, Telemetry
 
 _SPANS_AT_ONCE = 200
@@ -76,14 +78,28 @@ async def _append(call: Call[Any, None], runs: dict[str, Run]) -> None:
     pricing = await pricing_of(call, [item for run in runs.values() for item in run.calls])
     for run in runs.values():
         run.calls = [structs.replace(item, **pricing(item)) for item in run.calls]
-    events = {
-        signer.run_id_for(call.tenant, f"otlp:{run.trace_id}"): run.events()
-        for run in runs.values()
-    }
-    positions = await Telemetry(services.log, services.clock).record_runs(origin, events)
+    events, seals = {}, {}
+    keys = await _keys_of(call, {run.user_id for run in runs.values() if run.user_id})
+    for run in runs.values():
+        run_id = signer.run_id_for(call.tenant, f"otlp:{run.trace_id}")
+        events[run_id] = run.events()
+        if run.user_id:
+            seals[run_id] = Seal(keys[run.user_id])
+    positions = await Telemetry(services.log, services.clock).record_runs(origin, events, seals)
     if len({(position.topic, position.partition) for position in positions}) == 1:
         # One position can't stand for several partitions.
         call.position(positions[-1])
+
+
+async def _keys_of(call: Call[Any, None], users: set[str]) -> dict[str, PersonKey]:
+    """The keys under which what is told of these users is sealed."""
+    services = call.services
+
+    async def key_of(user_id: str) -> PersonKey:
+        person = services.signer.person(call.tenant, user_id)
+        return await services.person_keys.current_or_new(call.tenant, person)
+
+    return dict(zip(users, await asyncio.gather(*map(key_of, users)), strict=True))
 
 
 ROUTES = [

@@ -18,6 +18,7 @@ from api.observability.bodies import JsonObject, LlmCallBody, Name, object_text
 from api.observability.llm_calls import dollars
 from api.observability.otlp.contents import preview, prompt_preview
 from api.observability.pricing import pricing_of
+from api.observability.reporting import person_named, seal_of
 from api.problems import Problem
 from api.prompts.bodies import AnyJson, content_of
 from api.prompts.provider import provider_of
@@ -196,13 +197,14 @@ def _room(call: Call[Any, Any], calls: int) -> Iterator[None]:
 async def _tried(call: Call[Any, Any], provider: Provider, tried: _Try, workflow: str) -> _Outcome:
     """Ask the model, and record it as a run. Raises LogUnavailable."""
     services, question = call.services, tried.question
-    run_id = services.signer.run_id(call.tenant)
+    user_id = call.actor.id if call.actor.kind == "user" else ""
+    run_id = services.signer.run_id(call.tenant, person=await person_named(call, user_id))
     started = RunStarted(
         agent_name=AGENT,
         workflow_name=workflow,
         workflow_id=f"wf_{run_id[4:30]}",
         started_at=services.clock.now(),
-        user_id=call.actor.id if call.actor.kind == "user" else "",
+        user_id=user_id,
     )
     await _record(call, run_id, [started])
     try:
@@ -257,7 +259,7 @@ async def _record(call: Call[Any, Any], run_id: str, events: Sequence[RunEvent])
     both calls count."""
     origin = Origin(call.tenant, call.actor, new_id("cmd"), call.request_id)
     telemetry = Telemetry(call.services.log, call.services.clock)
-    return await telemetry.record(origin, run_id, events)
+    return await telemetry.record(origin, run_id, events, seal=await seal_of(call, run_id))
 
 
 def _answer(question: Question, *, latency_ms: int, **found: Any) -> VariantAnswer:

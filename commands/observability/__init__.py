@@ -1,8 +1,13 @@
-"""Model costs, repricing and policies; what is reported of runs is telemetry, without a decider."""
+"""Model costs, repricing, policies and erasures. Reports of runs are telemetry, with no decider."""
 
 from typing import Any
 
 from commands.decider import Decider
-from commands.observability import model_cost, policy, repricing
+from commands.observability import erasure, model_cost, policy, repricing
 
-DECIDERS: list[Decider[Any, Any, Any]] = [model_cost.DECIDER, repricing.DECIDER, policy.DECIDER]
+DECIDERS: list[Decider[Any, Any, Any]] = [
+    model_cost.DECIDER,
+    repricing.DECIDER,
+    policy.DECIDER,
+    erasure.DECIDER,
+]

@@ -15,7 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from infra.config import Settings, load_settings
+import msgspec
+
+from infra.config import ConfigError, Settings, load_settings
 from infra.embedded.data_folder import DataFolder, Identity
 from infra.embedded.kafka import KafkaBroker
 from infra.embedded.part import Launch, Part, PartFailed, ProcessPart
@@ -235,6 +237,15 @@ class Stack:
             launched=Launch(command, {}, self.folder.root),
             roles=frozenset(group),
         )
+
+
+def settings_of(data: Path) -> Settings:
+    """The settings of the stack on a data folder, which may be running. Raises ConfigError."""
+    try:
+        identity = msgspec.json.decode((data / "identity.json").read_bytes(), type=Identity)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigError([f"{data} is no stack's folder: {error}"]) from error
+    return Stack(data).settings_for(identity)
 
 
 def _together(calls: Sequence[Callable[[], None]]) -> None:

@@ -1,4 +1,4 @@
-"""Read models: what agents report, in ClickHouse; model costs and policies, in Postgres."""
+"""Read models: what agents report, in ClickHouse; what is decided, in Postgres."""
 
 from projections.clickhouse import ClickHouseView
 from projections.observability.governance_events import GOVERNANCE_EVENTS
@@ -12,9 +12,17 @@ from projections.observability.run_starts import RUN_STARTS
 from projections.observability.scores import SCORES
 from projections.observability.spans import SPANS
 from projections.observability.steps import STEPS
+from projections.observability.user_erasures import ERASED_READ_MODELS, USER_ERASURES
 from projections.statements import View
 
-VIEWS: list[View] = [MODEL_COSTS, REPRICINGS, POLICIES, POLICY_REVISIONS]
+VIEWS: list[View] = [
+    MODEL_COSTS,
+    REPRICINGS,
+    POLICIES,
+    POLICY_REVISIONS,
+    USER_ERASURES,
+    ERASED_READ_MODELS,
+]
 CLICKHOUSE_VIEWS: list[ClickHouseView] = [
     RUN_STARTS,
     RUN_COMPLETIONS,

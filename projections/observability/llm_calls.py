@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Column, Items
+from projections.clickhouse import (
+    INSTANT,
+    JSON_TEXT,
+    KEY_NAME,
+    TENANT,
+    ClickHouseView,
+    Column,
+    Items,
+)
 from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD
 from schemas.observability.model_cost import PICODOLLARS
 from schemas.observability.run import LlmCallsRecorded
@@ -74,12 +82,13 @@ def columns(calls: Items) -> list[Column]:
         lower(pc.binary_join_element_wise(model, task, prompt, response, "\n")),
         sources(calls.fields["cost_source"], by_client),
         *(calls.fields[name] for name in _PRICE),
+        calls.sealed_for,
     ]
 
 
 LLM_CALLS = ClickHouseView(
     name="llm_calls",
-    version=2,
+    version=3,
     topic=TOPIC,
     events=(LlmCallsRecorded,),
     columns={
@@ -104,6 +113,7 @@ LLM_CALLS = ClickHouseView(
         "price_out_pico": "Int64",
         "price_model": WORD,
         "price_revision": "Int64",
+        "sealed_for": KEY_NAME,
     },
     # A run's id begins with its time, so rows lie in the order of time and `created_at` prunes.
     order_by=("tenant", "run_id", "id"),
@@ -114,4 +124,14 @@ LLM_CALLS = ClickHouseView(
     ),
     item_columns=columns,
     keep="first",
+    personal={
+        "prompt_preview": "''",
+        "response_preview": "''",
+        "metadata": "'{}'",
+        # Of model, task, prompt and response, a line each, the first two (a model has one line).
+        "search_text": (
+            "concat(arrayStringConcat(arraySlice(splitByChar('\\n', search_text), 1, 2), '\\n'),"
+            " '\\n\\n')"
+        ),
+    },
 )

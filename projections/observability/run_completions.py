@@ -1,6 +1,6 @@
 """How runs ended. The first completion on the log stands: a retry changes nothing."""
 
-from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Row
+from projections.clickhouse import INSTANT, JSON_TEXT, KEY_NAME, TENANT, ClickHouseView, Row
 from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD
 from schemas.envelope import Envelope
 from schemas.observability.run import RunCompleted
@@ -17,13 +17,14 @@ def rows(event: RunCompleted, envelope: Envelope) -> list[Row]:
             event.result,
             event.error,
             event.metadata,
+            envelope.sealed_for,
         )
     ]
 
 
 RUN_COMPLETIONS = ClickHouseView(
     name="run_completions",
-    version=1,
+    version=2,
     topic=TOPIC,
     events=(RunCompleted,),
     columns={
@@ -34,8 +35,10 @@ RUN_COMPLETIONS = ClickHouseView(
         "result": JSON_TEXT,
         "error": TEXT,
         "metadata": JSON_TEXT,
+        "sealed_for": KEY_NAME,
     },
     order_by=("tenant", "run_id"),
     rows=rows,
     keep="first",
+    personal={"result": "'{}'", "error": "''", "metadata": "'{}'"},
 )

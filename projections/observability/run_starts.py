@@ -1,6 +1,6 @@
 """Runs as they began. Completion is a table of its own, so that the two may come in any order."""
 
-from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Row
+from projections.clickhouse import INSTANT, JSON_TEXT, KEY_NAME, TENANT, ClickHouseView, Row
 from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD
 from schemas.envelope import Envelope
 from schemas.observability.run import RunStarted
@@ -25,13 +25,14 @@ def rows(event: RunStarted, envelope: Envelope) -> list[Row]:
             event.session_id,
             event.parent_workflow_id,
             event.root_workflow_id,
+            envelope.sealed_for,
         )
     ]
 
 
 RUN_STARTS = ClickHouseView(
     name="run_starts",
-    version=1,
+    version=2,
     topic=TOPIC,
     events=(RunStarted,),
     columns={
@@ -50,8 +51,16 @@ RUN_STARTS = ClickHouseView(
         "session_id": TEXT,
         "parent_workflow_id": TEXT,
         "root_workflow_id": TEXT,
+        "sealed_for": KEY_NAME,
     },
     order_by=("tenant", "run_id"),
     rows=rows,
     keep="first",
+    personal={
+        "inputs": "'{}'",
+        "metadata": "'{}'",
+        "user_id": "''",
+        "user_group": "''",
+        "session_id": "''",
+    },
 )

@@ -4,7 +4,7 @@ A boolean's value is text here, `true` or `false`, whichever way it was reported
 person who scored; what a program reports has none.
 """
 
-from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Row
+from projections.clickhouse import INSTANT, JSON_TEXT, KEY_NAME, TENANT, ClickHouseView, Row
 from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD, first_reports
 from schemas.envelope import Envelope
 from schemas.observability.run import Score, ScoresRecorded
@@ -35,6 +35,7 @@ def rows(event: ScoresRecorded, envelope: Envelope) -> list[Row]:
             envelope.actor.id if envelope.actor.kind == "user" else None,
             score.llm_call_id,
             envelope.time,
+            envelope.sealed_for,
         )
         for score in first_reports(event.scores)
     ]
@@ -42,7 +43,7 @@ def rows(event: ScoresRecorded, envelope: Envelope) -> list[Row]:
 
 SCORES = ClickHouseView(
     name="scores",
-    version=2,
+    version=3,
     topic=TOPIC,
     events=(ScoresRecorded,),
     columns={
@@ -59,8 +60,10 @@ SCORES = ClickHouseView(
         "author_user_id": "Nullable(String)",
         "llm_call_id": TEXT,
         "created_at": INSTANT,
+        "sealed_for": KEY_NAME,
     },
     order_by=("tenant", "run_id", "id"),
     rows=rows,
     keep="first",
+    personal={"comment": "''", "metadata": "'{}'"},
 )

@@ -1,6 +1,6 @@
 """Behaviour spans of runs; kinds and statuses are kept as the client wrote them."""
 
-from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Row
+from projections.clickhouse import INSTANT, JSON_TEXT, KEY_NAME, TENANT, ClickHouseView, Row
 from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD, first_reports
 from schemas.envelope import Envelope
 from schemas.observability.run import SpansRecorded
@@ -22,6 +22,7 @@ def rows(event: SpansRecorded, envelope: Envelope) -> list[Row]:
             span.input_data,
             span.output_data,
             span.started_at or envelope.time,
+            envelope.sealed_for,
         )
         for span in first_reports(event.spans)
     ]
@@ -29,7 +30,7 @@ def rows(event: SpansRecorded, envelope: Envelope) -> list[Row]:
 
 SPANS = ClickHouseView(
     name="spans",
-    version=1,
+    version=2,
     topic=TOPIC,
     events=(SpansRecorded,),
     columns={
@@ -45,8 +46,10 @@ SPANS = ClickHouseView(
         "input_data": JSON_TEXT,
         "output_data": JSON_TEXT,
         "created_at": INSTANT,
+        "sealed_for": KEY_NAME,
     },
     order_by=("tenant", "run_id", "id"),
     rows=rows,
     keep="first",
+    personal={"attributes": "'{}'", "input_data": "'{}'", "output_data": "'{}'"},
 )

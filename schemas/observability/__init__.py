@@ -4,6 +4,7 @@ from typing import get_args
 
 from msgspec import Struct
 
+from schemas.observability.erasure import ErasureEvent, PersonForgotten
 from schemas.observability.governance import GovernanceEventsRecorded
 from schemas.observability.model_cost import ModelCostEvent
 from schemas.observability.policy import PolicyEvent
@@ -16,4 +17,6 @@ EVENTS: list[type[Struct]] = [
     CallsRepriced,
     *get_args(PolicyEvent),
     GovernanceEventsRecorded,
+    *get_args(ErasureEvent),
+    PersonForgotten,
 ]

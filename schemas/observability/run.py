@@ -4,6 +4,9 @@ The run's tenant and id are the envelope's (`observability.run/<run_id>`); the e
 when the report arrived, and stands for whatever has no instant of its own. Reports of one run may
 arrive in any order and more than once: each item has an id, unique within its run, and the first
 report of an id stands. JSON documents (`inputs`, `metadata` …) are objects as text.
+
+Where a run is for a user, the personal fields are empty and lie in `sealed`, encrypted: see
+`schemas.observability.personal`.
 """
 
 from typing import Annotated
@@ -36,6 +39,7 @@ class RunStarted(Struct, frozen=True, tag="observability.run_started.v1", kw_onl
     session_id: str = ""
     parent_workflow_id: str = ""
     root_workflow_id: str = ""
+    sealed: bytes = b""
 
 
 class RunCompleted(Struct, frozen=True, tag="observability.run_completed.v1", kw_only=True):
@@ -46,6 +50,7 @@ class RunCompleted(Struct, frozen=True, tag="observability.run_completed.v1", kw
     result: Json = EMPTY_JSON
     error: str = ""
     metadata: Json = EMPTY_JSON
+    sealed: bytes = b""
 
 
 class LlmCall(Struct, frozen=True, kw_only=True):
@@ -89,6 +94,7 @@ class LlmCallsRecorded(
     """LLM calls of a run."""
 
     calls: list[LlmCall]
+    sealed: bytes = b""
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -103,6 +109,7 @@ class StepsRecorded(Struct, frozen=True, tag="observability.steps_recorded.v1", 
     """Steps of a run, in the order given."""
 
     steps: list[Step]
+    sealed: bytes = b""
 
 
 class Span(Struct, frozen=True, kw_only=True):
@@ -128,6 +135,7 @@ class SpansRecorded(Struct, frozen=True, tag="observability.spans_recorded.v1", 
     """Behaviour spans of a run."""
 
     spans: list[Span]
+    sealed: bytes = b""
 
 
 class Score(Struct, frozen=True, kw_only=True):
@@ -148,9 +156,17 @@ class ScoresRecorded(Struct, frozen=True, tag="observability.scores_recorded.v1"
 
     scores: list[Score]
     source: str = "sdk"
+    sealed: bytes = b""
 
 
 RunEvent = (
     RunStarted | RunCompleted | LlmCallsRecorded | StepsRecorded | SpansRecorded | ScoresRecorded
 )
 STREAM = "observability.run"
+ITEMS: dict[type[Struct], str] = {
+    LlmCallsRecorded: "calls",
+    StepsRecorded: "steps",
+    SpansRecorded: "spans",
+    ScoresRecorded: "scores",
+}
+"""The list of items in an event that is one."""

@@ -17,6 +17,8 @@ from infra.config import declared_variables
 from infra.telemetry import REGISTRY
 from schemas.approvals.policies import Conditions, Operator
 from schemas.identity.roles import ROLES
+from schemas.observability.personal import PERSONAL
+from schemas.observability.run import LlmCall, RunCompleted, RunStarted, Score, Span, Step
 from tests.docs.documents import documents, with_generated
 
 _DIALECTS = {
@@ -27,6 +29,16 @@ _DIALECTS = {
     SERVICE.name: "Service",
     SCHEMA_REGISTRY.name: "Schema Registry",
     OTLP.name: "OTLP",
+}
+
+
+_REPORTS = {
+    RunStarted: "a run's start",
+    RunCompleted: "its end",
+    LlmCall: "LLM calls",
+    Step: "steps",
+    Span: "spans",
+    Score: "scores",
 }
 
 
@@ -144,9 +156,18 @@ def otlp_attributes() -> str:
     return table(["field", "attributes"], rows)
 
 
+def personal() -> str:
+    """What is sealed of a person's run."""
+    rows = [
+        [_REPORTS[kind], ", ".join(f"`{name}`" for name in names)]
+        for kind, names in PERSONAL.items()
+    ]
+    return table(["of", "sealed"], rows)
+
+
 def parts() -> dict[str, str]:
     """All of them, by name."""
-    made = (settings, routes, metrics, conditions, otlp_kinds, otlp_attributes)
+    made = (settings, routes, metrics, conditions, otlp_kinds, otlp_attributes, personal)
     return {make.__name__: make() for make in made}
 
 

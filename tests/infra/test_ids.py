@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.ids import SealBroken, Signer
+from infra.ids import SealBroken, Signer, person_of
 
 MASTER = bytes(range(32))
 SIGNER = Signer(MASTER)
@@ -52,6 +52,30 @@ def test_a_run_id_with_one_character_changed_is_nobody_s(place: int) -> None:
 )
 def test_what_is_no_run_id_is_nobody_s(run_id: str) -> None:
     assert not Signer(MASTER).owns_run("ten_1", run_id)
+
+
+def test_a_run_of_a_person_says_whose_it_is_and_not_who() -> None:
+    person = SIGNER.person("ten_1", "ada@example.com")
+    assert person == "person_515agfymsfkjg9jg"
+    assert person == Signer(MASTER).person("ten_1", "ada@example.com")
+    run_id = SIGNER.run_id("ten_1", person=person)
+    assert len(run_id) == 62
+    assert person_of(run_id) == person
+    assert person_of(RUN) == ""
+    assert Signer(MASTER).owns_run("ten_1", run_id)
+    assert not Signer(MASTER).owns_run("ten_2", run_id)
+    others = {SIGNER.person("ten_2", "ada@example.com"), SIGNER.person("ten_1", "ada@example.org")}
+    assert person not in others
+    assert len(others) == 2
+
+
+@pytest.mark.parametrize("place", [4, 30, 45, 46, 61])
+def test_a_run_cannot_be_made_another_person_s(place: int) -> None:
+    run_id = SIGNER.run_id("ten_1", person=SIGNER.person("ten_1", "ada"))
+    changed = run_id[:place] + ("0" if run_id[place] != "0" else "1") + run_id[place + 1 :]
+    assert not Signer(MASTER).owns_run("ten_1", changed)
+    # Nor nobody's: the MAC of the long id is not that of the short one.
+    assert not Signer(MASTER).owns_run("ten_1", run_id[:30] + run_id[46:])
 
 
 def test_a_short_master_secret_is_refused() -> None:

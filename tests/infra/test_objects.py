@@ -69,6 +69,18 @@ async def test_what_was_written_is_read(objects: Objects) -> None:
     assert not await objects.exists("fhe/ten_1/b")
 
 
+async def test_of_many_that_create_an_object_one_does(objects: Objects) -> None:
+    tried = [objects.create("keys/1", bytes([number])) for number in range(8)]
+    made = await asyncio.gather(*tried)
+    assert made.count(True) == 1
+    assert await objects.whole("keys/1") == bytes([made.index(True)])
+    await objects.put("keys/1", b"dropped")
+    assert not await objects.create("keys/1", b"2")
+    assert await objects.whole("keys/1") == b"dropped"
+    with pytest.raises(ObjectMissing):
+        await objects.whole("keys/2")
+
+
 async def test_a_stream_appears_whole_and_can_be_renamed(objects: Objects) -> None:
     await objects.put_stream("uploads/1", _chunks(DATA))
     await objects.move("uploads/1", "keys/1")

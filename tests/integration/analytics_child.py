@@ -16,7 +16,7 @@ from infra.kafka import Log
 from projections import CLICKHOUSE_VIEWS
 from projections.clickhouse import tables_by_topic
 from streams.analytics import AnalyticsLoop, Limits
-from streams.runtime import codec
+from streams.runtime import codec, person_keys
 
 
 class Mortal(ClickHouse):
@@ -52,6 +52,7 @@ async def main(point: str, count: int) -> None:
         views=CLICKHOUSE_VIEWS,
         codec=codec(),
         dead_letters=Log(settings.kafka_bootstrap_servers, "child"),
+        person_keys=person_keys(settings),
         limits=Limits(age_seconds=0.05),
     )
     await loop.run()

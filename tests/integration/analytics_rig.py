@@ -19,6 +19,7 @@ from schemas.codec import Codec, load_schemas
 from schemas.envelope import Actor, Position
 from schemas.observability.run import LlmCall, LlmCallsRecorded, RunCompleted, RunStarted
 from streams.analytics import AnalyticsLoop, Limits
+from streams.runtime import person_keys
 from streams.telemetry import Origin, Telemetry, item_id
 
 SIGNER = Signer(b"a secret of thirty-two bytes ....")
@@ -31,6 +32,7 @@ class Rig:
     def __init__(self, settings: Settings, clickhouse: ClickHouse, log: Log) -> None:
         self.settings, self.clickhouse, self.log = settings, clickhouse, log
         self.telemetry = Telemetry(log)
+        self.person_keys = person_keys(settings)
         self.tenant = new_id("ten")
 
     def loop(self, limits: Limits | None = None, **options: Any) -> AnalyticsLoop:
@@ -41,6 +43,7 @@ class Rig:
             views=options.pop("views", CLICKHOUSE_VIEWS),
             codec=Codec(EVENTS, load_schemas()),
             dead_letters=self.log,
+            person_keys=self.person_keys,
             limits=limits,
             **options,
         )

@@ -232,6 +232,7 @@ async def test_a_rooms_audit_trail_names_decisions_and_refusals(settings: Settin
             views=CLICKHOUSE_VIEWS,
             codec=codec(),
             dead_letters=it.services.log,
+            person_keys=it.services.person_keys,
         )
         running = asyncio.create_task(loop.run())
         try:

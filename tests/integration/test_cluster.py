@@ -153,6 +153,37 @@ async def test_a_price_set_in_one_process_is_used_by_the_other(cluster: Cluster)
         assert found == ("unpriced", 0.0)
 
 
+async def test_a_user_erased_by_one_process_is_unknown_to_all(cluster: Cluster) -> None:
+    async with cluster.client(0) as one, cluster.client(1) as other:
+        key, user = {"X-Wax-Key": cluster.made.api_key}, "/api/v1/observability/users/grace/"
+        body = {"agent_name": "clinic", "user_id": "grace", "inputs": {"of": "grace"}}
+
+        async def start() -> dict[str, str]:
+            """A run by either process; what to wait for."""
+            started = [
+                await sender.post("/api/v1/observe/runs/start/", json=body, headers=key)
+                for sender in (one, other)
+            ]
+            return {"min_position": started[-1].headers["x-log-position"]}
+
+        assert (await one.get(user, params=await start())).status_code == 200
+        asked = (await one.delete(user)).json()
+        path = f"/api/v1/observability/erasures/{asked['erasure_id']}/"
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (receipt := (await other.get(path)).json())["status"] != "completed":
+                continue
+        rows = {line["read_model"]: line["rows"] for line in receipt["read_models"]}
+        assert rows["run_starts"] == 2
+        for asker in (one, other):
+            assert (await asker.get(user)).status_code == 404
+        # Both have forgotten the key by now, or will in a moment: then the user shows again.
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (await other.get(user, params=await start())).status_code == 404:
+                continue
+        again = (await other.delete(user)).json()
+        assert again["erasure_id"] != asked["erasure_id"]
+
+
 async def test_an_export_made_in_one_process_is_downloaded_from_another(
     cluster: Cluster, tmp_path: Path
 ) -> None:

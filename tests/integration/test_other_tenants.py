@@ -59,6 +59,7 @@ class World:
         self._make_computation()
         self._make_model_cost()
         self._make_prompt()
+        self._make_erasure()
         rule = {"kind": "agents", "deny": ["x"]}
         policy = self._post("/api/v1/observe/policies/", "user", {"name": "p", "rule": rule})
         self.ids["/api/v1/observe/policies/{policy_id}"] = policy["policy_id"]
@@ -93,6 +94,14 @@ class World:
         self._get(f"/api/v1/observability/events/?min_position={recorded}", "user")
         listed = self._get(f"/api/v1/observability/llm-calls/?min_position={position}", "user")
         self.ids["/api/v1/observability/llm-calls/{call_id}"] = listed["results"][0]["id"]
+
+    def _make_erasure(self) -> None:
+        named = {"agent_name": "a", "user_id": "the-erased-user"}
+        self._post("/api/v1/observe/runs/start/", "api_key", named)
+        path = "/api/v1/observability/users/the-erased-user/"
+        answer = self.client.delete(path, headers=self.mine["user"])
+        assert answer.status_code == 202, answer.text
+        self.ids["/api/v1/observability/erasures/{erasure_id}"] = answer.json()["erasure_id"]
 
     def _make_check_in(self) -> None:
         key = {"Idempotency-Key": "the room"}
@@ -183,6 +192,7 @@ LISTS = [
     "/api/v1/observability/sessions/",
     "/api/v1/observability/users/",
     "/api/v1/observability/events/",
+    "/api/v1/observability/erasures/",
     "/api/v1/evaluations/scores/",
 ]
 

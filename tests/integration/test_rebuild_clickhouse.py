@@ -24,6 +24,7 @@ def rebuild_of(rig: Rig, view: ClickHouseView) -> ClickHouseRebuild:
         view,
         Codec(EVENTS, load_schemas()),
         lambda done, total, note: None,
+        person_keys=rig.person_keys,
     )
 
 

@@ -106,6 +106,17 @@ def test_a_long_record_among_short_ones_is_left() -> None:
     assert [n for n, one in enumerate(found) if one is None] == [40]
 
 
+def test_records_with_bytes_behind_the_list_are_left() -> None:
+    call = LlmCall(id="c", model="m", tokens_in=1, tokens_out=1)
+    sealed = [b"" if number % 3 else bytes(number) for number in range(60)]
+    records = [CODEC.encode(LlmCallsRecorded(calls=[call], sealed=each)) for each in sealed]
+    found = read(records)
+    # Bytes of the length 0 are none.
+    assert [one is None for one in found] == [bool(each) for each in sealed]
+    for number, (record, one) in enumerate(zip(records, found, strict=True)):
+        assert one is None or same(one, decoded(record)), number
+
+
 def test_a_broken_record_harms_no_other() -> None:
     """Every truncation, trailing bytes, and every byte replaced by every other."""
     broken = [PLAIN[:end] for end in range(5, len(PLAIN))]

@@ -5,12 +5,16 @@ from typing import Any
 
 from msgspec import Struct
 
+from infra.ids import Signer
+from infra.objects import Objects
 from schemas import EVENTS
 from schemas.avro_derivation import derive, tag_of
 from schemas.codec import Codec, SchemaVersion
 from schemas.envelope import Actor, Envelope, Headers, to_headers
 from schemas.platform.audit import AuditRecorded
 from schemas.platform.audit_chain import GENESIS_HASH, seal
+from streams.person_keys import PersonKeys
+from streams.sealing import Keyring
 
 HOUR = 3_600_000_000
 START = 1_700_000_000_000_000
@@ -46,6 +50,11 @@ def sample_codec() -> Codec:
         for number, struct in enumerate(TYPES, 1)
     ]
     return Codec(TYPES, schemas)
+
+
+def no_keys() -> Keyring:
+    """A keyring that opens nothing."""
+    return Keyring(PersonKeys(Objects("memory:///"), Signer(bytes(32))), sample_codec())
 
 
 @dataclass

@@ -12,6 +12,7 @@ from schemas.avro_derivation import derive, tag_of
 from schemas.codec import Codec, SchemaVersion
 from schemas.envelope import Actor, Envelope, to_headers
 from streams.batching import Pending, Router, Unreadable
+from tests.streams.records import no_keys
 
 
 class Noted(Struct, frozen=True, tag="platform.noted.v1"):
@@ -51,6 +52,7 @@ class Stored(NamedTuple):
     topic: str
     partition: int
     offset: int
+    timestamp: int
     key: bytes
     value: bytes | None
     headers: list[tuple[str, bytes]]
@@ -59,14 +61,16 @@ class Stored(NamedTuple):
 def record(event: Any, offset: int, topic: str = "telemetry", partition: int = 0) -> Stored:
     tag = tag_of(type(event))
     envelope = Envelope("evt_1", tag, "ten_1", "platform.note/1", 0, 7, Actor("user", "u"))
-    return Stored(topic, partition, offset, b"k", CODEC.encode(event), to_headers(envelope))
+    return Stored(topic, partition, offset, 0, b"k", CODEC.encode(event), to_headers(envelope))
 
 
 def routed(
     *records: Stored, filled: dict[tuple[str, int], int] | None = None, letters: bool = True
 ) -> Pending:
     views = [NOTES, OTHERS]
-    router = Router(views, CODEC, filled or {}, frozenset({"telemetry"} if letters else ()))
+    router = Router(
+        views, CODEC, filled or {}, frozenset({"telemetry"} if letters else ()), no_keys()
+    )
     pending = Pending(views)
     for record_ in records:
         router.take(pending, [record_])
@@ -168,7 +172,7 @@ def listed(offset: int, *words: Word, schema: int = 1) -> Stored:
         f"evt_{offset}", tag_of(Listed), "ten_1", f"x/{offset}", 0, offset, Actor("user", "u")
     )
     value = bytes([0, 0, 0, 0, schema]) + body
-    return Stored("telemetry", 0, offset, b"k", value, to_headers(envelope))
+    return Stored("telemetry", 0, offset, 0, b"k", value, to_headers(envelope))
 
 
 def together(
@@ -177,12 +181,15 @@ def together(
     """All records taken at once."""
     filled, letters = options.get("filled", {}), options.get("letters", {"telemetry"})
     pending = Pending(views)
-    Router(views, WORD_CODEC, filled, frozenset(letters)).take(pending, records)
+    Router(views, WORD_CODEC, filled, frozenset(letters), no_keys()).take(pending, records)
     return pending
 
 
 def one_by_one(records: Sequence[Stored], views: Sequence[ClickHouseView] = (WORDS,)) -> Pending:
-    pending, router = Pending(views), Router(views, WORD_CODEC, {}, frozenset({"telemetry"}))
+    pending, router = (
+        Pending(views),
+        Router(views, WORD_CODEC, {}, frozenset({"telemetry"}), no_keys()),
+    )
     for item in records:
         router.take(pending, [item])
     return pending
@@ -264,7 +271,7 @@ def test_without_dead_letters_what_precedes_a_broken_record_is_taken_and_nothing
     records = [*ORDINARY[:60], ORDINARY[60]._replace(value=b"rubbish"), *ORDINARY[61:]]
     pending = Pending([WORDS])
     with pytest.raises(Unreadable, match="telemetry:0:60"):
-        Router([WORDS], WORD_CODEC, {}, frozenset()).take(pending, records)
+        Router([WORDS], WORD_CODEC, {}, frozenset(), no_keys()).take(pending, records)
     assert {row[6] for row in table(pending)} == set(range(60))
     assert pending.next == {("telemetry", 0): 60}
 

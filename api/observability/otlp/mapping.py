@@ -40,9 +40,10 @@ class Rejected(Exception):
 
 
 class Run(Struct):
-    """What one request tells of one trace."""
+    """What one request tells of one trace. user_id: the first that one of its spans names."""
 
     trace_id: str
+    user_id: str = ""
     started: RunStarted | None = None
     completed: RunCompleted | None = None
     calls: list[LlmCall] = []
@@ -78,6 +79,7 @@ def take(span: ReportedSpan, runs: dict[str, Run], now: int) -> None:
         )
     run = runs.setdefault(span.trace_id, Run(span.trace_id))
     run.spans.append(made)
+    run.user_id = run.user_id or _label(span.attributes, conventions.USER_ID)
     if made.kind in conventions.LLM_CALLS:
         run.calls.append(_call(span, made.kind, prompt_preview(given), preview(came)))
     if not span.parent_id and run.started is None:

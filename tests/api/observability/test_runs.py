@@ -37,7 +37,7 @@ async def test_starting_a_run_answers_with_its_ids_and_logs_it() -> None:
                 "inputs": {"query": "How?"},
                 "metadata": {"a": 1},
                 "session_id": "sess_1",
-                "user_id": "user_1",
+                "user_group": "beta",
             },
             headers=app.key(),
         )
@@ -55,7 +55,7 @@ async def test_starting_a_run_answers_with_its_ids_and_logs_it() -> None:
             inputs='{"query":"How?"}',
             metadata='{"a":1}',
             session_id="sess_1",
-            user_id="user_1",
+            user_group="beta",
         )
         (record,) = app.log.records["telemetry"]
         envelope = from_headers(record.headers)

@@ -444,7 +444,7 @@ async def test_a_trace_without_its_root_shows_its_calls_at_their_time(world: Wor
     assert [call["agent_name"] for call in page["results"]] == ["", ""]
     assert page["aggregates"]["total_tokens"] == 2 * 23
     spans = await world.clickhouse.query(
-        "SELECT toUnixTimestamp64Micro(created_at) AS at FROM spans_v1 ORDER BY at"
+        "SELECT toUnixTimestamp64Micro(created_at) AS at FROM spans_v2 ORDER BY at"
     )
     assert [row["at"] for row in spans] == [NOON, NOON + 1_000_000]
 

@@ -15,6 +15,7 @@ from infra.kafka import Record
 from projections.clickhouse import tables_by_topic
 from projections.observability import CLICKHOUSE_VIEWS
 from streams.batching import Pending, Router
+from streams.sealing import Keyring
 from streams.telemetry import codec
 from tests.api.harness import Harness
 
@@ -27,6 +28,7 @@ class Stored(NamedTuple):
     topic: str
     partition: int
     offset: int
+    timestamp: int
     key: bytes
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
@@ -97,9 +99,12 @@ class World:
     async def fold(self, records: Sequence[Record] | None = None) -> None:
         """Bring the tables up to date, with all records unless given, as if newly delivered."""
         pending = Pending(CLICKHOUSE_VIEWS)
-        router = Router(CLICKHOUSE_VIEWS, codec(), {}, frozenset())
+        keyring = Keyring(self.app.services.person_keys, codec())
+        router = Router(CLICKHOUSE_VIEWS, codec(), {}, frozenset(), keyring)
         for record in self.records if records is None else records:
-            router.take(pending, [Stored("telemetry", 0, self._offset, *record[:3])])
+            stored = Stored("telemetry", 0, self._offset, 0, *record[:3])
+            await keyring.fetch([stored])
+            router.take(pending, [stored])
             self._offset += 1
         for batch in pending.batches.values():
             if len(batch):

@@ -16,6 +16,7 @@ from infra.kafka import LogUnavailable
 from infra.postgres import DatabaseUnavailable
 from schemas.envelope import Envelope, from_headers
 from schemas.observability.run import LlmCallsRecorded, RunCompleted, RunStarted
+from streams.sealing import Keyring
 from streams.telemetry import codec
 from tests.api.harness import OTHER_TENANT, TENANT
 from tests.api.prompts.client import CHAT
@@ -33,6 +34,7 @@ from tests.integration.openai_server import (
     openai_server,
     refused,
 )
+from tests.streams.records import FakeRecord
 
 KEY = "sk-0123456789abcdef-4f2a"
 COST = (TOKENS_IN * 150_000 + TOKENS_OUT * 600_000) / 10**12  # gpt-4o-mini, 0.15 and 0.60 a million
@@ -76,6 +78,20 @@ class Playground:
         return [
             (from_headers(record.headers), codec().decode(record.value))
             for record in self.harness.log.records.get("telemetry", [])
+        ]
+
+    async def opened(self) -> list[tuple[Envelope, Any]]:
+        """The same, as somebody with the keys reads it."""
+        keyring = Keyring(self.harness.services.person_keys, codec())
+        records = [
+            FakeRecord("telemetry", 0, 0, 0, record.key, record.value, record.headers)
+            for record in self.harness.log.records["telemetry"]
+        ]
+        await keyring.fetch(records)
+        envelopes = [from_headers(record.headers) for record in records]
+        return [
+            (envelope, codec().decode(keyring.opened(record, envelope).value))
+            for record, envelope in zip(records, envelopes, strict=True)
         ]
 
 
@@ -252,7 +268,7 @@ async def test_a_provider_at_a_private_address_is_not_asked(playground: Playgrou
 async def test_a_try_is_a_run_of_the_playground(playground: Playground) -> None:
     await playground.set()
     answer = await playground.run(CHAT, variables=VARIABLES)
-    (begun, started), (called, calls), (ended, completed) = playground.told()
+    (begun, started), (called, calls), (ended, completed) = await playground.opened()
     assert {item.stream for item in (begun, called, ended)} == {begun.stream}
     run_id = begun.stream_id
     assert playground.harness.signer.owns_run(TENANT, run_id)
@@ -297,7 +313,7 @@ async def test_a_try_that_failed_is_a_run_with_its_error_and_no_call(
     await playground.set()
     playground.answering = lambda asked: refused(429, "Slow down")
     answer = await playground.run()
-    (_, started), (_, completed) = playground.told()
+    (_, started), (_, completed) = await playground.opened()
     assert isinstance(started, RunStarted)
     assert isinstance(completed, RunCompleted)
     assert (completed.status, completed.error) == ("error", answer.json()["error"])

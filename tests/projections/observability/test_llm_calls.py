@@ -65,6 +65,7 @@ def test_a_call_is_a_row() -> None:
             "price_out_pico": 0,
             "price_model": "",
             "price_revision": 0,
+            "sealed_for": "",
             "_partition": 3,
             "_offset": 41,
             "_index": 0,

@@ -46,6 +46,7 @@ def test_a_person_s_score_has_an_author() -> None:
             "author_user_id": "usr_1",
             "llm_call_id": "c1",
             "created_at": TIME,
+            "sealed_for": "",
         }
     ]
 

@@ -16,8 +16,9 @@ PRICING = {name for name in LlmCall.__struct_fields__ if name.startswith(("cost_
 
 
 def before_prices() -> dict[str, Any]:
-    """The schema of LLM calls as it was when calls had no price."""
+    """The schema of LLM calls as it was when calls had no price, and nothing was sealed."""
     old = copy.deepcopy(NEW)
+    old["fields"] = [field for field in old["fields"] if field["name"] != "sealed"]
     items = old["fields"][0]["type"]["items"]
     items["fields"] = [field for field in items["fields"] if field["name"] not in PRICING]
     assert len(items["fields"]) == len(NEW["fields"][0]["type"]["items"]["fields"]) - len(PRICING)

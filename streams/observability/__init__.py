@@ -1,0 +1,1 @@
+"""Work on what agents report, behind the requests: erasing persons."""
