@@ -10,6 +10,7 @@ nothing else in the code base looks at `os.environ` for configuration.
 import base64
 import binascii
 import dataclasses
+import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -64,6 +65,11 @@ def _origins(value: str) -> tuple[str, ...]:
     read = _url("http", "https")
     entries = (entry.strip() for entry in value.split(",") if entry.strip())
     return tuple(entry if entry == "*" else read(entry) for entry in entries)
+
+
+def _networks(value: str) -> tuple[str, ...]:
+    entries = (entry.strip() for entry in value.split(",") if entry.strip())
+    return tuple(str(ipaddress.ip_network(entry)) for entry in entries)
 
 
 def _secret(value: str) -> bytes:
@@ -230,6 +236,13 @@ class Settings:
         _text,
         "addresses (or networks) of proxies whose X-Forwarded-For we believe, comma-separated",
         default="",
+    )
+    egress_allow: tuple[str, ...] = _setting(
+        "WEIR_EGRESS_ALLOW",
+        _networks,
+        "networks that we connect to for tenants although they are not public, comma-separated: "
+        "127.0.0.0/8 for a model server on this machine",
+        default=(),
     )
 
     def __post_init__(self) -> None:

@@ -19,6 +19,9 @@ POINTS: dict[str, str] = {
     "analytics.positioned": "all tables and the position written: nothing is read again",
     "telemetry.appended": "on the log, the client unanswered: its repeat has the same item ids",
     "scheduler.posted": "a timer's command sent, the row still there: sent again, it counts once",
+    "watchers.posted": "triggers sent, the offset not kept: sent again, each triggers once",
+    "webhooks.posted": "a webhook posted, its attempt not on the log: posted again, the same id",
+    "webhooks.folded": "attempts and their offset in Postgres: the next sender goes on there",
 }
 
 _name, _count, _signal, *_ = (*os.environ.get("WEIR_FAILPOINT", "").split(":"), "", "")

@@ -5,6 +5,7 @@ sort by time and are opaque. A run id carries a truncated HMAC-SHA256 bound to t
 telemetry for a run that was never issued, or is another tenant's, is refused without a look-up.
 """
 
+import base64
 import hashlib
 import hmac
 import os
@@ -82,6 +83,7 @@ class Signer:
             raise ValueError("the master secret needs at least 32 bytes")
         self._run_key = hmac.digest(secret, b"weir/run-id/v1", "sha256")
         self._secret_key = hmac.digest(secret, b"weir/derived-secret/v1", "sha256")
+        self._webhook_key = hmac.digest(secret, b"weir/webhook/v1", "sha256")
         self._proven: dict[str, str] = {}
         self.jwt_key = hmac.digest(secret, b"weir/jwt/v1", "sha256")
 
@@ -122,6 +124,14 @@ class Signer:
         """
         digest = hmac.digest(self._secret_key, f"{prefix}\0{command_id}".encode(), "sha256")
         return prefix + _base32(int.from_bytes(digest), 52)
+
+    def webhook_secret(self, seed: str) -> str:
+        """The secret that signs an endpoint's webhooks: `whsec_` + base64 of 32 bytes.
+
+        Derived anew for every signature, so that nobody keeps it; the seed is no secret.
+        """
+        key = hmac.digest(self._webhook_key, seed.encode(), "sha256")
+        return "whsec_" + base64.b64encode(key).decode()
 
 
 def secret_hash(secret: str) -> str:

@@ -1,8 +1,17 @@
-"""Waitroom's surface: rooms, agents, check-ins and the events of a room."""
+"""Waitroom's surface: rooms, agents, check-ins, signals, watchers and the events of a room."""
 
 from typing import Any
 
-from api.approvals import agents, audit, check_ins, room_events, rooms
+from api.approvals import (
+    agents,
+    audit,
+    check_ins,
+    deliveries,
+    room_events,
+    rooms,
+    signals,
+    watchers,
+)
 from api.approvals.check_in_items import CheckInItem, StatusItem
 from api.approvals.envelopes import Data, Page, PageQuery
 from api.problems import WAITROOM
@@ -226,6 +235,78 @@ _AGENTS = [
         refusals=(404,),
     ),
 ]
+_SIGNALS = [
+    _route(
+        "POST",
+        "/v1/rooms/{room}/signal",
+        signals.broadcast,
+        Who.HUMAN,
+        "Broadcast a signal to all watchers in a room",
+        body=signals.SignalBody,
+        response=Data[signals.SignalItem],
+        status=201,
+        refusals=(404, 409),
+    ),
+    _route(
+        "POST",
+        "/v1/rooms/{room}/watch",
+        watchers.watch,
+        Who.AGENT,
+        "Subscribe a watcher to events in a room",
+        body=watchers.WatchBody,
+        response=Data[watchers.CreatedWatcher],
+        status=201,
+        refusals=(403, 404, 409),
+    ),
+    _route(
+        "GET",
+        "/v1/rooms/{room}/watchers",
+        watchers.list_watchers,
+        Who.ANY,
+        "List a room's watchers",
+        query=PageQuery,
+        response=Page[watchers.WatcherItem],
+        refusals=(404,),
+    ),
+    _route(
+        "GET",
+        "/v1/watchers/{id}",
+        watchers.get_watcher,
+        Who.ANY,
+        "Get a watcher",
+        response=Data[watchers.WatcherItem],
+        refusals=(404,),
+    ),
+    _route(
+        "DELETE",
+        "/v1/watchers/{id}",
+        watchers.remove_watcher,
+        Who.AGENT,
+        "Remove a watcher",
+        response=Data[watchers.WatcherItem],
+        refusals=(403, 404),
+    ),
+    _route(
+        "GET",
+        "/v1/watchers/{id}/deliveries",
+        deliveries.list_deliveries,
+        Who.ANY,
+        "List what became of a watcher's webhooks",
+        query=deliveries.DeliveriesQuery,
+        response=Page[deliveries.DeliveryItem],
+        refusals=(404,),
+    ),
+    _route(
+        "POST",
+        "/v1/watchers/{id}/deliveries/{event}/redeliver",
+        deliveries.redeliver,
+        Who.HUMAN,
+        "Send a settled webhook again",
+        response=Data[deliveries.DeliveryItem],
+        status=202,
+        refusals=(404, 409),
+    ),
+]
 _AUDIT = [
     _route(
         "GET",
@@ -260,4 +341,4 @@ _AUDIT = [
         analytics=True,
     ),
 ]
-ROUTES = [*_ROOMS, *_CHECK_INS, *_AGENTS, *_AUDIT]
+ROUTES = [*_ROOMS, *_CHECK_INS, *_AGENTS, *_SIGNALS, *_AUDIT]

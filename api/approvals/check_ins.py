@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from api.approvals.check_in_items import CheckInItem, item_of, status_of
 from api.approvals.envelopes import Cursor, Limit, after, cursor_of
 from api.approvals.policies import TimeoutMinutes
+from api.approvals.sending import canonical
 from api.approvals.visible import (
     Owners,
     check_in_row,
@@ -27,11 +28,10 @@ from commands.approvals.check_in_state import (
     RejectCheckIn,
     WithdrawCheckIn,
 )
-from commands.approvals.payload import NotCanonical, canonical_json
 from infra.clock import iso
 from projections.approvals import check_ins
 from schemas.approvals.vocabulary import CheckInStatus, RiskLevel, TimeoutAction, Urgency
-from schemas.types import Json, Sha256, Text
+from schemas.types import Sha256, Text
 
 Reason = Annotated[Text, Meta(min_length=1, max_length=2000)]
 
@@ -97,7 +97,7 @@ async def create_check_in(call: Call[CheckInBody, None]) -> Any:
         description=body.description or "",
         risk_level=body.risk_level,
         urgency=body.urgency,
-        context=_canonical(body.context, "context"),
+        context=canonical(body.context, "context"),
         timeout_minutes=body.timeout_minutes,
         timeout_action=body.timeout_action,
     )
@@ -138,7 +138,7 @@ async def modify(call: Call[ModifyBody, None]) -> Any:
     """Let the agent go ahead with changes."""
     body = call.body
     owners = await owners_of(call, call.path["id"])
-    changes = _canonical(body.modifications, "modifications")
+    changes = canonical(body.modifications, "modifications")
     return await _decide(
         call, ModifyCheckIn(*owners, body.reason, changes, body.payload_hash or "")
     )
@@ -163,13 +163,6 @@ async def list_pending(call: Call[None, PendingQuery]) -> Any:
     found = found[: query.limit]
     cursor = cursor_of(found[-1]["created_at"], found[-1]["id"]) if more else None
     return page([item_of(row) for row in found], cursor, more)
-
-
-def _canonical(value: dict[str, Any], field: str) -> Json:
-    try:
-        return canonical_json(value)
-    except NotCanonical as fault:
-        raise Problem(400, "validation_error", str(fault), field=field) from None
 
 
 async def _decide(call: Call[Any, Any], command: Struct) -> Any:

@@ -2,8 +2,7 @@
 
 from typing import Annotated, Any
 
-import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from api.approvals.visible import room_row
 from api.live import TooManyListeners
@@ -11,20 +10,8 @@ from api.problems import Problem
 from api.routing import Call
 from api.sse import EventStream, Frame
 from api.subscription import BadPosition, LiveEvent
-from infra.clock import iso
-from schemas.approvals.check_in import (
-    CheckInApproved,
-    CheckInCreated,
-    CheckInExpired,
-    CheckInHeld,
-    CheckInModified,
-    CheckInRejected,
-    CheckInWithdrawn,
-    Decision,
-)
 from schemas.types import Text
-
-_PREFIX = "approvals.check_in_"
+from streams.approvals.room_feed import of_a_room, told_of
 
 
 class EventsQuery(Struct, frozen=True):
@@ -38,7 +25,7 @@ async def stream_room_events(call: Call[None, EventsQuery]) -> Any:
     room_id = (await room_row(call, call.path["room"]))["id"]
 
     def wants(event: LiveEvent) -> bool:
-        return event.type.startswith(_PREFIX) and event.event.room_id == room_id
+        return of_a_room(event.type) and event.event.room_id == room_id
 
     try:
         subscription = await call.services.live.subscribe(
@@ -60,56 +47,5 @@ async def stream_room_events(call: Call[None, EventsQuery]) -> Any:
 
 def frame_of(item: LiveEvent) -> Frame | None:
     """What a client is told of an event; None for those that it need not know."""
-    event, envelope = item.event, item.envelope
-    about: dict[str, Any] = {
-        "check_in_id": envelope.stream_id,
-        "room_id": event.room_id,
-        "agent_id": event.agent_id,
-        "occurred_at": iso(envelope.time),
-    }
-    match event:
-        case CheckInCreated():
-            return Frame("check_in.created", about | _asked(event))
-        case CheckInApproved():
-            return Frame("check_in.decided", about | _decided("approved", event.decision))
-        case CheckInRejected():
-            return Frame("check_in.decided", about | _decided("rejected", event.decision))
-        case CheckInModified():
-            changes = {"modifications": Raw(event.modifications)}
-            said = _decided("modified", event.decision) | changes
-            return Frame("check_in.decided", about | said)
-        case CheckInWithdrawn():
-            return Frame("check_in.withdrawn", about | _decided("withdrawn", event.decision))
-        case CheckInExpired():
-            return Frame("check_in.expired", about | _decided("expired", event.decision))
-        case CheckInHeld():
-            return Frame("check_in.held", about | {"status": "pending", "overdue": True})
-    return None
-
-
-def _asked(event: CheckInCreated) -> dict[str, Any]:
-    return {
-        "status": "pending",
-        "agent_name": event.agent_name,
-        "action": event.action,
-        "description": event.description,
-        "risk_level": event.risk_level,
-        "urgency": event.urgency,
-        "context": Raw(event.context),
-        "payload_hash": event.payload_hash,
-        "policy": msgspec.to_builtins(event.verdict),
-        "expires_at": None if event.due_at is None else iso(event.due_at),
-    }
-
-
-def _decided(status: str, decision: Decision) -> dict[str, Any]:
-    return {
-        "status": status,
-        "decision_id": decision.id,
-        "decision_source": decision.source,
-        "decision_reason": decision.reason,
-        "decided_by": decision.by,
-        "decided_by_name": decision.by_name,
-        "decided_at": iso(decision.decided_at),
-        "payload_hash": decision.payload_hash,
-    }
+    told = told_of(item.envelope, item.event)
+    return None if told is None else Frame(*told)

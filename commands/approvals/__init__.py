@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from commands.approvals import agent, check_in, room, trust
+from commands.approvals import agent, check_in, room, signal, trust, watcher
 from commands.decider import Decider
 
 DECIDERS: list[Decider[Any, Any, Any]] = [
@@ -10,4 +10,6 @@ DECIDERS: list[Decider[Any, Any, Any]] = [
     agent.DECIDER,
     check_in.DECIDER,
     trust.DECIDER,
+    signal.DECIDER,
+    watcher.DECIDER,
 ]

@@ -4,6 +4,7 @@ from projections.approvals.agents import AGENTS
 from projections.approvals.check_ins import CHECK_INS
 from projections.approvals.rooms import ROOMS
 from projections.approvals.trust_scores import TRUST_SCORES
+from projections.approvals.watchers import WATCHERS
 from projections.statements import View
 
-VIEWS: list[View] = [ROOMS, AGENTS, CHECK_INS, TRUST_SCORES]
+VIEWS: list[View] = [ROOMS, AGENTS, CHECK_INS, TRUST_SCORES, WATCHERS]

@@ -13,7 +13,9 @@ from schemas.approvals.check_in import (
     CheckInWithdrawn,
 )
 from schemas.approvals.room import RoomCreated, RoomPoliciesReplaced
+from schemas.approvals.signal import SignalBroadcast
 from schemas.approvals.trust import TrustMoved
+from schemas.approvals.watcher import WatcherCreated, WatcherRemoved, WatcherTriggered
 
 EVENTS: list[type[Struct]] = [
     RoomCreated,
@@ -28,4 +30,8 @@ EVENTS: list[type[Struct]] = [
     CheckInExpired,
     CheckInHeld,
     TrustMoved,
+    SignalBroadcast,
+    WatcherCreated,
+    WatcherTriggered,
+    WatcherRemoved,
 ]
