@@ -68,8 +68,8 @@ async def watch(call: Call[WatchBody, None]) -> Any:
     url = body.webhook_url or ""
     if url:
         _check_url(url, call.services.settings.egress_allow)
-    (row,) = await call.services.reads.all(watchers.COUNT, call.tenant, room_id)
-    if row["n"] >= WATCHERS_OF_ROOM_MAX:
+    row = await call.services.reads.one(watchers.COUNT, call.tenant, room_id)
+    if row is not None and row["n"] >= WATCHERS_OF_ROOM_MAX:
         raise Problem(409, "conflict", f"The room has {WATCHERS_OF_ROOM_MAX} watchers already")
     command = CreateWatcher(
         room_id=room_id,

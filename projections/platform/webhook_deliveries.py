@@ -95,9 +95,11 @@ FROM {DELIVERIES} WHERE status IN ('waiting', 'dead')
 """
 # Parameters: since when, in microseconds.
 RECENT = f"""
-SELECT outcome, count(*) AS n,
-       percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ms) AS p50,
+SELECT outcome, count(*) AS n FROM {ATTEMPTS} WHERE attempted_at >= %s GROUP BY outcome
+"""
+DURATIONS = f"""
+SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ms) AS p50,
        percentile_cont(0.99) WITHIN GROUP (ORDER BY duration_ms) AS p99
-FROM {ATTEMPTS} WHERE attempted_at >= %s GROUP BY outcome
+FROM {ATTEMPTS} WHERE attempted_at >= %s
 """
 REACHED = f"SELECT partition, next_offset FROM {OFFSETS} ORDER BY partition"

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from standardwebhooks import Webhook
 
@@ -17,6 +17,8 @@ from streams.approvals.watching import Watching
 from streams.platform.webhooks import Webhooks
 from streams.runtime import codec, command_bus
 from tests.integration.test_approvals import RealWaitroom, real_waitroom
+
+T = TypeVar("T")
 
 PATIENCE = 60.0
 OUR_NETWORK = ("127.0.0.0/8",)
@@ -175,6 +177,19 @@ async def delivering(
         await reads.stop()
 
 
+async def until(ask: Callable[[], Awaitable[T]], holds: Callable[[T], bool]) -> T:
+    """What is found, once it is as it should be: another process may write it, so it is asked."""
+    found = await ask()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not holds(found):
+                await asyncio.sleep(0.05)
+                found = await ask()
+    except TimeoutError:
+        raise AssertionError(f"it stays at {found}") from None
+    return found
+
+
 class Hooked:
     """A room of a tenant, an agent that watches it, and what comes to its endpoint."""
 
@@ -214,16 +229,22 @@ class Hooked:
 
     async def until_statuses(self, id: str, expected: Sequence[str]) -> list[dict[str, Any]]:
         """A watcher's deliveries, once these are their statuses, oldest first."""
-        found: list[dict[str, Any]] = []
-        try:
-            async with asyncio.timeout(PATIENCE):
-                # Another process may write the rows: there is nothing to await but the table.
-                while [one["status"] for one in found] != list(expected):
-                    await asyncio.sleep(0.05)
-                    found = await self.deliveries(id)
-        except TimeoutError:
-            raise AssertionError(f"{found} are not {expected}") from None
-        return found
+        return await until(
+            lambda: self.deliveries(id),
+            lambda found: [one["status"] for one in found] == list(expected),
+        )
+
+    async def until_tried(self, id: str) -> dict[str, Any]:
+        """The first attempt of a watcher's first delivery, once it was made."""
+        found = await until(
+            lambda: self.deliveries(id), lambda found: bool(found and found[0]["attempts"])
+        )
+        attempt: dict[str, Any] = found[0]["attempts"][0]
+        return attempt
+
+    async def until_disabled(self, id: str) -> dict[str, Any]:
+        """A watcher, once it is disabled."""
+        return await until(lambda: self.watcher(id), lambda found: found["status"] == "disabled")
 
 
 @contextlib.asynccontextmanager

@@ -28,8 +28,8 @@ CODEC = Codec(
 )
 each = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 
-# What no view shows: a signal is told and not looked up, a decider counts failed logins, outcomes are
-# the deciders' memory of answers, and webhooks are in tables of the sender's own.
+# What no view shows: a signal is told and not looked up, a decider counts failed logins, outcomes
+# are the deciders' memory of answers, and webhooks are in tables of the sender's own.
 UNSHOWN = {
     "approvals.signal_broadcast.v1",
     "identity.login_failed.v1",

@@ -11,6 +11,7 @@ from projections.approvals.agents import AGENTS
 from projections.approvals.check_ins import CHECK_INS, page
 from projections.approvals.rooms import ROOMS
 from projections.approvals.trust_scores import TRUST_SCORES
+from projections.approvals.watchers import WATCHERS
 from projections.runner import fold, reduce_all
 from projections.statements import Delete, Put, Set, View
 from schemas.approvals import EVENTS
@@ -27,7 +28,9 @@ from schemas.approvals.check_in import (
 )
 from schemas.approvals.policies import Policies, Verdict
 from schemas.approvals.room import RoomCreated, RoomPoliciesReplaced
+from schemas.approvals.signal import SignalBroadcast
 from schemas.approvals.trust import TrustMoved
+from schemas.approvals.watcher import WatcherCreated, WatcherRemoved, WatcherTriggered
 from schemas.envelope import Actor, Envelope
 
 AT = 1_700_000_000_000_000
@@ -58,6 +61,9 @@ IDS = ("room_1", "agt_1")
 ROOM = {"tenant": "ten_1", "id": "room_1"}
 AGENT = {"tenant": "ten_1", "id": "agt_1"}
 CHECK_IN = {"tenant": "ten_1", "id": "ci_1"}
+WATCHER = {"tenant": "ten_1", "id": "wat_1"}
+# A signal is told to whoever is there, and looked up by nobody.
+UNSHOWN = {SignalBroadcast}
 
 
 def envelope(stream: str) -> Envelope:
@@ -206,6 +212,37 @@ CASES: list[tuple[View, str, Any, Any]] = [
             },
         ),
     ),
+    (
+        WATCHERS,
+        "approvals.watcher/wat_1",
+        WatcherCreated(*IDS, ["signal.broadcast"], '{"type":"x"}', "https://a.example", AT),
+        Put(
+            WATCHER,
+            {
+                "room_id": "room_1",
+                "agent_id": "agt_1",
+                "event_types": '["signal.broadcast"]',
+                "filter": '{"type":"x"}',
+                "webhook_url": "https://a.example",
+                "created_at": AT,
+                "removed_at": None,
+                "triggered_at": None,
+                "triggered_by": "",
+            },
+        ),
+    ),
+    (
+        WATCHERS,
+        "approvals.watcher/wat_1",
+        WatcherTriggered(*IDS, "evt_1", "signal.broadcast", 2, 7, AT + 1),
+        Set(WATCHER, {"triggered_at": AT + 1, "triggered_by": "evt_1"}),
+    ),
+    (
+        WATCHERS,
+        "approvals.watcher/wat_1",
+        WatcherRemoved(*IDS, AT + 2),
+        Set(WATCHER, {"removed_at": AT + 2}),
+    ),
 ]
 
 
@@ -218,7 +255,7 @@ def test_an_event_gives_its_statement_and_no_other_view_cares(
 
 
 def test_every_event_of_the_domain_has_a_case() -> None:
-    assert {type(event) for _, _, event, _ in CASES} == set(EVENTS)
+    assert {type(event) for _, _, event, _ in CASES} == set(EVENTS) - UNSHOWN
 
 
 def rows(view: View, history: Iterable[tuple[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
