@@ -68,7 +68,8 @@ async def watch(call: Call[WatchBody, None]) -> Any:
     url = body.webhook_url or ""
     if url:
         _check_url(url, call.services.settings.egress_allow)
-    row = await call.services.reads.one(watchers.COUNT, call.tenant, room_id)
+    watcher_id = "wat_" + call.command_id.removeprefix("cmd_")
+    row = await call.services.reads.one(watchers.COUNT, call.tenant, room_id, watcher_id)
     if row is not None and row["n"] >= WATCHERS_OF_ROOM_MAX:
         raise Problem(409, "conflict", f"The room has {WATCHERS_OF_ROOM_MAX} watchers already")
     command = CreateWatcher(
@@ -78,7 +79,7 @@ async def watch(call: Call[WatchBody, None]) -> Any:
         filter=canonical(body.filter, "filter"),
         webhook_url=url,
     )
-    reply = await call.send("wat_" + call.command_id.removeprefix("cmd_"), command)
+    reply = await call.send(watcher_id, command)
     call.headers["cache-control"] = "no-store"
     item = msgspec.structs.asdict(_answered(answer_of(reply, WatcherAnswered)))
     secret = call.services.signer.webhook_secret(call.command_id) if url else None

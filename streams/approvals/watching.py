@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 GROUP = "streams.approvals.watchers.v1"
 _TRIGGERED = "watcher.triggered"
 _BATCH_MAX = 500
+_POST_MAX = 500
 # What passes by itself.
 _FORESEEN = (
     LogUnavailable,
@@ -167,8 +168,9 @@ class Watching:
             rooms = sorted({(event.envelope.tenant, event.room_id) for event in events})
             tenants, ids = (list(names) for names in zip(*rooms, strict=True))
             requests = triggers(events, await self._reads.all(OF_ROOMS, tenants, ids))
-            if requests:
-                await self._bus.post_many(requests)
+            # An event may trigger a hundred watchers, and the log takes only so much at once.
+            for first in range(0, len(requests), _POST_MAX):
+                await self._bus.post_many(requests[first : first + _POST_MAX])
                 failpoint("watchers.posted")
         if found:
             await reader.commit()

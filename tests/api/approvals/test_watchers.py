@@ -169,7 +169,9 @@ async def test_a_room_has_a_bounded_number_of_watchers(
     monkeypatch.setattr(watchers, "WATCHERS_OF_ROOM_MAX", 1)
     await waitroom.room()
     agent = await waitroom.agent()
-    await watch(waitroom, agent)
+    keyed = agent | {"Idempotency-Key": "the one"}
+    made = await watch(waitroom, keyed)
+    assert await watch(waitroom, keyed) == made  # a repeat is none more
     answer = await waitroom.call("POST", WATCH, agent, BODY)
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "CONFLICT")
 
