@@ -184,6 +184,9 @@ async def test_the_read_models_are_the_fold_of_the_log(settings: Settings) -> No
         trusted = await it.check_in(agent, risk_level="low")
         assert trusted["policy"]["source"] == "trust"
         await it.call("DELETE", f"/v1/check-ins/{(await it.check_in(agent))['id']}", agent)
+        watch = {"event_types": ["check_in.decided"]}
+        watcher = await it.call("POST", "/v1/rooms/payments/watch", agent, watch)
+        assert watcher.status_code == 201, watcher.text
         log = await read_topic(it.services.settings, "events", it.tenant)
         events = [
             (from_headers([(k, v.encode()) for k, v in headers.items()]), event)
