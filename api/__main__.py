@@ -11,6 +11,7 @@ import logging
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import uvicorn
@@ -25,10 +26,13 @@ from api.observability.policy_memory import policy_memory
 from api.observability.tenant_prices import tenant_prices
 from api.observing import RequestObserver
 from api.platform.probes import Probes
+from api.retries import Retries
+from api.retries_journal import Journal
 from api.services import Services
 from api.subscription import LiveEvent
 from infra.clickhouse import AnalyticsUnavailable
 from infra.clock import SYSTEM_CLOCK
+from infra.completions import Completions
 from infra.config import Settings
 from infra.ids import Signer, new_id
 from infra.kafka import LogUnavailable, consumer
@@ -74,7 +78,8 @@ async def _serve(
     stop: asyncio.Event,
     ready: Callable[[], None],
 ) -> None:
-    app = build_app(services, observer=RequestObserver())
+    retries = Retries(_journal(services.settings))
+    app = build_app(services, observer=RequestObserver(), retries=retries)
     server = HttpServer(server_config(app, services.settings), ready)
     # What start-up made lives until the end: the collector need not look at it again.
     gc.collect()
@@ -91,6 +96,14 @@ async def _serve(
         for task in (serving, watching, stopping):
             task.cancel()
         await asyncio.gather(serving, watching, stopping, return_exceptions=True)
+
+
+def _journal(settings: Settings) -> Journal | None:
+    """Where this process notes what it has not answered: a file for each port, if there is a
+    folder for that. Raises OSError when the folder cannot be written."""
+    if not settings.state_dir:
+        return None
+    return Journal(Path(settings.state_dir) / f"unanswered-{settings.port}")
 
 
 @contextlib.asynccontextmanager
@@ -117,6 +130,8 @@ async def services_on(settings: Settings, stop: asyncio.Event) -> AsyncIterator[
         objects = Objects(settings.object_store_url)
         view = LogView(bootstrap, f"{name}-health")
         running.push_async_callback(view.stop)
+        completions = Completions(settings.egress_allow)
+        running.push_async_callback(completions.close)
         services = Services(
             settings=settings,
             signer=Signer(settings.secret_key),
@@ -127,6 +142,7 @@ async def services_on(settings: Settings, stop: asyncio.Event) -> AsyncIterator[
             log=log,
             objects=objects,
             live=live,
+            completions=completions,
             probes=Probes(
                 log=view, reads=reads, analytics=analytics, objects=objects, clock=SYSTEM_CLOCK
             ),

@@ -14,6 +14,7 @@ from api.limits import RateLimiter
 from api.observability import ROUTES as OBSERVABILITY
 from api.platform import ROUTES as PLATFORM
 from api.prompts import ROUTES as PROMPTS
+from api.retries import Retries
 from api.routing import Route
 from api.services import Services
 
@@ -30,9 +31,15 @@ ROUTES: list[Route] = [
 
 
 def build_app(
-    services: Services, routes: Sequence[Route] | None = None, observer: Observer | None = None
+    services: Services,
+    routes: Sequence[Route] | None = None,
+    observer: Observer | None = None,
+    retries: Retries | None = None,
 ) -> Dispatcher:
-    """The ASGI application over these services; `routes` are all of them unless given."""
+    """The ASGI application over these services; `routes` are all of them unless given.
+
+    retries: what is known of requests without a key, nothing unless given.
+    """
     settings = services.settings
     services.caches["routes"] = served = list(ROUTES if routes is None else routes)
     authenticator = Authenticator(
@@ -49,5 +56,6 @@ def build_app(
         authenticator=authenticator,
         limiter=RateLimiter(settings.rate_limit_per_minute, settings.rate_limit_burst),
         cors=Cors(settings.cors_origins, settings.public_url),
+        retries=retries or Retries(),
         observer=observer,
     )

@@ -27,6 +27,7 @@ from api.idempotency import command_of, fingerprint
 from api.limits import RateLimiter
 from api.matching import Match, RouteTable
 from api.problems import Problem, dialect_of
+from api.retries import Retries
 from api.routing import Call, Route
 from api.services import Services
 from schemas.envelope import Position
@@ -78,12 +79,14 @@ class Dispatcher:
         authenticator: Authenticator,
         limiter: RateLimiter,
         cors: Cors,
+        retries: Retries,
         observer: Observer | None = None,
     ) -> None:
         self._table = RouteTable(routes)
         self._endpoints = {route: Endpoint(route) for route in routes}
         self._services, self._authenticator = services, authenticator
         self._limiter, self._cors, self._observer = limiter, cors, observer
+        self._retries = retries
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -110,6 +113,8 @@ class Dispatcher:
                 raise
             await self._refuse(exchange, error, {})
         finally:
+            if exchange.attempt is not None:
+                self._retries.end(exchange.attempt)
             if self._observer is not None:
                 self._observer(exchange, time.perf_counter() - began)
 
@@ -205,6 +210,11 @@ class Dispatcher:
             body = content if endpoint.decode_body is None else endpoint.decode_body(content)
         if key is not None:
             digest = fingerprint(route.method, exchange.path, scope["query_string"], content)
+        elif route.repeats:
+            sender = f"{principal.tenant} {principal.actor.id} {route.method}"
+            same = fingerprint(sender, exchange.path, scope["query_string"], content)
+            exchange.attempt = self._retries.begin(same, exchange.receive)
+            command_id = exchange.attempt.command_id
         return Call(
             services=self._services,
             principal=principal,

@@ -11,6 +11,7 @@ from api.bodies import media_type_of
 from api.credentials import Principal
 from api.limits import Permit
 from api.problems import PROTOBUF, Dialect, Problem
+from api.retries import Attempt
 from api.routing import Answer, Route
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -23,6 +24,7 @@ class Exchange:
     """A request, and what becomes known of it while it is handled. path: as it came, encoded."""
 
     __slots__ = (
+        "attempt",
         "cors",
         "dialect",
         "headers",
@@ -56,6 +58,7 @@ class Exchange:
         self.permit: Permit | None = None
         self.principal: Principal | None = None
         self.route: Route | None = None
+        self.attempt: Attempt | None = None
         self.started = False
         self.status = 0
 
@@ -102,6 +105,9 @@ class Exchange:
             if body:
                 headers.append((b"content-type", media_type))
         self.started, self.status = True, status
+        if self.attempt is not None:
+            # What goes to a connection that was closed is dropped without a word.
+            self.attempt.delivered = status < 500 and not self.attempt.is_alone
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         if self.method == "HEAD" or status == 204:
             body = b""

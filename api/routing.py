@@ -242,10 +242,11 @@ class Route:
     and Infinity in the body are read as null. raw_body: `call.body` is the bytes as they came.
     streamed: the body, at most `max_body`, is not read for the handler: it takes it from
     `call.raw.stream()` as it arrives.
-    analytics: the answer comes from ClickHouse, so `min_position` may ask to wait for a write.
-    media_type: of the response; accepts: of the request. protobuf: either may be protobuf too, read
-    and written by the handler. quiet: successes are logged at debug
-    only (telemetry, health).
+    repeats: a request without an Idempotency-Key that repeats one whose answer was lost is that one
+    (`api.retries`). analytics: the answer comes from ClickHouse, so `min_position` may ask
+    to wait for a write. media_type: of the response; accepts: of the request. protobuf: either may
+    be protobuf too, read and written by the handler. quiet: successes are logged at debug only
+    (telemetry, health).
     """
 
     def __init__(
@@ -272,6 +273,7 @@ class Route:
         streamed: bool = False,
         analytics: bool = False,
         quiet: bool = False,
+        repeats: bool = False,
         rest: bool = False,
         media_type: str = "",
         accepts: str = "application/json",
@@ -285,6 +287,7 @@ class Route:
         self.refusals, self.max_body, self.stream = refusals, max_body, stream
         self.lenient, self.raw_body, self.streamed = lenient, raw_body, streamed
         self.analytics, self.quiet, self.rest = analytics, quiet, rest
+        self.repeats = repeats
         self.accepts, self.protobuf, self.description = accepts, protobuf, description
         self.media_type = media_type or ("text/event-stream" if stream else "application/json")
 

@@ -9,6 +9,7 @@ from api.credentials import CredentialStore
 from api.limits import Lockout
 from api.tokens import TokenIssuer
 from infra.clock import SYSTEM_CLOCK, Clock
+from infra.completions import Completions
 from infra.config import Settings
 from infra.ids import Signer
 from infra.objects import Objects
@@ -46,7 +47,7 @@ class Analytics(Protocol):
 class Services:
     """One per API process. `log` is the producer, `objects` the object store, `live` the hub that
     tails the log for event streams, `probes` what health checks ask (`api.platform.probes`),
-    `caches` what other parts keep per process, by name.
+    `completions` asks the tenants' models, `caches` is what other parts keep per process, by name.
 
     Made here: `tokens` issues and checks our JWTs; `lockout` makes whoever guesses passwords wait;
     `credential_cache` is what the tail of `events` drops changed credentials from.
@@ -63,6 +64,7 @@ class Services:
     objects: Objects = field(default_factory=lambda: Objects("memory:///"))
     live: Any = None
     probes: Any = None
+    completions: Completions = field(default_factory=Completions)
     caches: dict[str, Any] = field(default_factory=dict)
     lockout: Lockout = field(default_factory=Lockout)
     credential_cache: CredentialCache = field(default_factory=CredentialCache)

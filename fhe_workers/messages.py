@@ -26,6 +26,7 @@ class Work(Struct, frozen=True, tag="work"):
     """Compute `operation` over operands: ciphertexts, or a ciphertext and values.
 
     `key_name` names the key material in the child's cache; it changes when the material does.
+    `slot` and `operand_bytes` say where the operands lie; the parent fills them in.
     """
 
     job_id: str
@@ -35,6 +36,7 @@ class Work(Struct, frozen=True, tag="work"):
     operand_kinds: tuple[str, ...]
     cpu_seconds_max: int
     operand_bytes: tuple[int, ...] = ()
+    slot: int = 0
 
 
 class KeyMaterial(Struct, frozen=True, tag="key_material"):

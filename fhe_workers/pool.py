@@ -3,6 +3,11 @@
 Guarantees: a job ends in a result, in a refusal that would repeat itself, or in `EngineFailed`
 after two children died on it; nothing a child does ends the parent. Blocking: `run` waits for a
 free child, prefers one that has the key loaded, and is bounded by `wall_seconds_max` per try.
+
+A child has one job at a time. While it computes, the operands of a job that waits are put beside
+those of the first (`region.py` has two slots): so its next job is sent in the instant in which it
+answers, and it does not wait for files, copies and hashes. A job that waits so is not bound to that
+child: whichever is free first takes it.
 """
 
 import asyncio
@@ -11,9 +16,10 @@ import logging
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from signal import SIGKILL, Signals
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -21,7 +27,8 @@ from msgspec import Struct
 from fhe_workers import frames, messages
 from fhe_workers.messages import ChildLimits
 from fhe_workers.refusals import JobRefused
-from fhe_workers.region import Blob, Region, make_region
+from fhe_workers.region import SLOTS, Blob, Region, make_region
+from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
 
 logger = logging.getLogger(__name__)
 
@@ -72,17 +79,39 @@ class _ChildDied(Exception):
     """The child ended, was killed, or had to be killed, in the middle of a job."""
 
 
+class _Turn:
+    """A job that waits for a child, or has one.
+
+    child: the one that it gets. staged_on: whose free slot its operands are in, or on their way to
+    (`staging`); `ready` is the request to send to that child once they are there.
+    """
+
+    def __init__(self, work: messages.Work, operands: Operands) -> None:
+        self.work, self.operands = work, operands
+        self.child: asyncio.Future[_Child] = asyncio.get_running_loop().create_future()
+        self.staged_on: _Child | None = None
+        self.staging: asyncio.Task[None] | None = None
+        self.ready: messages.Work | None = None
+        self.was_sent = False
+        self.tries = 0
+
+
 class _Child:
-    """One process and its pipes; started on first use and again after each death."""
+    """One process and its pipes; started on first use and again after each death.
+
+    staged: the job whose operands are in the slot that the process is not at.
+    """
 
     def __init__(self, limits: PoolLimits) -> None:
         self._limits = limits
         self._process: Process | None = None
         self._region: Region | None = None
+        self._slot = 0  # of the job that it is at, or was at last
         self._jobs_done = 0
         self._resident_bytes = 0
         self.keys_seen: set[str] = set()
         self.owes_answer = False
+        self.staged: _Turn | None = None
 
     @property
     def pid(self) -> int | None:
@@ -138,41 +167,85 @@ class _Child:
         code = process.returncode
         return f"signal {Signals(-code).name}" if code is not None and code < 0 else f"exit {code}"
 
-    async def attempt(
-        self, work: messages.Work, operands: Operands, key_source: KeySource
-    ) -> tuple[messages.Computed, bytes]:
-        """One try; raises `JobRefused`, or `_ChildDied` after which the child must be stopped.
+    async def place(self, turn: _Turn) -> messages.Work | None:
+        """Put a job's operands into the slot that the process is not at.
 
-        Whatever else it raises, the child must be stopped only when it still `owes_answer`.
+        Returns the request to send, None when the process ended meanwhile. Raises JobRefused for
+        operands that do not fit, and what operands that write themselves raise.
         """
+        region, slot = self._region, (self._slot + 1) % SLOTS
+        assert region is not None
+        operands = turn.operands
+        if isinstance(operands, InPlace):
+            lengths, write = operands
+        else:
+            lengths, write = tuple(len(data) for data in operands), partial(_copy, operands)
+        try:
+            with region.operand_places(slot, lengths) as places:
+                await write(places)
+        except ValueError as error:
+            raise JobRefused("ciphertext_invalid", str(error)) from None
+        if region is not self._region:
+            return None
+        return msgspec.structs.replace(turn.work, operand_bytes=lengths, slot=slot)
+
+    def send(self, work: messages.Work) -> None:
+        """Give the process a job whose operands are in place. Raises `_ChildDied`."""
+        try:
+            self._write(work, ())
+        except OSError as error:
+            raise _ChildDied(type(error).__name__) from None
+        self._slot, self.owes_answer = work.slot, True
+
+    async def begin(self, turn: _Turn) -> None:
+        """Start the process if need be and give it a job; raises as `place` and `send`."""
         try:
             await self.start()
         except OSError as error:
             raise _ChildDied(f"did not start: {error}") from None
-        assert self._region is not None
-        lengths = await _put(self._region, operands)
-        work = msgspec.structs.replace(work, operand_bytes=lengths)
-        self.owes_answer = True
-        answer = await self._ask(work)
+        ready = turn.ready if turn.staged_on is self else None
+        turn.staged_on = turn.ready = None
+        ready = ready or await self.place(turn)
+        if ready is None:
+            raise _ChildDied("was stopped")
+        self.send(ready)
+
+    async def answer(self, work: messages.Work, key_source: KeySource) -> messages.Computed:
+        """What the process answers to the job that it was given.
+
+        Raises `JobRefused`, or `_ChildDied` after which the child must be stopped. Whatever else it
+        raises, the child must be stopped only when it still `owes_answer`.
+        """
+        answer = await self._bounded(self._read())
         if isinstance(answer, messages.KeyWanted):
-            answer = await self._ask(messages.KeyMaterial(), await key_source())
+            key = await key_source()
+            answer = await self._bounded(self._told(messages.KeyMaterial(), key))
         if isinstance(answer, messages.KeyWanted) or answer.job_id != work.job_id:
             raise _ChildDied("answered another question")
+        if isinstance(answer, messages.Computed) and not (
+            0 < answer.result_bytes <= CIPHERTEXT_BYTES_MAX
+        ):
+            raise _ChildDied(f"gave a result of {answer.result_bytes} bytes")
         self.owes_answer = False
         self._jobs_done += 1
         self._resident_bytes = answer.resident_bytes
         self.keys_seen.add(work.key_name)
         if isinstance(answer, messages.Refused):
             raise JobRefused(answer.reason, answer.message)
-        try:
-            return answer, self._region.take_result(answer.result_bytes)
-        except ValueError as error:
-            raise _ChildDied(f"gave {error}") from None
+        return answer
 
-    async def _ask(self, request: messages.Request, blobs: Sequence[bytes] = ()) -> messages.Answer:
+    def results(self) -> Callable[[int], bytes]:
+        """What copies the result of the job that was answered last, given its length.
+
+        Of use until the process answers again.
+        """
+        assert self._region is not None
+        return partial(self._region.take_result, self._slot)
+
+    async def _bounded(self, talk: Awaitable[messages.Answer]) -> messages.Answer:
         try:
             async with asyncio.timeout(self._limits.wall_seconds_max):
-                return await self._exchange(request, blobs)
+                return await talk
         except TimeoutError:
             raise _ChildDied("took too long") from None
         except (asyncio.IncompleteReadError, OSError) as error:
@@ -180,29 +253,30 @@ class _Child:
         except (frames.FrameBroken, msgspec.DecodeError) as error:
             raise _ChildDied(f"broke the protocol: {error}") from None
 
-    async def _exchange(self, request: messages.Request, blobs: Sequence[bytes]) -> messages.Answer:
+    async def _told(self, request: messages.Request, blobs: Sequence[bytes]) -> messages.Answer:
+        await self._write(request, blobs).drain()
+        return await self._read()
+
+    async def _read(self) -> messages.Answer:
         process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
-        if process.stdin.is_closing():
-            # To write now is a RuntimeError in uvloop, and nothing at all in asyncio.
-            raise BrokenPipeError
-        process.stdin.writelines(frames.pack(msgspec.msgpack.encode(request), blobs))
-        await process.stdin.drain()
+        assert process is not None and process.stdout is not None
         message, _ = await frames.read_async(process.stdout)
         answer: messages.Answer = _decode_answer(message)
         return answer
 
+    def _write(self, request: messages.Request, blobs: Sequence[bytes]) -> asyncio.StreamWriter:
+        process = self._process
+        assert process is not None and process.stdin is not None
+        if process.stdin.is_closing():
+            # To write now is a RuntimeError in uvloop, and nothing at all in asyncio.
+            raise BrokenPipeError
+        process.stdin.writelines(frames.pack(msgspec.msgpack.encode(request), blobs))
+        return process.stdin
 
-async def _put(region: Region, operands: Operands) -> tuple[int, ...]:
-    """Write the operands into the region; returns their lengths."""
-    try:
-        if not isinstance(operands, InPlace):
-            return region.put_operands(operands)
-        with region.operand_places(operands.lengths) as places:
-            await operands.write(places)
-        return operands.lengths
-    except ValueError as error:
-        raise JobRefused("ciphertext_invalid", str(error)) from None
+
+async def _copy(operands: Sequence[Blob], places: Sequence[memoryview]) -> None:
+    for place, data in zip(places, operands, strict=True):
+        place[:] = data
 
 
 class Pool:
@@ -211,8 +285,8 @@ class Pool:
     def __init__(self, limits: PoolLimits) -> None:
         self._children = [_Child(limits) for _ in range(limits.children)]
         self._idle = list(self._children)
-        self._permits = asyncio.Semaphore(limits.children)
-        self._replacements: set[asyncio.Task[None]] = set()
+        self._waiting: list[_Turn] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Pool":
         # One is warm for the first job; the others start when there is work for them.
@@ -220,9 +294,9 @@ class Pool:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._replacements:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._replacements, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(child.stop() for child in self._children))
 
     @property
@@ -237,55 +311,154 @@ class Pool:
         `key_source` and operands that write themselves raise. Cancelling kills the child, which is
         how a job is cancelled.
         """
-        await self._permits.acquire()
-        child = self._pick(work)
+        turn = _Turn(work, operands)
+        child = self._pick_idle(work) or await self._wait(turn)
         try:
-            return await self._run_on(child, work, operands, key_source)
-        finally:
-            self._give_back(child)
+            computed, take = await self._run_on(child, turn, key_source)
+        except BaseException:
+            await self._give_up(child)
+            raise
+        # The child has its next job before this thread copies for a while.
+        self._release(child)
+        return Result(take(computed.result_bytes), computed, turn.tries)
 
-    async def _run_on(
-        self, child: _Child, work: messages.Work, operands: Operands, key_source: KeySource
-    ) -> Result:
-        death = ""
-        for number in range(1, _TRIES + 1):
-            try:
-                computed, data = await child.attempt(work, operands, key_source)
-                return Result(data, computed, number)
-            except _ChildDied as died:
-                ended = await child.stop()
-                death = f"{died}, {ended}"
-                logger.warning(
-                    "a child died", extra={"job_id": work.job_id, "try": number, "death": death}
-                )
-            finally:
-                # Cancelled, or the key could not be fetched: the child waits for the rest of a
-                # conversation that will not come.
-                if child.owes_answer:
-                    await child.stop()
-        raise EngineFailed(f"the engine died twice on this job ({death})")
-
-    def _pick(self, work: messages.Work) -> _Child:
+    def _pick_idle(self, work: messages.Work) -> _Child | None:
+        if not self._idle:
+            return None
         hot = [idle for idle in self._idle if work.key_name in idle.keys_seen]
         warm = [idle for idle in self._idle if idle.pid is not None]
         child = (hot or warm or self._idle)[0]
         self._idle.remove(child)
         return child
 
-    def _give_back(self, child: _Child) -> None:
+    async def _wait(self, turn: _Turn) -> _Child:
+        """The child for a job that has to wait; its operands go ahead to one that is busy."""
+        self._waiting.append(turn)
+        for child in self._children:
+            self._stage_next(child)
+        try:
+            child = await turn.child
+            if turn.staging is not None:
+                # It was free sooner than the operands were there.
+                await asyncio.wait({turn.staging})
+        except BaseException:
+            self._unstage(turn)
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            elif not turn.child.cancelled() and turn.child.exception() is None:
+                await self._give_up(turn.child.result())
+            raise
+        return child
+
+    async def _run_on(
+        self, child: _Child, turn: _Turn, key_source: KeySource
+    ) -> tuple[messages.Computed, Callable[[int], bytes]]:
+        """What the child answered, and what copies the result of the length that it says."""
+        death = ""
+        for turn.tries in range(1, _TRIES + 1):
+            try:
+                if not turn.was_sent:
+                    await child.begin(turn)
+                turn.was_sent = False
+                self._stage_next(child)
+                return await child.answer(turn.work, key_source), child.results()
+            except _ChildDied as died:
+                ended = await self._stopped(child)
+                death = f"{died}, {ended}"
+                logger.warning(
+                    "a child died",
+                    extra={"job_id": turn.work.job_id, "try": turn.tries, "death": death},
+                )
+        raise EngineFailed(f"the engine died twice on this job ({death})")
+
+    async def _stopped(self, child: _Child) -> str:
+        """Stop a child, and take back what was put there for the job after this one."""
+        if child.staged is not None:
+            self._unstage(child.staged)
+        return await child.stop()
+
+    async def _give_up(self, child: _Child) -> None:
+        """Nobody waits for the child's answer any more.
+
+        After a refusal it owes none. Cancelled, or the key could not be fetched: it waits for the
+        rest of a conversation that will not come.
+        """
+        try:
+            if child.owes_answer:
+                await self._stopped(child)
+        finally:
+            self._release(child)
+
+    def _release(self, child: _Child) -> None:
         if not child.is_worn_out:
-            self._idle.append(child)
-            self._permits.release()
+            self._hand_over(child)
             return
         # The result is on its way already; the replacement starts behind its back.
-        task = asyncio.create_task(self._replace(child))
-        self._replacements.add(task)
-        task.add_done_callback(self._replacements.discard)
+        self._spawn(self._replace(child))
 
     async def _replace(self, child: _Child) -> None:
         try:
-            await child.stop()
+            await self._stopped(child)
             await child.start()
         finally:
+            self._hand_over(child)
+
+    def _hand_over(self, child: _Child) -> None:
+        """Give a free child to the job that is staged on it, else to the one that waits longest."""
+        staged = [turn for turn in self._waiting if turn.staged_on is child]
+        turn = next(iter(staged or self._waiting), None)
+        if turn is None:
             self._idle.append(child)
-            self._permits.release()
+            return
+        self._waiting.remove(turn)
+        if turn.staged_on is not child:
+            self._unstage(turn)
+        elif turn.ready is not None:
+            child.staged = None
+            with contextlib.suppress(_ChildDied):  # it is found dead by its job, then
+                child.send(turn.ready)
+                turn.was_sent = True
+            turn.staged_on = turn.ready = None
+        turn.child.set_result(child)
+
+    def _stage_next(self, child: _Child) -> None:
+        """Bring the operands of a job that waits to a child that computes."""
+        if not child.owes_answer or child.staged is not None:
+            return
+        unstaged = [turn for turn in self._waiting if turn.staged_on is None and not turn.staging]
+        if not unstaged:
+            return
+        turn = unstaged[0]
+        child.staged, turn.staged_on = turn, child
+        turn.staging = self._spawn(self._bring(turn, child))
+        turn.staging.add_done_callback(partial(self._brought, turn, child))
+
+    async def _bring(self, turn: _Turn, child: _Child) -> None:
+        try:
+            turn.ready = await child.place(turn)
+        except Exception as error:
+            # With a child already, it meets the same error there.
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                turn.child.set_exception(error)
+
+    def _brought(self, turn: _Turn, child: _Child, _: "asyncio.Task[None]") -> None:
+        turn.staging = None
+        is_there = turn.ready is not None and turn.staged_on is child and turn in self._waiting
+        if child.staged is turn and not is_there:
+            child.staged = None
+            self._stage_next(child)
+
+    def _unstage(self, turn: _Turn) -> None:
+        """Take a job's operands back from where they are, or are on their way to."""
+        child, turn.staged_on, turn.ready = turn.staged_on, None, None
+        if turn.staging is not None:
+            turn.staging.cancel()  # until it has ended, nobody else's operands go there
+        elif child is not None:
+            child.staged = None
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

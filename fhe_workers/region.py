@@ -2,7 +2,9 @@
 
 Ciphertexts are megabytes and a multiplication takes milliseconds, so copying them through a pipe
 would cost a tenth of the whole. Messages still go through the pipe; whose turn it is to touch the
-region follows from them. A child is not believed: what it wrote is copied once and used from there.
+region follows from them. There are two slots: the next job's operands are there before the child
+has done with this one's, and this one's result is taken while the child is at the next. A child is
+not believed: what it wrote is copied once and used from there.
 """
 
 import contextlib
@@ -16,8 +18,10 @@ from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
 Blob = bytes | memoryview
 
 OPERANDS_MAX = 2
+SLOTS = 2
 _RESULT_AT = OPERANDS_MAX * CIPHERTEXT_BYTES_MAX
-REGION_BYTES = _RESULT_AT + CIPHERTEXT_BYTES_MAX
+_SLOT_BYTES = _RESULT_AT + CIPHERTEXT_BYTES_MAX
+REGION_BYTES = SLOTS * _SLOT_BYTES
 
 
 def make_region() -> int:
@@ -38,16 +42,8 @@ class Region:
     def __init__(self, fd: int) -> None:
         self._memory = mmap.mmap(fd, REGION_BYTES)
 
-    def put_operands(self, operands: Sequence[Blob]) -> tuple[int, ...]:
-        """Write the operands; returns their lengths. Raises ValueError when they are too large."""
-        if len(operands) > OPERANDS_MAX:
-            raise ValueError(f"{len(operands)} operands")
-        for index, data in enumerate(operands):
-            self._put(index * CIPHERTEXT_BYTES_MAX, data)
-        return tuple(len(data) for data in operands)
-
     @contextlib.contextmanager
-    def operand_places(self, lengths: Sequence[int]) -> Iterator[list[memoryview]]:
+    def operand_places(self, slot: int, lengths: Sequence[int]) -> Iterator[list[memoryview]]:
         """Where operands of these lengths go, to be written within the block.
 
         Raises ValueError when they are too many or too large.
@@ -55,7 +51,7 @@ class Region:
         if len(lengths) > OPERANDS_MAX or not all(0 <= n <= CIPHERTEXT_BYTES_MAX for n in lengths):
             raise ValueError(f"operands of {list(lengths)} bytes")
         whole = memoryview(self._memory)
-        starts = range(0, _RESULT_AT, CIPHERTEXT_BYTES_MAX)
+        starts = _starts(slot)
         places = [whole[at : at + n] for at, n in zip(starts, lengths, strict=False)]
         try:
             yield places
@@ -64,29 +60,32 @@ class Region:
             for view in (*places, whole):
                 view.release()
 
-    def take_operands(self, lengths: Sequence[int]) -> list[bytes]:
+    def take_operands(self, slot: int, lengths: Sequence[int]) -> list[bytes]:
         """Copy the operands out."""
         return [
             self._memory[at : at + length]
-            for at, length in zip(range(0, _RESULT_AT, CIPHERTEXT_BYTES_MAX), lengths, strict=False)
+            for at, length in zip(_starts(slot), lengths, strict=False)
         ]
 
-    def put_result(self, data: bytes) -> int:
+    def put_result(self, slot: int, data: Blob) -> int:
         """Write the result; returns its length. Raises ValueError when it is too large."""
-        self._put(_RESULT_AT, data)
-        return len(data)
-
-    def take_result(self, length: int) -> bytes:
-        """Copy the result out. Raises ValueError for a length that no result has."""
-        if not 0 < length <= CIPHERTEXT_BYTES_MAX:
-            raise ValueError(f"a result of {length} bytes")
-        return self._memory[_RESULT_AT : _RESULT_AT + length]
-
-    def close(self) -> None:
-        """Let go of the memory."""
-        self._memory.close()
-
-    def _put(self, at: int, data: Blob) -> None:
         if len(data) > CIPHERTEXT_BYTES_MAX:
             raise ValueError(f"{len(data)} bytes do not fit")
+        at = slot * _SLOT_BYTES + _RESULT_AT
         self._memory[at : at + len(data)] = data
+        return len(data)
+
+    def take_result(self, slot: int, length: int) -> bytes:
+        """Copy the result, of at most CIPHERTEXT_BYTES_MAX, out."""
+        at = slot * _SLOT_BYTES + _RESULT_AT
+        return self._memory[at : at + length]
+
+    def close(self) -> None:
+        """Let go of the memory; while somebody writes there, it goes with them."""
+        with contextlib.suppress(BufferError):
+            self._memory.close()
+
+
+def _starts(slot: int) -> range:
+    begin = slot * _SLOT_BYTES
+    return range(begin, begin + _RESULT_AT, CIPHERTEXT_BYTES_MAX)

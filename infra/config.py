@@ -185,6 +185,13 @@ class Settings:
         "how clients reach the API (default: http://host:port)",
         default="",
     )
+    state_dir: str = _setting(
+        "WEIR_STATE_DIR",
+        _text,
+        "folder in which an API process notes the requests that it has not answered yet, so that "
+        "their repeats are known after a crash, too",
+        default="",
+    )
     log_level: LogLevel = _setting(
         "WEIR_LOG_LEVEL",
         _one_of("debug", "info", "warning", "error"),

@@ -1,4 +1,5 @@
-"""Ids, run ids that certify themselves, and secrets derived from the command that makes them.
+"""Ids, run ids that certify themselves, secrets derived from the command that makes them, and the
+sealing of secrets that others trust us with.
 
 Ids are `prefix_` + 26 characters of Crockford base 32 over a UUIDv7 (RFC 9562, section 5.7): they
 sort by time and are opaque. A run id carries a truncated HMAC-SHA256 bound to the tenant, so that
@@ -12,6 +13,9 @@ import os
 import threading
 import time
 import uuid
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _lock = threading.Lock()
@@ -71,6 +75,11 @@ def derived_id(prefix: str, *parts: str) -> str:
     return f"{prefix}_{_base32(uuid.uuid5(_NAMESPACE, name).int, 26)}"
 
 
+class SealBroken(ValueError):
+    """What was sealed is not for this context, was changed, or was sealed under another master
+    secret."""
+
+
 class Signer:
     """What derives from the installation's master secret (WEIR_SECRET_KEY), all of it here.
 
@@ -86,10 +95,14 @@ class Signer:
         self._webhook_key = hmac.digest(secret, b"weir/webhook/v1", "sha256")
         self._proven: dict[str, str] = {}
         self.jwt_key = hmac.digest(secret, b"weir/jwt/v1", "sha256")
+        self._seal = AESSIV(hmac.digest(secret, b"weir/seal/v1", "sha512"))
 
-    def run_id(self, tenant: str) -> str:
-        """A new run id for a tenant: `run_` + 26 characters of time order + 16 of MAC."""
-        return self._run_id(_base32(_uuid7(), 26), tenant)
+    def run_id(self, tenant: str, command_id: str = "") -> str:
+        """The id of the run that a command starts: `run_` + 26 characters + 16 of MAC.
+
+        The 26 are those of the command's id, so they sort by time as it does; new ones without it.
+        """
+        return self._run_id(command_id.removeprefix("cmd_") or _base32(_uuid7(), 26), tenant)
 
     def run_id_for(self, tenant: str, seed: str) -> str:
         """The run id that belongs to a seed (an idempotency key, an external trace id)."""
@@ -132,6 +145,22 @@ class Signer:
         """
         key = hmac.digest(self._webhook_key, seed.encode(), "sha256")
         return "whsec_" + base64.b64encode(key).decode()
+
+    def seal(self, secret: str, *context: str) -> str:
+        """A secret encrypted and authenticated with what it is for (AES-256-SIV, RFC 5297).
+
+        The same secret in the same context gives the same text, so that a repeat can be told.
+        """
+        sealed = self._seal.encrypt(secret.encode(), [part.encode() for part in context])
+        return base64.urlsafe_b64encode(sealed).decode()
+
+    def unseal(self, sealed: str, *context: str) -> str:
+        """The secret again. Raises SealBroken unless the context is the one it was sealed for."""
+        try:
+            data = base64.b64decode(sealed, altchars=b"-_", validate=True)
+            return self._seal.decrypt(data, [part.encode() for part in context]).decode()
+        except (ValueError, InvalidTag) as error:
+            raise SealBroken("the seal does not hold") from error
 
 
 def secret_hash(secret: str) -> str:

@@ -14,8 +14,13 @@ import structlog
 from infra.config import LogFormat, LogLevel
 
 # aiokafka reports every retry as an error, some hundred a second while a broker restarts; what
-# matters of it our own loops say.
-QUIET = {"aiokafka": logging.CRITICAL, "kafka": logging.CRITICAL, "faust": logging.WARNING}
+# matters of it our own loops say. openai would write down what models are asked.
+QUIET = {
+    "aiokafka": logging.CRITICAL,
+    "kafka": logging.CRITICAL,
+    "faust": logging.WARNING,
+    "openai": logging.WARNING,
+}
 
 
 # What must never be readable in a log, wherever it slipped in (an exception's text, a URL).

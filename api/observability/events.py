@@ -171,6 +171,7 @@ ROUTES = [
         summary="Record governance events",
         max_body=MAX_BODY,
         lenient=True,
+        repeats=True,
     ),
     Route(
         "GET",

@@ -44,12 +44,12 @@ from streams.telemetry import item_id
 
 
 async def start_run(call: Call[StartRun, None]) -> StartedRun:
-    """The run's id is the Idempotency-Key's when there is one: a repeat starts the same run."""
+    """The run's id is the request's: one that is known to be a repeat starts the same run."""
     body, signer = call.body, call.services.signer
     if call.fingerprint:
         run_id = signer.run_id_for(call.tenant, call.command_id)
     else:
-        run_id = signer.run_id(call.tenant)
+        run_id = signer.run_id(call.tenant, call.command_id)
     now = call.services.clock.now()
     workflow_id = f"wf_{run_id[4:30]}"
     event = RunStarted(
@@ -188,6 +188,7 @@ def _report(path: str, handler: Any, body: Any, response: Any, summary: str) -> 
         refusals=(404,) if "{" in path else (),
         max_body=MAX_BODY,
         lenient=True,
+        repeats=True,
     )
 
 

@@ -338,5 +338,6 @@ ROUTES = [
         summary="Create a score",
         refusals=(404,),
         analytics=True,
+        repeats=True,
     ),
 ]

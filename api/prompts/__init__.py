@@ -4,7 +4,7 @@
 from typing import Any
 
 from api.problems import OBSERVE
-from api.prompts import fetch, labels, metrics, prompts, versions
+from api.prompts import fetch, labels, metrics, playground, prompts, provider, versions
 from api.prompts.bodies import (
     MAX_BODY,
     AddVersionBody,
@@ -14,11 +14,19 @@ from api.prompts.bodies import (
     PromptsQuery,
     RevisePromptBody,
 )
-from api.roles import BUILDERS, READERS
+from api.roles import ADMINS, BUILDERS, READERS
 from api.routing import Route, Who
 
 _ID = "{prompt_id}/"
 _LABEL = f"{_ID}labels/{{label}}/"
+
+
+_PROVIDER = "playground/provider/"
+_TRIED = (
+    "Each `{{name}}` in the content needs a value in `variables`. Every call of a model is a run "
+    "of the agent `playground`, priced as any other call. An `Idempotency-Key` keeps nothing: the "
+    "same request again asks the model again."
+)
 
 
 def _row(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
@@ -28,10 +36,9 @@ def _row(method: str, path: str, handler: Any, summary: str, **more: Any) -> Rou
         handler,
         dialect=OBSERVE,
         who=Who.SESSION_OR_KEY,
-        roles=READERS if method == "GET" else BUILDERS,
         tags=("prompts",),
         summary=summary,
-        **more,
+        **{"roles": READERS if method == "GET" else BUILDERS, **more},
     )
 
 
@@ -66,6 +73,58 @@ ROUTES = [
         status=201,
         refusals=(409,),
         max_body=MAX_BODY,
+    ),
+    _row(
+        "POST",
+        "playground/",
+        playground.run_prompt,
+        "Try a prompt on a model",
+        body=playground.PlaygroundBody,
+        response=playground.PlaygroundAnswer,
+        refusals=(502,),
+        max_body=MAX_BODY,
+        description=f"{_TRIED} A provider that fails, or gives no answer in two minutes, is a 502 "
+        "with what it said.",
+    ),
+    _row(
+        "POST",
+        "playground/compare/",
+        playground.compare_prompts,
+        "Try several prompts side by side",
+        body=playground.CompareBody,
+        response=playground.Comparison,
+        max_body=MAX_BODY,
+        description=f"{_TRIED} The variants are tried at the same time. One that fails has an "
+        "`error` in its result, and the others have theirs.",
+    ),
+    _row(
+        "GET",
+        _PROVIDER,
+        provider.get_provider,
+        "Get the provider that prompts are tried on",
+        response=provider.ProviderRow,
+        roles=ADMINS,
+        refusals=(404,),
+    ),
+    _row(
+        "PUT",
+        _PROVIDER,
+        provider.set_provider,
+        "Set the provider that prompts are tried on",
+        body=provider.ProviderBody,
+        response=provider.ProviderRow,
+        roles=ADMINS,
+        max_body=16 * 1024,
+        description="The key is kept encrypted and is never shown again.",
+    ),
+    _row(
+        "DELETE",
+        _PROVIDER,
+        provider.remove_provider,
+        "Remove the provider that prompts are tried on",
+        status=204,
+        roles=ADMINS,
+        refusals=(404,),
     ),
     _row("GET", _ID, prompts.get_prompt, "Get a prompt", response=prompts.PromptDetail),
     _row(

@@ -92,17 +92,17 @@ class PageQuery(Struct):
     offset: Offset = 0
 
 
-def content_of(raw: Raw) -> Content:
-    """A version's content. Raises Problem naming it."""
+def content_of(raw: Raw, place: str = "content") -> Content:
+    """A version's content. Raises Problem naming `place`."""
     data = bytes(raw)
     if data == b"null":
-        raise Problem(400, "validation_error", "Field required", field="content")
+        raise Problem(400, "validation_error", "Field required", field=place)
     try:
         content = read_content(data)
     except ValueError:
         message = "A number in it is too large"
-        raise Problem(400, "validation_error", message, field="content") from None
-    _limit(content.text, CONTENT_BYTES_MAX, "content")
+        raise Problem(400, "validation_error", message, field=place) from None
+    _limit(content.text, CONTENT_BYTES_MAX, place)
     return content
 
 

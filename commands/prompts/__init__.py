@@ -3,6 +3,6 @@
 from typing import Any
 
 from commands.decider import Decider
-from commands.prompts import prompt
+from commands.prompts import playground, prompt
 
-DECIDERS: list[Decider[Any, Any, Any]] = [prompt.DECIDER]
+DECIDERS: list[Decider[Any, Any, Any]] = [prompt.DECIDER, playground.DECIDER]

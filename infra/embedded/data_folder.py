@@ -43,6 +43,7 @@ class DataFolder:
         self.postgres = self.root / "postgres"
         self.clickhouse = self.root / "clickhouse"
         self.objects = self.root / "objects"
+        self.state = self.root / "state"
         self.credentials = self.root / "credentials.json"
         self._remembered = self.root / "identity.json"
         self._lock: IO[str] | None = None
@@ -65,7 +66,7 @@ class DataFolder:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            for folder in (self.logs, self.kafka, self.clickhouse, self.objects):
+            for folder in (self.logs, self.kafka, self.clickhouse, self.objects, self.state):
                 # What customers store is nobody else's to read.
                 folder.mkdir(mode=0o700, exist_ok=True)
             self._take_lock()

@@ -211,6 +211,7 @@ class Stack:
                 "CLICKHOUSE_URL": f"chdb://{self.folder.clickhouse}",
                 "OBJECT_STORE_URL": self.folder.objects.as_uri(),
                 "WEIR_SECRET_KEY": identity.secret_key,
+                "WEIR_STATE_DIR": str(self.folder.state),
             }
         )
 

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from schemas.prompts.playground import PlaygroundProviderRemoved, PlaygroundProviderSet
 from schemas.prompts.prompt import (
     PromptCreated,
     PromptDeleted,
@@ -20,4 +21,6 @@ EVENTS: list[type[Struct]] = [
     PromptLabelMoved,
     PromptLabelRemoved,
     PromptDeleted,
+    PlaygroundProviderSet,
+    PlaygroundProviderRemoved,
 ]

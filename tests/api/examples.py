@@ -6,7 +6,16 @@ from typing import Any
 Json = dict[str, Any]
 
 # Tried in order where a string has a pattern.
-_STRINGS = ("x", "a-b", "abc", "0" * 64, "2025-01-02T03:04:05Z", "someone@weir.test", "1")
+_STRINGS = (
+    "x",
+    "a-b",
+    "abc",
+    "0" * 64,
+    "2025-01-02T03:04:05Z",
+    "someone@weir.test",
+    "1",
+    "https://weir.test",
+)
 
 
 def example(schema: Json, document: Json) -> Any:

@@ -112,19 +112,25 @@ class MemoryBus:
 
 
 class MemoryLog:
-    """The producer in memory: `records` by topic."""
+    """The producer in memory: `records` by topic.
+
+    fail_with: raised instead, when set; with `takes_it_all_the_same`, after the records are in.
+    """
 
     def __init__(self) -> None:
         self.records: dict[str, list[Record]] = {}
         self.fail_with: Exception | None = None
+        self.takes_it_all_the_same = False
 
     async def append(
         self, topic: str, records: Sequence[Record], timeout: float = 5.0
     ) -> list[Position]:
-        if self.fail_with is not None:
+        if self.fail_with is not None and not self.takes_it_all_the_same:
             raise self.fail_with
         log = self.records.setdefault(topic, [])
         log.extend(records)
+        if self.fail_with is not None:
+            raise self.fail_with
         return [Position(topic, 0, len(log) - len(records) + i) for i in range(len(records))]
 
 

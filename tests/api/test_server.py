@@ -6,14 +6,15 @@ import dataclasses
 import re
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from api.__main__ import HttpServer, server_config
-from api.problems import SERVICE
+from api.problems import OBSERVE, SERVICE
 from api.routing import Call, Who
 from tests.api.harness import Harness
-from tests.api.sample import COUNTER, ROUTES, row
+from tests.api.sample import COUNTER, ROUTES, NoteBody, row
 
 PATIENCE = 10.0
 
@@ -53,6 +54,7 @@ class Running:
         self.app, self.server, self.port = app, server, port
         self.entered, self.gate = asyncio.Event(), asyncio.Event()
         self.wires: list[Wire] = []
+        self.commands: list[str] = []
 
     async def connect(self) -> Wire:
         wire = Wire(*await asyncio.open_connection("127.0.0.1", self.port))
@@ -62,13 +64,25 @@ class Running:
 
 @pytest.fixture
 async def running() -> AsyncIterator[Running]:
-    async def slow(call: Call[None, None]) -> dict[str, bool]:
+    async def slow(call: Call[Any, None]) -> dict[str, Any]:
         """Waits until it is let go."""
         run.entered.set()
         await run.gate.wait()
         return {"done": True}
 
-    routes = [*ROUTES, row("GET", "/api/v1/slow", slow, SERVICE, Who.PUBLIC)]
+    async def report(call: Call[NoteBody, None]) -> dict[str, str]:
+        """Says which request it is, as `slow`."""
+        run.commands.append(call.command_id)
+        return {**await slow(call), "command": call.command_id}
+
+    routes = [
+        *ROUTES,
+        row("GET", "/api/v1/slow", slow, SERVICE, Who.PUBLIC),
+        row(
+            "POST", "/api/v1/observe/reports", report, OBSERVE, Who.API_KEY, body=NoteBody,
+            max_body=1024 * 1024, repeats=True,
+        ),
+    ]  # fmt: skip
     async with Harness(routes, deciders=[COUNTER]) as app:
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
@@ -174,3 +188,54 @@ async def test_forwarded_addresses_are_believed_from_named_proxies_only(running:
     trusting = dataclasses.replace(settings, trusted_proxies="10.0.0.0/8")
     assert not server_config(running.app.app, settings).proxy_headers
     assert server_config(running.app.app, trusting).proxy_headers
+
+
+async def reported(running: Running, wire: Wire, headers: dict[str, str], body: bytes) -> None:
+    """A report that its handler has by now."""
+    running.entered.clear()
+    await wire.send(post("/api/v1/observe/reports", headers, len(body)), body)
+    async with asyncio.timeout(PATIENCE):
+        await running.entered.wait()
+
+
+# A body of more than the server reads ahead is one whose connection it stops to read.
+@pytest.mark.parametrize("note", ["", "x" * 500_000], ids=["small", "large"])
+async def test_a_report_whose_client_went_away_is_known_when_it_comes_again(
+    running: Running, note: str
+) -> None:
+    key, body = running.app.key(), b'{"note":"%s"}' % note.encode()
+    lost = await running.connect()
+    await reported(running, lost, key, body)
+    waiting = await running.connect()
+    await reported(running, waiting, key, body)
+    lost.writer.close()
+    await lost.writer.wait_closed()
+    again = await running.connect()
+    await reported(running, again, key, body)
+    running.gate.set()
+    for wire in (waiting, again):
+        assert (await wire.answer())[0] == 200
+    await again.send(post("/api/v1/observe/reports", key, len(body)), body)
+    assert (await again.answer())[0] == 200
+    gone, other, repeated, new = running.commands
+    assert gone == repeated
+    assert len({gone, other, new}) == 3
+
+
+async def test_a_report_that_was_answered_to_nobody_is_known_when_it_comes_again(
+    running: Running,
+) -> None:
+    key = running.app.key()
+    lost = await running.connect()
+    await reported(running, lost, key, b"{}")
+    lost.writer.close()
+    await lost.writer.wait_closed()
+    # The server takes this connection after it has seen the other one end.
+    wire = await running.connect()
+    running.gate.set()
+    for _ in range(3):
+        await wire.send(post("/api/v1/observe/reports", key, 2), b"{}")
+        assert (await wire.answer())[0] == 200
+    gone, repeated, *new = running.commands
+    assert gone == repeated
+    assert len({gone, *new}) == 3

@@ -238,6 +238,154 @@ async def test_operands_that_cannot_be_written_cost_no_child(alice: Client, half
         assert (result.tries, pool.pids) == (1, before)
 
 
+class Held:
+    """A key that comes when it is let go."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.asked, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self) -> list[bytes]:
+        self.asked.set()
+        await self.let_go.wait()
+        return [self._client.relin]
+
+
+class Written:
+    """Operands that tell when they are put into place."""
+
+    def __init__(self, *data: bytes) -> None:
+        self._data, self.there = data, asyncio.Event()
+
+    async def _write(self, places: Sequence[memoryview]) -> None:
+        for place, data in zip(places, self._data, strict=True):
+            place[:] = data
+        self.there.set()
+
+    @property
+    def in_place(self) -> InPlace:
+        return InPlace(tuple(len(data) for data in self._data), self._write)
+
+
+async def test_the_next_job_s_operands_are_there_before_the_first_has_ended(
+    alice: Client, half: bytes
+) -> None:
+    quarter = alice.encrypt(np.full(8, 0.25))
+    async with Pool(PoolLimits(children=1)) as pool:
+        held, ahead = Held(alice), Written(quarter, half)
+        first = asyncio.create_task(pool.run(_work(), [half, half], held))
+        await held.asked.wait()
+        second = asyncio.create_task(pool.run(_work(), ahead.in_place, held))
+        await ahead.there.wait()
+        assert not first.done()
+        held.let_go.set()
+        assert _is_right(alice, (await first).data)
+        result = await second
+        assert np.abs(alice.decrypt(result.data)[:8] - 0.125).max() < 1e-6
+        assert result.tries == 1
+
+
+async def test_a_death_does_not_count_for_the_job_that_waits_behind(
+    alice: Client, half: bytes
+) -> None:
+    async with Pool(PoolLimits(children=1)) as pool:
+        held, ahead = Held(alice), Written(half, half)
+        first = asyncio.create_task(pool.run(_work(), [half, half], held))
+        await held.asked.wait()
+        second = asyncio.create_task(pool.run(_work(), ahead.in_place, held))
+        await ahead.there.wait()
+        os.kill(pool.pids[0], signal.SIGKILL)
+        held.let_go.set()
+        results = [await first, await second]
+        assert [result.tries for result in results] == [2, 1]
+        assert all(_is_right(alice, result.data) for result in results)
+
+
+async def test_a_job_that_waits_goes_to_whoever_is_free_first(alice: Client, half: bytes) -> None:
+    async with Pool(PoolLimits(children=2)) as pool:
+        long, short, ahead = Held(alice), Held(alice), Written(half, half)
+        first = asyncio.create_task(pool.run(_work(name="key-1"), [half, half], long))
+        await long.asked.wait()
+        second = asyncio.create_task(pool.run(_work(name="key-2"), [half, half], short))
+        await short.asked.wait()
+        third = asyncio.create_task(pool.run(_work(name="key-2"), ahead.in_place, short))
+        await ahead.there.wait()
+        short.let_go.set()
+        assert _is_right(alice, (await second).data)
+        assert _is_right(alice, (await third).data)
+        assert not first.done()
+        long.let_go.set()
+        assert _is_right(alice, (await first).data)
+
+
+async def test_a_job_that_waits_can_be_cancelled_or_fail(alice: Client, half: bytes) -> None:
+    async def unreachable(_: Sequence[memoryview]) -> None:
+        raise ConnectionError("the object store is gone")
+
+    async with Pool(PoolLimits(children=1)) as pool:
+        held, ahead = Held(alice), Written(half, half)
+        before = pool.pids
+        first = asyncio.create_task(pool.run(_work(), [half, half], held))
+        await held.asked.wait()
+        second = asyncio.create_task(pool.run(_work(), ahead.in_place, held))
+        await ahead.there.wait()
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        with pytest.raises(ConnectionError):
+            await pool.run(_work(), InPlace((8, 8), unreachable), held)
+        with pytest.raises(JobRefused):
+            await pool.run(_work(), InPlace((8, 8, 8), unreachable), held)
+        last = Written(half, half)
+        third = asyncio.create_task(pool.run(_work(), last.in_place, held))
+        await last.there.wait()
+        assert not first.done()
+        held.let_go.set()
+        assert _is_right(alice, (await first).data)
+        assert _is_right(alice, (await third).data)
+        assert pool.pids == before
+
+
+async def test_no_job_gets_another_s_operands_or_result(alice: Client, half: bytes) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    source = KeyStore(alice)
+    numbers = [rng.uniform(-1, 1) for _ in range(60)]
+    operands = [alice.encrypt(np.full(8, number)) for number in numbers]
+    async with Pool(PoolLimits(children=2)) as pool:
+
+        async def one(index: int) -> str:
+            async def disturb() -> list[bytes]:
+                if rng.random() < 0.5:
+                    os.kill(rng.choice(pool.pids), signal.SIGKILL)
+                return await source()
+
+            key = f"key-{index % 7}" if rng.random() < 0.3 else "key-0"
+            given = Written(operands[index], half)
+            work = Work(f"job-{index}", "multiply", "ckks-n13", key, _BOTH, cpu_seconds_max=20)
+            try:
+                result = await pool.run(work, given.in_place, disturb)
+            except EngineFailed:
+                return "failed"
+            found = alice.decrypt(result.data)[:8]
+            return "right" if np.abs(found - numbers[index] / 2).max() < 1e-6 else "wrong"
+
+        tasks = [asyncio.create_task(one(index)) for index in range(len(numbers))]
+        for task in rng.sample(tasks, 10):
+            await asyncio.wait(tasks, timeout=0.05)
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        told = {outcome for outcome in outcomes if isinstance(outcome, str)}
+        assert told <= {"right", "failed"} and "right" in told
+        assert all(isinstance(outcome, str | asyncio.CancelledError) for outcome in outcomes), (
+            outcomes
+        )
+        # Nothing stays behind that would hold a child up.
+        left = [pool.run(_work(), [half, half], source) for _ in range(6)]
+        assert all(_is_right(alice, result.data) for result in await asyncio.gather(*left))
+
+
 async def test_a_worn_out_child_is_replaced(alice: Client, half: bytes) -> None:
     source = KeyStore(alice)
     async with Pool(PoolLimits(children=1, jobs_per_child_max=2)) as pool:

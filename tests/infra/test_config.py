@@ -63,6 +63,8 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("WEIR_JWKS_URLS", "https://a.example/keys,ftp://b.example"),
         ("WEIR_JWT_HS256_SECRET", "short"),
         ("WEIR_RATE_LIMIT_PER_MINUTE", "many"),
+        ("WEIR_EGRESS_ALLOW", "localhost"),
+        ("WEIR_EGRESS_ALLOW", "10.0.0.1/8"),
     ],
 )
 def test_a_malformed_value_is_named_in_one_line(name: str, value: str) -> None:
@@ -111,8 +113,10 @@ def test_settings_written_as_an_environment_read_back_equal() -> None:
             "WEIR_JWKS_URLS": "https://a.example/keys,https://b.example/keys",
             "WEIR_JWT_HS256_SECRET": "s" * 40,
             "WEIR_PORT": "9999",
+            "WEIR_EGRESS_ALLOW": "127.0.0.1, fd00::/8",
         }
     )
+    assert settings.egress_allow == ("127.0.0.1/32", "fd00::/8")
     assert load_settings(settings.to_env()) == settings
 
 

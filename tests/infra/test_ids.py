@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.ids import Signer
+from infra.ids import SealBroken, Signer
 
 MASTER = bytes(range(32))
 SIGNER = Signer(MASTER)
@@ -57,3 +57,32 @@ def test_what_is_no_run_id_is_nobody_s(run_id: str) -> None:
 def test_a_short_master_secret_is_refused() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Signer(MASTER[:-1])
+
+
+def test_a_sealed_secret_opens_where_it_belongs_and_nowhere_else() -> None:
+    sealed = SIGNER.seal("sk-very-secret", "provider", "ten_1")
+    assert "secret" not in sealed
+    assert Signer(MASTER).unseal(sealed, "provider", "ten_1") == "sk-very-secret"
+    others = [
+        (SIGNER, sealed, ("provider", "ten_2")),
+        (SIGNER, sealed, ("provider",)),
+        (SIGNER, sealed, ("providerten_1",)),
+        (SIGNER, sealed, ("ten_1", "provider")),
+        (Signer(MASTER[::-1]), sealed, ("provider", "ten_1")),
+        (SIGNER, sealed[:-4], ("provider", "ten_1")),
+        (SIGNER, ("A" if sealed[0] != "A" else "B") + sealed[1:], ("provider", "ten_1")),
+        (SIGNER, "no base64!", ("provider", "ten_1")),
+        (SIGNER, "", ("provider", "ten_1")),
+    ]
+    for signer, text, context in others:
+        with pytest.raises(SealBroken):
+            signer.unseal(text, *context)
+
+
+def test_the_same_secret_is_the_same_seal_in_its_context_only() -> None:
+    # Otherwise a repeat could not be told from a change.
+    assert SIGNER.seal("k", "a", "b") == Signer(MASTER).seal("k", "a", "b")
+    assert SIGNER.seal("k", "a", "b") != SIGNER.seal("k", "a", "c")
+    # And otherwise an upgrade would lose what is kept.
+    sealed = "wINpO-g6c7Cj2O-KcU6BbUeJOBa5lK3SuXaSfm9x"
+    assert SIGNER.seal("sk-very-secret", "provider", "ten_1") == sealed

@@ -28,10 +28,14 @@ ROLES = ("api", "analytics", "decider", "scheduler")
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """A running installation and the first tenant's credentials."""
+    """A running installation, the first tenant's credentials, and where the roles write their logs.
+
+    It may connect to this machine for tenants, where tests have their far ends.
+    """
 
     settings: Settings
     made: Credentials
+    log: Path
 
     @property
     def url(self) -> str:
@@ -52,7 +56,11 @@ def served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     """The roles in a process of their own, for all tests that only send requests."""
     folder = tmp_path_factory.mktemp("served")
     settings = dataclasses.replace(
-        fresh_stores(stack, folder), port=free_port(), public_url="", rate_limit_per_minute=0
+        fresh_stores(stack, folder),
+        port=free_port(),
+        public_url="",
+        rate_limit_per_minute=0,
+        egress_allow=("127.0.0.0/8",),
     )
     asyncio.run(create_topics(settings.kafka_bootstrap_servers, settings.partitions))
     log = folder / "roles.log"
@@ -64,7 +72,7 @@ def served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         )
     try:
         _wait(roles, settings.public_url, log)
-        yield Served(settings, asyncio.run(provision(settings)))
+        yield Served(settings, asyncio.run(provision(settings)), log)
         assert roles.poll() is None, log.read_text()[-3000:]
     finally:
         roles.send_signal(signal.SIGTERM)

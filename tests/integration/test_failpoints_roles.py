@@ -155,8 +155,9 @@ async def test_an_analytics_role_that_dies_here_inserts_the_rest_and_nothing_twi
 # The API.
 
 
+@pytest.mark.parametrize("keyed", [True, False], ids=["with a key", "without a key"])
 async def test_a_report_whose_api_died_before_its_answer_is_repeated_and_counts_once(
-    settings: Settings,
+    settings: Settings, keyed: bool
 ) -> None:
     own = dataclasses.replace(settings, port=free_port(), public_url="")
     await create_topics(own.kafka_bootstrap_servers, own.partitions)
@@ -172,7 +173,7 @@ async def test_a_report_whose_api_died_before_its_answer_is_repeated_and_counts_
             )
 
         async def post(path: str, key: str, body: object) -> httpx.Response:
-            headers = {"X-Wax-Key": made.api_key, "Idempotency-Key": key}
+            headers = {"X-Wax-Key": made.api_key, **({"Idempotency-Key": key} if keyed else {})}
             async with httpx.AsyncClient(base_url=own.public_url, timeout=30) as client:
                 return await client.post(f"/api/v1/observe/runs/{path}", json=body, headers=headers)
 

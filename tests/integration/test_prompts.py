@@ -194,6 +194,10 @@ async def test_the_read_models_are_the_fold_of_the_log(settings: Settings) -> No
             await it.call("DELETE", f"{made['id']}/labels/staging/")
             await it.call("PUT", f"{made['id']}/", {"tags": ["a"], "name": f"{made['name']}!"})
         await it.call("DELETE", f"{gone['id']}/")
+        for key in ("sk-one", "sk-two"):
+            provider = {"base_url": "https://llm.example/v1", "api_key": key}
+            set_ = await it.call("PUT", "playground/provider/", provider)
+            assert set_.status_code == 200, set_.text
         log = await read_topic(it.services.settings, "events", it.tenant)
         events = [
             (from_headers([(k, v.encode()) for k, v in headers.items()]), event)

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from projections.prompts import VIEWS, prompts
+from projections.prompts import playground_providers as providers
 from projections.prompts import prompt_label_moves as moves
 from projections.prompts import prompt_versions as versions
 from tests.api.memory import MemoryReads
@@ -48,6 +49,7 @@ class Tables(ViewRows):
             versions.FETCH_LABEL_UNTIL,
             lambda at, label, _, *key: self._fetched(self._pointed(label, *key, at), *key, at),
         )
+        reads.when(providers.OF_TENANT, self.where("playground_providers", "tenant"))
         reads.when(moves.COUNT, lambda *key: [{"count": len(self._moves(*key))}])
         reads.when(moves.PAGE, lambda *asked: self._moves(*asked[:3])[asked[4] :][: asked[3]])
         reads.when(moves.LAST_UNTIL, lambda *asked: self._moves(*asked)[:1])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from projections.prompts import VIEWS
+from projections.prompts.playground_providers import PLAYGROUND_PROVIDERS
 from projections.prompts.prompt_calls import per_hash
 from projections.prompts.prompt_label_moves import PROMPT_LABEL_MOVES
 from projections.prompts.prompt_labels import PROMPT_LABELS
@@ -19,6 +20,7 @@ from projections.runner import fold, reduce_all
 from projections.statements import Delete, Put, Set, Statement, View
 from schemas.envelope import Actor, Envelope
 from schemas.prompts import EVENTS
+from schemas.prompts.playground import PlaygroundProviderRemoved, PlaygroundProviderSet
 from schemas.prompts.prompt import (
     PromptCreated,
     PromptDeleted,
@@ -43,6 +45,28 @@ def envelope(version: int) -> Envelope:
 
 # In the order of a life.
 CASES: list[tuple[Any, Expected]] = [
+    (
+        PlaygroundProviderSet("https://llm.example/v1", "c2VhbGVk", "4f2a", "ada", AT),
+        [
+            (
+                PLAYGROUND_PROVIDERS,
+                Put(
+                    {"tenant": "ten_1"},
+                    {
+                        "base_url": "https://llm.example/v1",
+                        "sealed_key": "c2VhbGVk",
+                        "key_hint": "4f2a",
+                        "set_by": "ada",
+                        "set_at": AT,
+                    },
+                ),
+            )
+        ],
+    ),
+    (
+        PlaygroundProviderRemoved("ada", AT + 1),
+        [(PLAYGROUND_PROVIDERS, Delete({"tenant": "ten_1"}))],
+    ),
     (
         PromptCreated("greet", "Greets", "text", ["a"], '{"b":1.0}', '{"c":2}', "ada", AT),
         [
@@ -203,6 +227,7 @@ def test_a_life_that_is_reduced_twice_is_as_reduced_once() -> None:
         "prompt_versions": 1,
         "prompt_labels": 0,
         "prompt_label_moves": 2,
+        "playground_providers": 0,
     }
     assert (
         kept["prompts"]["ten_1", "prm_1"] | {"name": "hello", "latest_version": 1}
@@ -210,9 +235,13 @@ def test_a_life_that_is_reduced_twice_is_as_reduced_once() -> None:
     )
 
 
-@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+@pytest.mark.parametrize(
+    "view",
+    [view for view in VIEWS if view is not PLAYGROUND_PROVIDERS],
+    ids=lambda view: view.name,
+)
 def test_nothing_is_left_of_a_deleted_prompt(view: View) -> None:
-    life = [*LIFE[:3], PromptDeleted("greet", 1, ["production"], 1, AT + 9)]
+    life = [*LIFE[2:5], PromptDeleted("greet", 1, ["production"], 1, AT + 9)]
     assert rows(view, life[:-1])
     assert rows(view, life) == {}
 
