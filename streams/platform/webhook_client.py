@@ -14,7 +14,7 @@ import httpx
 from standardwebhooks import Webhook
 
 from infra.clock import Clock
-from infra.egress import AddressRefused, egress_client
+from infra.egress import AddressRefused, AnswerRefused, egress_client
 from infra.ids import Signer
 from streams.platform.webhook_schedule import Answer
 
@@ -44,6 +44,9 @@ class WebhookClient:
         try:
             async with asyncio.timeout(TOTAL_SECONDS):
                 found = await self._post(url, self._headers(key_seed, event_id, body), body)
+        except AnswerRefused as error:
+            # What it says does not matter, that it took the webhook does.
+            found = Answer(0, status_code=error.status_code)
         except TimeoutError:
             found = Answer(0, error=f"no answer within {TOTAL_SECONDS:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:

@@ -121,6 +121,7 @@ async def test_what_a_receiver_must_not_do_to_us(
             "endless": it.receiver.endpoint(endless),
             "hanging": it.receiver.endpoint(hang),
             "huge": it.receiver.endpoint(answer(200, b"y" * 5_000_000)),
+            "compressed": it.receiver.endpoint(answer(200, b"\x1f\x8b", content_encoding="gzip")),
             "nobody": "http://127.0.0.1:9/hook",
             "nowhere": "http://nowhere.invalid/hook",
         }
@@ -133,6 +134,7 @@ async def test_what_a_receiver_must_not_do_to_us(
             "endless": 500,
             "hanging": None,
             "huge": 200,
+            "compressed": 200,
             "nobody": None,
             "nowhere": None,
         }
