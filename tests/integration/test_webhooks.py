@@ -10,8 +10,18 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from aiokafka import TopicPartition
 
 from infra.config import Settings
+from infra.kafka import (
+    Log,
+    Record,
+    as_mapping,
+    bounds,
+    consumer,
+    read_range,
+    stop_consumer,
+)
 from infra.partitioning import partition_for
 from projections.platform.webhook_deliveries import ATTEMPTS, DELIVERIES, OFFSETS, QUEUES
 from streams.platform import webhook_client
@@ -235,3 +245,32 @@ async def test_tables_that_were_lost_come_back_and_nothing_is_sent_twice(
             await it.signal("after")
             await it.until_statuses(ids[0], ["delivered"] * 6)
         assert len(it.receiver.got) == sent + 1
+
+
+async def dead_letters(settings: Settings, key: str) -> list[dict[str, str]]:
+    """The headers of the dead letters under a key, whatever their values are."""
+    reader = consumer(settings.kafka_bootstrap_servers, "test-reader")
+    await reader.start()
+    found = []
+    try:
+        place = TopicPartition("deliveries.dlq", 0)
+        reader.assign([place])
+        async for records in read_range(reader, place, *await bounds(reader, place)):
+            found += [as_mapping(one.headers) for one in records if one.key == key.encode()]
+    finally:
+        await stop_consumer(reader)
+    return [dict(headers) for headers in found]
+
+
+async def test_what_cannot_be_read_is_put_aside_and_the_rest_goes_on(settings: Settings) -> None:
+    async with hooked(settings) as it, delivering(it.settings):
+        url = it.receiver.endpoint()
+        watcher = await it.watch(url)
+        log = Log(it.settings.kafka_bootstrap_servers, "test")
+        rubbish = Record(watcher["id"].encode(), b"rubbish", [("ce_tenant", b"nobody")])
+        await log.append("deliveries", [rubbish])
+        await log.stop()
+        await it.signal("behind it")
+        await it.receiver.until(url, 1)
+        (letter,) = await dead_letters(it.settings, watcher["id"])
+        assert letter["reason"].startswith("deliveries:")
