@@ -28,7 +28,14 @@ class AddressRefused(httpx.ConnectError):
 
 
 class AnswerRefused(httpx.ReadError):
-    """An answer that is larger than allowed, or compressed although it must not be."""
+    """An answer that is larger than allowed, or compressed although it must not be.
+
+    status_code: of the answer.
+    """
+
+    def __init__(self, message: str, status_code: int) -> None:
+        super().__init__(message)
+        self.status_code = status_code
 
 
 def may_reach(address: Address, allowed: Iterable[Network]) -> bool:
@@ -115,23 +122,25 @@ class _EgressTransport(httpx.AsyncHTTPTransport):
         assert isinstance(response.stream, httpx.AsyncByteStream)
         if response.headers.get("content-encoding", "identity") != "identity":
             await response.stream.aclose()
-            raise AnswerRefused("a compressed answer, which was not asked for")
-        response.stream = _Bounded(response.stream, self._bytes_max)
+            message = "a compressed answer, which was not asked for"
+            raise AnswerRefused(message, response.status_code)
+        response.stream = _Bounded(response.stream, self._bytes_max, response.status_code)
         return response
 
 
 class _Bounded(httpx.AsyncByteStream):
     """A body that breaks off where it gets too large."""
 
-    def __init__(self, stream: httpx.AsyncByteStream, bytes_max: int) -> None:
-        self._stream, self._bytes_max = stream, bytes_max
+    def __init__(self, stream: httpx.AsyncByteStream, bytes_max: int, status_code: int) -> None:
+        self._stream, self._bytes_max, self._status_code = stream, bytes_max, status_code
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
         async for chunk in self._stream:
             size += len(chunk)
             if size > self._bytes_max:
-                raise AnswerRefused(f"an answer of more than {self._bytes_max} bytes")
+                message = f"an answer of more than {self._bytes_max} bytes"
+                raise AnswerRefused(message, self._status_code)
             yield chunk
 
     async def aclose(self) -> None:

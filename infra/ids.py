@@ -97,6 +97,7 @@ class Signer:
         self._run_key = hmac.digest(secret, b"weir/run-id/v1", "sha256")
         self._secret_key = hmac.digest(secret, b"weir/derived-secret/v1", "sha256")
         self._person_key = hmac.digest(secret, b"weir/person/v1", "sha256")
+        self._webhook_key = hmac.digest(secret, b"weir/webhook/v1", "sha256")
         self._proven: dict[str, str] = {}
         self.jwt_key = hmac.digest(secret, b"weir/jwt/v1", "sha256")
         self._seal = AESSIV(hmac.digest(secret, b"weir/seal/v1", "sha512"))
@@ -151,6 +152,14 @@ class Signer:
         """
         digest = hmac.digest(self._secret_key, f"{prefix}\0{command_id}".encode(), "sha256")
         return prefix + _base32(int.from_bytes(digest), 52)
+
+    def webhook_secret(self, seed: str) -> str:
+        """The secret that signs an endpoint's webhooks: `whsec_` + base64 of 32 bytes.
+
+        Derived anew for every signature, so that nobody keeps it; the seed is no secret.
+        """
+        key = hmac.digest(self._webhook_key, seed.encode(), "sha256")
+        return "whsec_" + base64.b64encode(key).decode()
 
     def seal(self, secret: str, *context: str) -> str:
         """A secret encrypted and authenticated with what it is for (AES-256-SIV, RFC 5297).

@@ -44,6 +44,30 @@ LOOP_LAG = Gauge(
     registry=REGISTRY,
 )
 
+WEBHOOKS = Gauge(
+    "weir_webhooks",
+    "Webhooks that wait to be delivered, and dead ones that can be redriven.",
+    ("status",),
+    registry=REGISTRY,
+)
+WEBHOOK_OLDEST = Gauge(
+    "weir_webhook_oldest_waiting_seconds",
+    "How long the oldest webhook that waits has been waiting.",
+    registry=REGISTRY,
+)
+WEBHOOK_ATTEMPTS = Gauge(
+    "weir_webhook_attempts_recent",
+    "Attempts to deliver a webhook in the last five minutes, by what they came to.",
+    ("outcome",),
+    registry=REGISTRY,
+)
+WEBHOOK_SECONDS = Gauge(
+    "weir_webhook_attempt_recent_seconds",
+    "How long the receivers of webhooks took in the last five minutes (quantile 0.5, 0.99).",
+    ("quantile",),
+    registry=REGISTRY,
+)
+
 
 class _Timings:
     """How long requests of one route took: per bucket, and in all."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
-from infra.ids import new_id
+from infra.ids import Signer, new_id
 from infra.kafka import Log
 from infra.leases import Leases
 from infra.objects import Objects
@@ -22,9 +22,11 @@ from infra.postgres import Reads
 from projections import CLICKHOUSE_VIEWS
 from streams.analytics import AnalyticsLoop
 from streams.approvals.adoptions import Adoptions
+from streams.approvals.watching import Watching
 from streams.decider_role import DeciderRole
 from streams.observability.erasures import Eraser
 from streams.platform.audit_exports import AuditExporter
+from streams.platform.webhooks import Webhooks
 from streams.runtime import clickhouse, codec, command_bus, person_keys, registry
 from streams.scheduler import Scheduler
 
@@ -107,7 +109,10 @@ async def analytics(settings: Settings, stop: asyncio.Event, ready: Ready) -> No
 
 
 async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:
-    """Run the Faust processors and the process managers. Raises RuntimeError if Faust gives up."""
+    """Run the Faust processors, the process managers and the sender of webhooks.
+
+    Raises RuntimeError when Faust gives up.
+    """
     from streams import app as faust_app  # only here: Faust is slow to load, and patched
 
     bus, reads = command_bus(settings), Reads(settings.database_url)
@@ -121,10 +126,31 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
         objects=Objects(settings.object_store_url),
     )
     adoptions = Adoptions(bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus)
+    watching = Watching(
+        bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus, reads=reads
+    )
+    webhooks = Webhooks(
+        bootstrap=settings.kafka_bootstrap_servers,
+        database=settings.database_url,
+        partitions=settings.partitions,
+        codec=codec(),
+        clock=SYSTEM_CLOCK,
+        bus=bus,
+        signer=Signer(settings.secret_key),
+        allowed=settings.egress_allow,
+        owner=owner(),
+    )
     with tempfile.TemporaryDirectory(prefix="weir-streams-") as folder:
         role = faust_app.Processors(settings, codec(), bus, Path(folder))
+        works = (
+            role.run(ready),
+            exporter.run(),
+            adoptions.run(),
+            watching.run(),
+            webhooks.run(),
+        )
         try:
-            await until_stopped(_together(role.run(ready), exporter.run(), adoptions.run()), stop)
+            await until_stopped(_together(*works), stop)
         finally:
             await bus.stop()
             await reads.stop()

@@ -1,4 +1,4 @@
-"""The `weir` commands that read the log again: tail, export, rebuild, audit verify.
+"""The `weir` commands that read the log again: tail, export, rebuild, audit verify, and redrive.
 
 What they do lives in modules of their own, imported inside the commands so that `weir --help` is
 quick. Most need no more than a broker: `--kafka`, KAFKA_BOOTSTRAP_SERVERS, or the data folder of a
@@ -17,6 +17,7 @@ import typer
 from streams.console import describe_chain, describe_report, progress
 
 if TYPE_CHECKING:
+    from infra.config import Settings
     from schemas.codec import Codec
     from schemas.platform.audit_chain import Link
     from streams.export_files import Format
@@ -227,6 +228,38 @@ def rebuild(
     raise typer.Exit(0 if report.agree else 1)
 
 
+def webhooks_redrive(
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="A stack's folder; without it, the environment's servers."),
+    ] = None,
+    tenant: Tenant = "",
+    endpoint: Annotated[
+        str, typer.Option("--endpoint", help="Only this endpoint's, such as a watcher's id.")
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 1000,
+) -> None:
+    """Send dead webhooks again, oldest first; each goes behind what waits for its endpoint."""
+    from infra.postgres import Reads
+    from streams.platform.redriving import redrive
+    from streams.rebuilding import servers
+    from streams.runtime import command_bus
+
+    async def run(settings: "Settings") -> int:
+        bus, reads = command_bus(settings), Reads(settings.database_url, size=1)
+        await bus.start()
+        await reads.start()
+        try:
+            return await redrive(bus, reads, tenant=tenant, endpoint=endpoint, limit=limit)
+        finally:
+            await bus.stop()
+            await reads.stop()
+
+    with servers(data) as settings:
+        print(f"{_run(run(settings))} webhooks will be sent again")
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the `weir` app."""
     app.command()(tail)
@@ -235,6 +268,9 @@ def register(app: typer.Typer) -> None:
     audit = typer.Typer(help="The audit trail.", no_args_is_help=True)
     audit.command("verify")(audit_verify)
     app.add_typer(audit, name="audit")
+    webhooks = typer.Typer(help="Webhooks on their way.", no_args_is_help=True)
+    webhooks.command("redrive")(webhooks_redrive)
+    app.add_typer(webhooks, name="webhooks")
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from projections import VIEWS
 from projections.billing import usage_windows
+from projections.platform import webhook_deliveries
 from projections.runner import VIEWS_LOCK, create_table
 from schemas.codec import Codec
 from schemas.platform.audit_chain import Link
@@ -81,10 +82,11 @@ async def create_tables(connection: Connection) -> None:
         for view in VIEWS:
             for statement in create_table(view):
                 await connection.execute(statement.encode())
-        # The usage processor's, so that they can be asked before it has ever run.
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (usage_windows.DDL_LOCK,))
-        for statement in usage_windows.DDL:
-            await connection.execute(statement.encode())
+        # The usage processor's and the sender's, so that they can be asked before those ever ran.
+        for tables in (usage_windows, webhook_deliveries):
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (tables.DDL_LOCK,))
+            for statement in tables.DDL:
+                await connection.execute(statement.encode())
 
 
 class Store:

@@ -1,4 +1,4 @@
-"""Waitroom's surface: rooms, agents, check-ins, tasks, threads and the events of a room."""
+"""Waitroom: rooms, agents, check-ins, tasks, threads, signals, watchers, the events of a room."""
 
 from typing import Any
 
@@ -6,11 +6,14 @@ from api.approvals import (
     agents,
     audit,
     check_ins,
+    deliveries,
     messages,
     registrations,
     room_events,
     rooms,
+    signals,
     tasks,
+    watchers,
 )
 from api.approvals.check_in_items import CheckInItem, StatusItem
 from api.approvals.envelopes import Data, Page, PageQuery
@@ -350,6 +353,78 @@ _AGENTS = [
         refusals=(404,),
     ),
 ]
+_SIGNALS = [
+    _route(
+        "POST",
+        "/v1/rooms/{room}/signal",
+        signals.broadcast,
+        Who.HUMAN,
+        "Broadcast a signal to all watchers in a room",
+        body=signals.SignalBody,
+        response=Data[signals.SignalItem],
+        status=201,
+        refusals=(404, 409),
+    ),
+    _route(
+        "POST",
+        "/v1/rooms/{room}/watch",
+        watchers.watch,
+        Who.AGENT,
+        "Subscribe a watcher to events in a room",
+        body=watchers.WatchBody,
+        response=Data[watchers.CreatedWatcher],
+        status=201,
+        refusals=(403, 404, 409),
+    ),
+    _route(
+        "GET",
+        "/v1/rooms/{room}/watchers",
+        watchers.list_watchers,
+        Who.ANY,
+        "List a room's watchers",
+        query=PageQuery,
+        response=Page[watchers.WatcherItem],
+        refusals=(404,),
+    ),
+    _route(
+        "GET",
+        "/v1/watchers/{id}",
+        watchers.get_watcher,
+        Who.ANY,
+        "Get a watcher",
+        response=Data[watchers.WatcherItem],
+        refusals=(404,),
+    ),
+    _route(
+        "DELETE",
+        "/v1/watchers/{id}",
+        watchers.remove_watcher,
+        Who.AGENT,
+        "Remove a watcher",
+        response=Data[watchers.WatcherItem],
+        refusals=(403, 404),
+    ),
+    _route(
+        "GET",
+        "/v1/watchers/{id}/deliveries",
+        deliveries.list_deliveries,
+        Who.ANY,
+        "List what became of a watcher's webhooks",
+        query=deliveries.DeliveriesQuery,
+        response=Page[deliveries.DeliveryItem],
+        refusals=(404,),
+    ),
+    _route(
+        "POST",
+        "/v1/watchers/{id}/deliveries/{event}/redeliver",
+        deliveries.redeliver,
+        Who.HUMAN,
+        "Send a settled webhook again",
+        response=Data[deliveries.DeliveryItem],
+        status=202,
+        refusals=(404, 409),
+    ),
+]
 _AUDIT = [
     _route(
         "GET",
@@ -384,4 +459,4 @@ _AUDIT = [
         analytics=True,
     ),
 ]
-ROUTES = [*_ROOMS, *_CHECK_INS, *_TASKS, *_AGENTS, *_AUDIT]
+ROUTES = [*_ROOMS, *_CHECK_INS, *_TASKS, *_AGENTS, *_SIGNALS, *_AUDIT]

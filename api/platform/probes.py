@@ -7,7 +7,7 @@ are kept for one second, and any number of askers share one round of questions.
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from msgspec import Struct
 
@@ -16,13 +16,23 @@ from api.services import Reads
 from infra.clock import Clock
 from infra.log_view import Group
 from infra.objects import Objects
-from infra.telemetry import DEPENDENCY_UP, LOOP_LAG
+from infra.telemetry import (
+    DEPENDENCY_UP,
+    LOOP_LAG,
+    WEBHOOK_ATTEMPTS,
+    WEBHOOK_OLDEST,
+    WEBHOOK_SECONDS,
+    WEBHOOKS,
+)
 from projections.billing import usage_windows
+from projections.platform import webhook_deliveries
+from schemas.platform.webhook import WebhookOutcome
 
 ASK_SECONDS = 2.0
 _KEEP_SECONDS = 1.0
 _STORE_KEEP_SECONDS = 10.0
 _PROBE_OBJECT = "health/probe"
+_RECENT_MICROS = 300_000_000
 
 
 class Dependency(Struct, frozen=True):
@@ -64,6 +74,7 @@ GROUPS = {
     "streams": "streams.v1",
     "audit-exports": "streams.platform.audit_exports.v1",
     "adoptions": "streams.approvals.adoptions.v1",
+    "watchers": "streams.approvals.watchers.v1",
     "fhe-worker": "fhe-workers",
 }
 
@@ -144,6 +155,8 @@ class Probes:
                 for name, group in GROUPS.items():
                     alive[name], lags[name] = await self._group(group)
                 lags["streams"] = await self._usage_lag()
+                lags["webhooks"] = await self._webhooks_lag()
+                await self._measure_webhooks()
         except Exception:
             # Tables that no decider has made yet, a server that went away just now: not known.
             return {}
@@ -178,6 +191,29 @@ class Probes:
         return await self._behind(
             {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
         )
+
+    async def _webhooks_lag(self) -> int:
+        """Of the sender, whose offsets are in Postgres."""
+        rows = await self._reads.all(webhook_deliveries.REACHED)
+        return await self._behind(
+            {("deliveries", row["partition"]): row["next_offset"] for row in rows}
+        )
+
+    async def _measure_webhooks(self) -> None:
+        now = self._clock.now()
+        depths = await self._reads.one(webhook_deliveries.DEPTHS, now)
+        if depths is not None:
+            for status in ("waiting", "dead"):
+                WEBHOOKS.labels(status=status).set(depths[status])
+            WEBHOOK_OLDEST.set(depths["oldest"] / 1_000_000)
+        rows = await self._reads.all(webhook_deliveries.RECENT, now - _RECENT_MICROS)
+        counts = {row["outcome"]: row["n"] for row in rows}
+        for outcome in get_args(WebhookOutcome):
+            WEBHOOK_ATTEMPTS.labels(outcome=outcome).set(counts.get(outcome, 0))
+        row = await self._reads.one(webhook_deliveries.DURATIONS, now - _RECENT_MICROS)
+        for quantile, name in (("0.5", "p50"), ("0.99", "p99")):
+            found = row[name] if row is not None else None
+            WEBHOOK_SECONDS.labels(quantile=quantile).set((found or 0) / 1000)
 
     async def _behind(self, reached: Mapping[tuple[str, int], int]) -> int:
         lag = 0

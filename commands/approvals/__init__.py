@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from commands.approvals import agent, check_in, registration, room, task, thread, trust
+from commands.approvals import (
+    agent,
+    check_in,
+    registration,
+    room,
+    signal,
+    task,
+    thread,
+    trust,
+    watcher,
+)
 from commands.decider import Decider
 
 DECIDERS: list[Decider[Any, Any, Any]] = [
@@ -13,4 +23,6 @@ DECIDERS: list[Decider[Any, Any, Any]] = [
     task.DECIDER,
     thread.DECIDER,
     registration.DECIDER,
+    signal.DECIDER,
+    watcher.DECIDER,
 ]

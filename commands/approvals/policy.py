@@ -122,7 +122,7 @@ def _rule_faults(rule: Rule, place: str) -> Iterator[Fault]:
     if len(when.context) > MAX_LIST:
         yield Fault(f"{place}.when.context", f"at most {MAX_LIST} tests")
     for index, test in enumerate(when.context[:MAX_LIST]):
-        yield from _context_faults(test, f"{place}.when.context[{index}]")
+        yield from context_faults(test, f"{place}.when.context[{index}]")
     if when.schedule is not None:
         yield from _schedule_faults(when.schedule, f"{place}.when.schedule")
     if when.trust is not None:
@@ -143,7 +143,8 @@ def _text_match_faults(match: TextMatch, place: str) -> Iterator[Fault]:
             yield from _length_faults(value, f"{place}.{name}")
 
 
-def _context_faults(test: ContextTest, place: str) -> Iterator[Fault]:
+def context_faults(test: ContextTest, place: str) -> Iterator[Fault]:
+    """What is wrong with a comparison at `place`."""
     try:
         parse_path(test.path)
     except PathFault as fault:

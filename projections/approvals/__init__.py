@@ -7,6 +7,7 @@ from projections.approvals.registrations import REGISTRATIONS
 from projections.approvals.rooms import ROOMS
 from projections.approvals.tasks import TASKS
 from projections.approvals.trust_scores import TRUST_SCORES
+from projections.approvals.watchers import WATCHERS
 from projections.statements import View
 
 VIEWS: list[View] = [
@@ -17,4 +18,5 @@ VIEWS: list[View] = [
     TASKS,
     MESSAGES,
     REGISTRATIONS,
+    WATCHERS,
 ]

@@ -14,6 +14,7 @@ from schemas.approvals.check_in import (
 )
 from schemas.approvals.registration import AgentClaimed, AgentClaimExpired, AgentSelfRegistered
 from schemas.approvals.room import RoomCreated, RoomPoliciesReplaced
+from schemas.approvals.signal import SignalBroadcast
 from schemas.approvals.task import (
     TaskClaimed,
     TaskClaimRenewed,
@@ -25,6 +26,7 @@ from schemas.approvals.task import (
 )
 from schemas.approvals.thread import MessagePosted
 from schemas.approvals.trust import TrustMoved
+from schemas.approvals.watcher import WatcherCreated, WatcherRemoved, WatcherTriggered
 
 EVENTS: list[type[Struct]] = [
     RoomCreated,
@@ -51,4 +53,8 @@ EVENTS: list[type[Struct]] = [
     TaskHelperJoined,
     TaskDecided,
     MessagePosted,
+    SignalBroadcast,
+    WatcherCreated,
+    WatcherTriggered,
+    WatcherRemoved,
 ]

@@ -17,3 +17,16 @@ TaskVerdict = Literal["approved", "rejected", "modified"]
 MessageType = Literal["comment", "result", "question", "escalation"]
 # What moves an agent's trust in a room: a person's decision, or that nobody took one in time.
 TrustOutcome = Literal["approved", "modified", "rejected", "expired"]
+# What a watcher may watch for: the events of a room's stream, but for those that watchers cause.
+WatchedType = Literal[
+    "check_in.created",
+    "check_in.decided",
+    "check_in.expired",
+    "check_in.held",
+    "check_in.withdrawn",
+    "check_in.claimed",
+    "check_in.released",
+    "check_in.message",
+    "check_in.help_requested",
+    "signal.broadcast",
+]

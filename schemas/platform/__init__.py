@@ -1,4 +1,4 @@
-"""Events of the platform domain: the audit trail and its exports."""
+"""Events of the platform domain: the audit trail and its exports, webhooks."""
 
 from msgspec import Struct
 
@@ -9,6 +9,14 @@ from schemas.platform.audit_export import (
     AuditExportRequested,
 )
 from schemas.platform.outcome import CommandHandled
+from schemas.platform.webhook import (
+    WebhookAttempted,
+    WebhookEndpointClosed,
+    WebhookEndpointDisabled,
+    WebhookEndpointOpened,
+    WebhookRedriven,
+    WebhookRequested,
+)
 
 EVENTS: list[type[Struct]] = [
     AuditExportCompleted,
@@ -16,4 +24,10 @@ EVENTS: list[type[Struct]] = [
     AuditExportRequested,
     AuditRecorded,
     CommandHandled,
+    WebhookEndpointOpened,
+    WebhookEndpointDisabled,
+    WebhookEndpointClosed,
+    WebhookRequested,
+    WebhookRedriven,
+    WebhookAttempted,
 ]

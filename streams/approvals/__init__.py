@@ -1,1 +1,1 @@
-"""Process managers of approvals."""
+"""Follows the events of approvals: the feed of a room, watchers, adoptions of claimed agents."""

@@ -71,7 +71,13 @@ async def test_the_role_serves_and_tells_how_everything_is(own: Settings) -> Non
         assert set(report["dependencies"]) == {"kafka", "postgres", "clickhouse", "objects"}
         assert all(found["ok"] for found in report["dependencies"].values())
         assert report["loops"]["decider"] == {"alive": 1, "lag": 0}
-        assert set(report["loops"]) == {"analytics", "decider", "scheduler", *GROUPS}
+        assert set(report["loops"]) == {
+            "analytics",
+            "decider",
+            "scheduler",
+            "webhooks",
+            *GROUPS,
+        }
         assert (await client.get("/health/storage")).json()["status"] == "ok"
         metrics = (await client.get("/metrics")).text
         assert 'weir_http_requests_total{method="GET",route="/health",status="200"}' in metrics

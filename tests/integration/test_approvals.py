@@ -197,6 +197,9 @@ async def test_the_read_models_are_the_fold_of_the_log(settings: Settings) -> No
             assert (await it.acts(agent, act, task)).status_code == 200
         for number in range(3):
             await it.acts(agent, "messages", task, {"body": f"message {number}"})
+        watch = {"event_types": ["check_in.decided"]}
+        watcher = await it.call("POST", "/v1/rooms/payments/watch", agent, watch)
+        assert watcher.status_code == 201, watcher.text
         log = await read_topic(it.services.settings, "events", it.tenant)
         events = [
             (from_headers([(k, v.encode()) for k, v in headers.items()]), event)

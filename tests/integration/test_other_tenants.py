@@ -29,7 +29,13 @@ BY_ID = [
     if route.who.kinds and "{" in route.path and operation_id(route) not in NAMES_ANYTHING
 ]
 # What comes behind the id of the tenant's own, and has to be well-formed.
-FURTHER = {"meter": "llm.calls", "window": "month", "version_num": "1", "label": "live"}
+FURTHER = {
+    "meter": "llm.calls",
+    "window": "month",
+    "version_num": "1",
+    "label": "live",
+    "event": "evt_1",
+}
 
 
 def owned(route: Route) -> str:
@@ -111,6 +117,9 @@ class World:
         self.ids["/v1/check-ins/{id}"] = check_in["data"]["id"]
         task = self._post(f"/v1/rooms/{room['id']}/tasks", "user", {"action": "x"})
         self.task_id = task["data"]["id"]
+        watch = {"event_types": ["signal.broadcast"]}
+        watcher = self._post(f"/v1/rooms/{room['id']}/watch", "agent", watch)
+        self.ids["/v1/watchers/{id}"] = watcher["data"]["id"]
         agent = self._get("/v1/agents/me", "agent")["data"]
         self.ids["/v1/agents/{agent}"] = agent["id"]
 

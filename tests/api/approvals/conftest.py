@@ -16,9 +16,9 @@ from tests.api.harness import TENANT, Harness
 class Waitroom(WaitroomClient):
     """The client over a harness, whose credential store learns of the agents it registers."""
 
-    def __init__(self, harness: Harness) -> None:
+    def __init__(self, harness: Harness, tables: Tables) -> None:
         super().__init__(harness.app, harness.client, harness.human())
-        self.harness = harness
+        self.harness, self.tables = harness, tables
 
     def registered(self, secret: str, agent: dict[str, Any]) -> None:
         self.know(secret, agent)
@@ -41,4 +41,4 @@ async def waitroom() -> AsyncIterator[Waitroom]:
     tables = Tables()
     async with Harness(ROUTES, apply=tables.apply) as harness:
         tables.answer(harness.reads)
-        yield Waitroom(harness)
+        yield Waitroom(harness, tables)

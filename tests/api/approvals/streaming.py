@@ -46,8 +46,8 @@ class LiveWaitroom(Waitroom):
     views_lag: while it is true, events are on the log and not yet in the views.
     """
 
-    def __init__(self, harness: Harness, log: FakeLog, hub: WatchedHub) -> None:
-        super().__init__(harness)
+    def __init__(self, harness: Harness, tables: Tables, log: FakeLog, hub: WatchedHub) -> None:
+        super().__init__(harness, tables)
         self.log, self.hub = log, hub
         self.views_lag = False
         self.views_next: dict[TopicPartition, int] = {}
@@ -97,7 +97,7 @@ async def live_waitroom() -> AsyncIterator[LiveWaitroom]:
             harness.services.live = hub
             tables.answer(harness.reads)
             harness.reads.when("decider_checkpoints", views_next)
-            it = LiveWaitroom(harness, log, hub)
+            it = LiveWaitroom(harness, tables, log, hub)
             yield it
     finally:
         await hub.stop()

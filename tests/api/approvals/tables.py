@@ -12,7 +12,10 @@ from projections.approvals import (
     rooms,
     tasks,
     trust_scores,
+    watchers,
 )
+from projections.platform import webhook_deliveries
+from projections.platform.webhook_endpoints import WEBHOOK_ENDPOINTS
 from tests.api.memory import MemoryReads
 from tests.api.view_rows import Row, ViewRows
 
@@ -21,7 +24,9 @@ class Tables(ViewRows):
     """The rows of the approvals views, asked by the views' own SQL."""
 
     def __init__(self) -> None:
-        super().__init__(VIEWS)
+        super().__init__([*VIEWS, WEBHOOK_ENDPOINTS])
+        self.deliveries: list[Row] = []
+        self.attempts: list[Row] = []
 
     def answer(self, reads: MemoryReads) -> None:
         """Make `reads` answer the queries of the approvals views from here."""
@@ -45,6 +50,7 @@ class Tables(ViewRows):
         reads.when(registrations.BY_ID, self.where("registrations", "id"))
         self._answer_pending(reads)
         self._answer_tasks(reads)
+        self._answer_watchers(reads)
 
     def _messages(self, tenant: str, check_in_id: str, seen: int, limit: int) -> list[Row]:
         thread = self.where("messages", "tenant", "check_in_id")(tenant, check_in_id)
@@ -85,6 +91,51 @@ class Tables(ViewRows):
                 )
 
             reads.when(sql, rows)
+
+    def _answer_watchers(self, reads: MemoryReads) -> None:
+        def watching(tenant: str, **wanted: str) -> list[Row]:
+            found = []
+            for row in self.rows["watchers"].values():
+                about = {name: row[name] for name in wanted}
+                if row["tenant"] == tenant and row["removed_at"] is None and about == wanted:
+                    endpoint = self.rows["webhook_endpoints"].get((tenant, row["id"]), {})
+                    names = {"endpoint_status": "status", "endpoint_reason": "reason"}
+                    found.append(row | {to: endpoint.get(of) for to, of in names.items()})
+            return sorted(found, key=lambda row: (row["created_at"], row["id"]), reverse=True)
+
+        def page(tenant: str, room: str, agent: str, *rest: Any) -> list[Row]:
+            _, at, id, limit = rest
+            wanted = {"room_id": room} | ({"agent_id": agent} if agent else {})
+            rows = watching(tenant, **wanted)
+            return [row for row in rows if (row["created_at"], row["id"]) < (at, id)][:limit]
+
+        def others(tenant: str, room: str, id: str) -> list[Row]:
+            return [{"n": sum(row["id"] != id for row in watching(tenant, room_id=room))}]
+
+        def delivered(tenant: str, endpoint: str, **wanted: str) -> list[Row]:
+            wanted |= {"tenant": tenant, "endpoint_id": endpoint}
+            return [row for row in self.deliveries if wanted.items() <= row.items()]
+
+        def deliveries(tenant: str, endpoint: str, status: str, *rest: Any) -> list[Row]:
+            _, at, id, limit = rest
+            rows = delivered(tenant, endpoint, **({"status": status} if status else {}))
+            rows.sort(key=lambda row: (row["requested_at"], row["event_id"]), reverse=True)
+            return [row for row in rows if (row["requested_at"], row["event_id"]) < (at, id)][
+                :limit
+            ]
+
+        reads.when(watchers.BY_ID, lambda tenant, id: watching(tenant, id=id))
+        reads.when(watchers.COUNT, others)
+        reads.when(watchers.PAGE, page)
+        reads.when(webhook_deliveries.PAGE, deliveries)
+        reads.when(
+            webhook_deliveries.BY_ID,
+            lambda tenant, endpoint, id: delivered(tenant, endpoint, event_id=id),
+        )
+        reads.when(
+            webhook_deliveries.ATTEMPTS_OF,
+            lambda tenant, endpoint, ids, n: [a for a in self.attempts if a["event_id"] in ids],
+        )
 
     def _page(
         self,

@@ -11,6 +11,7 @@ import pytest
 import fhe_workers.worker
 import streams.app
 import streams.approvals.adoptions
+import streams.approvals.watching
 import streams.platform.audit_exports
 from api.app import ROUTES
 from api.openapi import build_openapi
@@ -18,12 +19,14 @@ from api.platform.probes import GROUPS, Probes
 from api.problems import SERVICE
 from infra.log_view import Group
 from infra.objects import Objects
+from projections.platform import webhook_deliveries
 from schemas.platform.outcome import CommandHandled
 from tests.api.harness import OTHER_TENANT, TENANT, Harness
 
 KAFKA: dict[str, dict[int, int]] = {
     "commands": {0: 10, 1: 5},
     "telemetry": {0: 100, 1: 51},
+    "deliveries": {0: 9},
 }
 
 
@@ -46,6 +49,11 @@ class World:
         app.reads.when("FROM timers", [{"n": 3}])
         counted = [{"topic": "telemetry", "partition": 0, "next_offset": 95}]
         app.reads.when("usage_offsets", counted)
+        app.reads.when("webhook_offsets", [{"partition": 0, "next_offset": 6}])
+        depths = [{"waiting": 4, "dead": 2, "oldest": 7_000_000}]
+        app.reads.when(webhook_deliveries.DEPTHS, depths)
+        app.reads.when(webhook_deliveries.RECENT, [{"outcome": "failed", "n": 3}])
+        app.reads.when(webhook_deliveries.DURATIONS, [{"p50": 120.0, "p99": 4000.0}])
         app.services.probes = self.probes = Probes(
             log=self,
             reads=app.reads,
@@ -109,10 +117,20 @@ async def test_ready_tells_of_each_dependency_and_each_loop(world: World) -> Non
         "fhe-worker": {"alive": 2, "lag": 9},
         "scheduler": {"alive": 0, "lag": 3},
         "streams": {"alive": 0, "lag": 4},
+        "watchers": {"alive": 0, "lag": 0},
+        "webhooks": {"alive": 0, "lag": 2},
     }
     metrics = (await world.app.client.get("/metrics")).text
     assert 'weir_loop_lag_records{loop="decider"} 2.0' in metrics
     assert 'weir_dependency_up{dependency="kafka"} 1.0' in metrics
+    for line in (
+        'weir_webhooks{status="dead"} 2.0',
+        "weir_webhook_oldest_waiting_seconds 7.0",
+        'weir_webhook_attempts_recent{outcome="failed"} 3.0',
+        'weir_webhook_attempts_recent{outcome="delivered"} 0.0',
+        'weir_webhook_attempt_recent_seconds{quantile="0.99"} 4.0',
+    ):
+        assert line in metrics
 
 
 async def test_without_the_log_it_is_not_ready_and_says_why_without_saying_too_much(
@@ -157,6 +175,7 @@ def test_the_groups_are_those_of_the_loops() -> None:
     assert set(GROUPS.values()) == {
         fhe_workers.worker.GROUP,
         streams.app.GROUP,
+        streams.approvals.watching.GROUP,
         streams.platform.audit_exports.GROUP,
         streams.approvals.adoptions.GROUP,
     }

@@ -1,0 +1,1 @@
+"""Tests of rooms as others are told of them."""
