@@ -11,6 +11,7 @@ from tests.api.approvals.conftest import Waitroom
 BODIES: dict[str, Any] = {
     "/v1/rooms/{room}/check-in": {"action": "x"},
     "/v1/check-ins/{id}/messages": {"body": "x"},
+    "/v1/rooms/{room}/watch": {"event_types": ["signal.broadcast"]},
 }
 # What an agent's key opens about a room, or about a check-in or a task in it.
 ABOUT_A_ROOM = [route for route in ROUTES if Who.AGENT in route.who and "{" in route.path]
@@ -31,10 +32,13 @@ async def test_a_scoped_key_finds_nothing_in_another_room(waitroom: Waitroom, ro
     narrow = await waitroom.agent("Narrow", room_scopes=[own["id"]])
     asked = await waitroom.check_in(wide, "other")
     task = await waitroom.task("other")
+    watch = BODIES["/v1/rooms/{room}/watch"]
+    watcher = (await waitroom.call("POST", "/v1/rooms/other/watch", wide, watch)).json()["data"]
     body = BODIES.get(route.path, {}) if route.body is not None else None
     paths = [route.path.replace("{room}", room) for room in (other["id"], other["slug"])]
     if "{id}" in route.path:
-        paths = [route.path.replace("{id}", id) for id in (asked["id"], task["id"])]
+        ids = [watcher["id"]] if "watchers" in route.path else [asked["id"], task["id"]]
+        paths = [route.path.replace("{id}", id).replace("{event}", "evt_1") for id in ids]
     for path in paths:
         answer = await waitroom.call(route.method, path, narrow, body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "NOT_FOUND"), path
