@@ -42,6 +42,10 @@ _SETTINGS: dict[str, Any] = {
     "min_insert_block_size_rows": 2_000_000,
     "min_insert_block_size_bytes": 1_000_000_000,
     "output_format_json_quote_64bit_integers": 0,
+    # A piece of a word is looked for among the words of the index, however many rows those are in:
+    # the texts themselves take twenty times as long. By default only where few are found.
+    "text_index_like_min_pattern_length": 2,
+    "text_index_like_max_postings_to_read": 1_000_000,
 }
 
 # Server errors that say "not now" rather than "never": a table that the loop has still to make,

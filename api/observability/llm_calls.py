@@ -1,7 +1,8 @@
 """LLM calls across all runs: search, one call in full, the models used."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, cast
 
 from msgspec import Meta, Raw, Struct
@@ -26,6 +27,7 @@ from infra.clock import iso
 from projections.observability import llm_call_list as queries
 from projections.observability.cost_versions import costs
 from projections.observability.llm_call_list import Selection, Sort
+from projections.observability.ordering import Query, Window
 from schemas.observability.model_cost import PICODOLLARS
 from schemas.observability.repricing import CallsRepriced
 
@@ -180,8 +182,8 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
     listing = Listing(f"llm-calls {asked.sort}", queries.order_by(asked.sort, selection.costs))
     page = window(asked, listing)
     sums, rows = await asyncio.gather(
-        ask(*queries.aggregates(selection)),
-        ask(*queries.page(selection, listing.order, page)),
+        _exactly(ask, selection, partial(queries.aggregates, selection)),
+        _rows_of_page(call, selection, listing, page),
     )
     total = sums[0]
     found = shown(call, page, listing, rows, total["calls"])
@@ -199,6 +201,36 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
             models_used=list(total["models"]),
         ),
     )
+
+
+Ask = Callable[..., Awaitable[Sequence[Mapping[str, Any]]]]
+
+
+async def _exactly(
+    ask: Ask, selection: Selection, query: Callable[..., Query]
+) -> Sequence[Mapping[str, Any]]:
+    """The rows of a query that can be asked unmerged; the same as if it never were."""
+    if selection.on_texts:
+        rows = await ask(*query(unmerged=True))
+        if not rows or rows[0]["settled"]:
+            return rows
+    return await ask(*query())
+
+
+async def _rows_of_page(
+    call: Call[None, ListLlmCalls], selection: Selection, listing: Listing, page: Window
+) -> Sequence[Mapping[str, Any]]:
+    """The rows of a page, and one more where there are more."""
+    ask = call.services.analytics.query
+    parts: Iterable[Selection] = [selection]
+    if call.query.sort == "-created_at":
+        parts = queries.newest(selection, page, call.services.clock.now())
+    rows: Sequence[Mapping[str, Any]] = []
+    for part in parts:
+        rows = await _exactly(ask, part, partial(queries.page, part, listing.order, page))
+        if len(rows) > page.limit:
+            break
+    return rows
 
 
 async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:

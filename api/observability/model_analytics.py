@@ -10,6 +10,7 @@ from api.observability.llm_calls import dollars
 from api.problems import OBSERVE
 from api.roles import READERS
 from api.routing import Call, Route, Who
+from infra.clock import iso
 from projections.observability.llm_call_list import Selection
 from projections.observability.model_usage import per_model_and_day
 
@@ -83,7 +84,8 @@ async def model_analytics(call: Call[None, ModelAnalyticsQuery]) -> ModelAnalyti
         pico, tokens, calls = int(row["total_pico"]), int(row["tokens"]), row["calls"]
         total.add(pico, tokens, calls)
         by_model[row["model"]].add(pico, tokens, calls)
-        series.append(ModelDay(row["day"], row["model"], dollars(pico), tokens, calls))
+        day = iso(row["day"] * _DAY)[:10]
+        series.append(ModelDay(day, row["model"], dollars(pico), tokens, calls))
     ranked = sorted(by_model.items(), key=lambda item: (-item[1].pico, -item[1].calls, item[0]))
     return ModelAnalytics(
         period=asked.period,

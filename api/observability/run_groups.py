@@ -15,6 +15,7 @@ from api.routing import Call, Route, Who
 from infra.clock import iso
 from projections.observability import run_groups as queries
 from projections.observability.cost_versions import Costs
+from projections.observability.llm_call_list import NEWEST_SPANS
 from projections.observability.ordering import Window
 from projections.observability.run_groups import GroupedBy, Groups, Measure
 
@@ -66,23 +67,37 @@ async def find(
     measure, descending = measures[asked.sort.lstrip("-")], asked.sort.startswith("-")
     listing = Listing(f"{by} {asked.sort}", queries.order_by(measure, descending=descending))
     page = window(asked, listing)
-    counted, rows = await asyncio.gather(
-        ask(*queries.count(groups)), ask(*queries.page(groups, listing.order, page))
+    counted, rows, latest = await asyncio.gather(
+        ask(*queries.count(groups)), _ids_of_page(call, groups, listing, page), costs_now(call)
     )
     count = counted[0]["groups"]
     turned = shown(call, page, listing, rows, count)
-    latest = await costs_now(call)
-    return await _with_costs(call, by, turned.rows, latest), turned, count
+    ids = [row["id"] for row in turned.rows]
+    return await _groups(call, by, ids, latest), turned, count
+
+
+async def _ids_of_page(
+    call: Call[Any, Any], groups: Groups, listing: Listing, page: Window
+) -> Rows:
+    """The ids on a page, in order, and one more where there are more."""
+    ask, (first, *_) = call.services.analytics.query, listing.order.keys
+    if first.sql == "last_at" and first.descending:
+        latest = page.behind[0] if page.behind else call.services.clock.now()
+        for span in NEWEST_SPANS:
+            rows = await ask(*queries.page(groups, listing.order, page, since=latest - span))
+            if len(rows) > page.limit:
+                return rows
+    return await ask(*queries.page(groups, listing.order, page))
 
 
 async def find_one(
     call: Call[None, Any], by: GroupedBy, id: str, latest: Costs, missing: str
 ) -> FoundGroup:
     """The group of an id. Raises Problem (404) when no run names it."""
-    rows = await call.services.analytics.query(*queries.one(call.tenant, by, id))
-    if not rows:
+    found = await _groups(call, by, [id], latest)
+    if not found:
         not_found(missing)
-    return (await _with_costs(call, by, rows, latest))[0]
+    return found[0]
 
 
 async def runs_of(
@@ -114,14 +129,20 @@ def _run(row: Mapping[str, Any], sums: Mapping[str, Any] | None) -> RunOfGroup:
     )
 
 
-async def _with_costs(
-    call: Call[Any, Any], by: GroupedBy, rows: Rows, latest: Costs
+async def _groups(
+    call: Call[Any, Any], by: GroupedBy, ids: list[str], latest: Costs
 ) -> list[FoundGroup]:
-    ids = [row["id"] for row in rows]
-    query = queries.costs(call.tenant, by, ids, latest)
-    found = await call.services.analytics.query(*query) if ids else []
-    costs = {row["id"]: row for row in found}
-    return [_group(row, costs.get(row["id"])) for row in rows]
+    """The groups of these ids, in their order."""
+    if not ids:
+        return []
+    ask = call.services.analytics.query
+    found, costs = await asyncio.gather(
+        ask(*queries.details(call.tenant, by, ids)),
+        ask(*queries.costs(call.tenant, by, ids, latest)),
+    )
+    by_id = {row["id"]: row for row in found}
+    sums = {row["id"]: row for row in costs}
+    return [_group(by_id[id], sums.get(id)) for id in ids if id in by_id]
 
 
 def _group(row: Mapping[str, Any], sums: Mapping[str, Any] | None) -> FoundGroup:

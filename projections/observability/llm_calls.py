@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 
 from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Column, Items
-from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD
+from projections.observability.items import (
+    FILED_DAY,
+    NUMBER,
+    RUN,
+    RUN_ID,
+    TEXT,
+    TOPIC,
+    WORD,
+    filed_days,
+)
 from schemas.observability.model_cost import PICODOLLARS
 from schemas.observability.run import LlmCallsRecorded
 
@@ -56,6 +65,7 @@ def columns(calls: Items) -> list[Column]:
     priced = calls.fields["cost_pico"]
     return [
         calls.tenant,
+        filed_days(calls.stream_id, called_at),
         calls.stream_id,
         calls.fields["id"],
         model,
@@ -79,11 +89,12 @@ def columns(calls: Items) -> list[Column]:
 
 LLM_CALLS = ClickHouseView(
     name="llm_calls",
-    version=2,
+    version=3,
     topic=TOPIC,
     events=(LlmCallsRecorded,),
     columns={
         "tenant": TENANT,
+        "filed_day": FILED_DAY,
         "run_id": RUN_ID,
         "id": TEXT,
         "model": WORD,
@@ -91,11 +102,11 @@ LLM_CALLS = ClickHouseView(
         "prompt_preview": TEXT,
         "response_preview": TEXT,
         "prompt_hash": TEXT,
-        "tokens_in": "Int64",
-        "tokens_out": "Int64",
-        "total_tokens": "Int64",
+        "tokens_in": f"Int64 {NUMBER}",
+        "tokens_out": f"Int64 {NUMBER}",
+        "total_tokens": f"Int64 {NUMBER}",
         "cost": "Float64",
-        "cost_pico": "Int64",
+        "cost_pico": f"Int64 {NUMBER}",
         "metadata": JSON_TEXT,
         "created_at": INSTANT,
         "search_text": TEXT,
@@ -105,10 +116,12 @@ LLM_CALLS = ClickHouseView(
         "price_model": WORD,
         "price_revision": "Int64",
     },
-    # A run's id begins with its time, so rows lie in the order of time and `created_at` prunes.
-    order_by=("tenant", "run_id", "id"),
+    derived=RUN,
+    order_by=("filed_day", "tenant", "run_id", "id"),
     indexes=(
         "by_time created_at TYPE minmax GRANULARITY 1",
+        "by_run run TYPE bloom_filter(0.01) GRANULARITY 1",
+        "by_prompt prompt_hash TYPE bloom_filter(0.01) GRANULARITY 1",
         "by_id id TYPE bloom_filter(0.01) GRANULARITY 1",
         "by_text search_text TYPE text(tokenizer = splitByNonAlpha)",
     ),

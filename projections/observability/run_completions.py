@@ -1,7 +1,7 @@
 """How runs ended. The first completion on the log stands: a retry changes nothing."""
 
 from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Row
-from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD
+from projections.observability.items import FILED_DAY, RUN, RUN_ID, TEXT, TOPIC, WORD, filed_day
 from schemas.envelope import Envelope
 from schemas.observability.run import RunCompleted
 
@@ -11,6 +11,7 @@ def rows(event: RunCompleted, envelope: Envelope) -> list[Row]:
     return [
         (
             envelope.tenant,
+            filed_day(envelope.stream_id),
             envelope.stream_id,
             event.status,
             event.completed_at,
@@ -23,11 +24,12 @@ def rows(event: RunCompleted, envelope: Envelope) -> list[Row]:
 
 RUN_COMPLETIONS = ClickHouseView(
     name="run_completions",
-    version=1,
+    version=2,
     topic=TOPIC,
     events=(RunCompleted,),
     columns={
         "tenant": TENANT,
+        "filed_day": FILED_DAY,
         "run_id": RUN_ID,
         "status": WORD,
         "completed_at": INSTANT,
@@ -35,7 +37,9 @@ RUN_COMPLETIONS = ClickHouseView(
         "error": TEXT,
         "metadata": JSON_TEXT,
     },
-    order_by=("tenant", "run_id"),
+    derived=RUN,
+    order_by=("filed_day", "tenant", "run_id"),
+    indexes=("by_time completed_at TYPE minmax GRANULARITY 1",),
     rows=rows,
     keep="first",
 )

@@ -1,7 +1,7 @@
 """Runs as they began. Completion is a table of its own, so that the two may come in any order."""
 
 from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Row
-from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD
+from projections.observability.items import FILED_DAY, RUN, RUN_ID, TEXT, TOPIC, WORD, filed_day
 from schemas.envelope import Envelope
 from schemas.observability.run import RunStarted
 
@@ -11,6 +11,7 @@ def rows(event: RunStarted, envelope: Envelope) -> list[Row]:
     return [
         (
             envelope.tenant,
+            filed_day(envelope.stream_id),
             envelope.stream_id,
             event.agent_name,
             event.workflow_name,
@@ -31,11 +32,12 @@ def rows(event: RunStarted, envelope: Envelope) -> list[Row]:
 
 RUN_STARTS = ClickHouseView(
     name="run_starts",
-    version=1,
+    version=2,
     topic=TOPIC,
     events=(RunStarted,),
     columns={
         "tenant": TENANT,
+        "filed_day": FILED_DAY,
         "run_id": RUN_ID,
         "agent_name": WORD,
         "workflow_name": WORD,
@@ -51,7 +53,13 @@ RUN_STARTS = ClickHouseView(
         "parent_workflow_id": TEXT,
         "root_workflow_id": TEXT,
     },
-    order_by=("tenant", "run_id"),
+    derived=RUN,
+    order_by=("filed_day", "tenant", "run_id"),
+    indexes=(
+        "by_time started_at TYPE minmax GRANULARITY 1",
+        "by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1",
+        "by_user user_id TYPE bloom_filter(0.01) GRANULARITY 1",
+    ),
     rows=rows,
     keep="first",
 )
