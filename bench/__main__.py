@@ -8,6 +8,7 @@ marked, and leaves the status alone: it says something about the machine too.
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench.figure import Figure
 from bench.machine import machine
@@ -19,6 +20,9 @@ BENCHES = {
     "telemetry": ("bench.telemetry", "telemetry over HTTP against a bare handler"),
     "check-in": ("bench.check_in", "a check-in's round trip against a bare loop"),
     "analytics": ("bench.analytics", "the analytics loop against raw inserts; visibility"),
+    "observe-load": ("bench.observe_load", "runs reported over HTTP and OTLP, until they are seen"),
+    "stored": ("bench.stored", "lists, search, costs, sessions over stored calls (--calls)"),
+    "rebuild": ("bench.rebuild", "the table of calls made anew, by replay, while it serves"),
     "fhe": ("bench.fhe", "encrypted jobs against raw Pyfhel"),
     "installation": ("bench.installation", "start, memory, a check-in over HTTP"),
 }
@@ -40,6 +44,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the benches and end")
     parser.add_argument("--only", action="append", choices=BENCHES, help="run this one only")
     parser.add_argument("--seconds", type=float, default=4.0, help="for one side of one round")
+    parser.add_argument("--calls", type=int, help="how many the bench `stored` stores")
+    parser.add_argument("--data", type=Path, help="where `stored` keeps them, or finds them")
     asked = parser.parse_args()
     if asked.list:
         for name, (_, about) in BENCHES.items():
@@ -50,7 +56,9 @@ def main() -> int:
     print(machine(SYSTEM_CLOCK), flush=True)
     for name in asked.only or BENCHES:
         print(f"\n{name}: {BENCHES[name][1]}", flush=True)
-        found = measure(BENCHES[name][0], asked.seconds)
+        options = {"calls": asked.calls, "data": asked.data} if name == "stored" else {}
+        given = {key: value for key, value in options.items() if value is not None}
+        found = measure(BENCHES[name][0], asked.seconds, **given)
         if found is None:
             broken.append(name)
         figures += found or []

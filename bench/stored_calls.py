@@ -6,6 +6,8 @@ users and words are as uneven as they are in life. One run in ten came as an Ope
 its id says nothing of its time, its calls do.
 """
 
+import asyncio
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from infra.clickhouse import ClickHouse
+from infra.clock import SYSTEM_CLOCK
+from infra.memory import tune_arrow
 from projections.batches import Batch, ItemBatch, batch_of
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.run_completions import RUN_COMPLETIONS
@@ -38,6 +42,7 @@ _DAY = 86_400_000_000
 _ALPHABET = np.frombuffer(b"0123456789abcdefghjkmnpqrstvwxyz", np.uint8)
 _ACTOR = Actor("api_key", "key_1")
 _BLOCK_RUNS = 25_000
+_INSERT_SECONDS_MAX = 600
 _WORDS = 20_000
 _WORDS_PER_PREVIEW = 33
 _TRACES = 0.1
@@ -202,3 +207,16 @@ class Place(NamedTuple):
 
     partition: int
     offset: int
+
+
+async def main(folder: str, count: int, seed: int) -> None:
+    """Fill a folder of the embedded engine with calls that end now."""
+    tune_arrow()
+    clickhouse = ClickHouse(f"chdb://{folder}", query_seconds=_INSERT_SECONDS_MAX)
+    await clickhouse.start()
+    await StoredCalls(count, SYSTEM_CLOCK.now(), seed).insert(clickhouse)
+    await clickhouse.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
