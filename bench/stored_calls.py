@@ -139,10 +139,12 @@ class StoredCalls:
                 id="", type="", tenant=tenant, stream=f"observability.run/{run_id}",
                 version=0, time=began, actor=_ACTOR,
             )  # fmt: skip
+            trace = f"{first + n:032x}" if runs.traced[n] else ""
             started = RunStarted(
                 agent_name=runs.agent[n],
                 workflow_name="default",
-                workflow_id="wf_1",
+                workflow_id=f"wf_{trace or first + n}",
+                trace_id=trace,
                 started_at=began,
                 user_id=runs.user[n],
                 session_id=runs.session[n],

@@ -1,13 +1,14 @@
 """LLM calls across all runs: search, one call in full, the models used."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, cast
 
 from msgspec import Meta, Raw, Struct
 
 from api.observability.bodies import JsonObject
+from api.observability.exactly import Rows, Unmerged, exactly
 from api.observability.latest_costs import costs_now, repricings_of
 from api.observability.pages import (
     DEFAULT_LIMIT,
@@ -27,7 +28,7 @@ from infra.clock import iso
 from projections.observability import llm_call_list as queries
 from projections.observability.cost_versions import costs
 from projections.observability.llm_call_list import Selection, Sort
-from projections.observability.ordering import Query, Window
+from projections.observability.ordering import Window
 from schemas.observability.model_cost import PICODOLLARS
 from schemas.observability.repricing import CallsRepriced
 
@@ -165,7 +166,7 @@ def dollars(pico: int | str) -> float:
 
 
 async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
-    asked, ask = call.query, call.services.analytics.query
+    asked = call.query
     selection = Selection(
         tenant=call.tenant,
         search=asked.search,
@@ -182,7 +183,7 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
     listing = Listing(f"llm-calls {asked.sort}", queries.order_by(asked.sort, selection.costs))
     page = window(asked, listing)
     sums, rows = await asyncio.gather(
-        _exactly(ask, selection, partial(queries.aggregates, selection)),
+        rows_of(call, selection, partial(queries.aggregates, selection)),
         _rows_of_page(call, selection, listing, page),
     )
     total = sums[0]
@@ -203,31 +204,23 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
     )
 
 
-Ask = Callable[..., Awaitable[Sequence[Mapping[str, Any]]]]
-
-
-async def _exactly(
-    ask: Ask, selection: Selection, query: Callable[..., Query]
-) -> Sequence[Mapping[str, Any]]:
-    """The rows of a query that can be asked unmerged; the same as if it never were."""
+async def rows_of(call: Call[Any, Any], selection: Selection, query: Unmerged) -> Rows:
+    """The rows of a query on a selection, asked as is best for it."""
     if selection.on_texts:
-        rows = await ask(*query(unmerged=True))
-        if not rows or rows[0]["settled"]:
-            return rows
-    return await ask(*query())
+        return await exactly(call.services, query)
+    return await call.services.analytics.query(*query())
 
 
 async def _rows_of_page(
     call: Call[None, ListLlmCalls], selection: Selection, listing: Listing, page: Window
-) -> Sequence[Mapping[str, Any]]:
+) -> Rows:
     """The rows of a page, and one more where there are more."""
-    ask = call.services.analytics.query
     parts: Iterable[Selection] = [selection]
     if call.query.sort == "-created_at":
         parts = queries.newest(selection, page, call.services.clock.now())
-    rows: Sequence[Mapping[str, Any]] = []
+    rows: Rows = []
     for part in parts:
-        rows = await _exactly(ask, part, partial(queries.page, part, listing.order, page))
+        rows = await rows_of(call, part, partial(queries.page, part, listing.order, page))
         if len(rows) > page.limit:
             break
     return rows

@@ -1,12 +1,13 @@
 """Which models cost what, over time."""
 
 from collections import defaultdict
+from functools import partial
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from api.observability.latest_costs import costs_now
-from api.observability.llm_calls import dollars
+from api.observability.llm_calls import dollars, rows_of
 from api.problems import OBSERVE
 from api.roles import READERS
 from api.routing import Call, Route, Who
@@ -77,7 +78,7 @@ async def model_analytics(call: Call[None, ModelAnalyticsQuery]) -> ModelAnalyti
     since = call.services.clock.now() - PERIODS[asked.period]
     latest = await costs_now(call)
     selection = Selection(tenant=call.tenant, agent=asked.agent, since=since, costs=latest)
-    rows = await call.services.analytics.query(*per_model_and_day(selection))
+    rows = await rows_of(call, selection, partial(per_model_and_day, selection))
     total, by_model = _Sums(), defaultdict[str, _Sums](_Sums)
     series = []
     for row in rows:

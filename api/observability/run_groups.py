@@ -1,11 +1,13 @@
 """What sessions and users share: runs grouped by an id that their starts name."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from api.observability.exactly import Rows, exactly
 from api.observability.latest_costs import costs_now
 from api.observability.llm_calls import dollars
 from api.observability.pages import Listing, Shown, instant, shown, window
@@ -21,7 +23,6 @@ from projections.observability.run_groups import GroupedBy, Groups, Measure
 
 RUNNING = "running"
 _SECOND = 1_000_000
-Rows = Sequence[Mapping[str, Any]]
 
 
 class RunOfGroup(Struct):
@@ -55,7 +56,7 @@ async def find(
 
     measures: what the document's words for the order stand for.
     """
-    asked, ask = call.query, call.services.analytics.query
+    asked = call.query
     groups = Groups(
         tenant=call.tenant,
         by=by,
@@ -68,7 +69,9 @@ async def find(
     listing = Listing(f"{by} {asked.sort}", queries.order_by(measure, descending=descending))
     page = window(asked, listing)
     counted, rows, latest = await asyncio.gather(
-        ask(*queries.count(groups)), _ids_of_page(call, groups, listing, page), costs_now(call)
+        exactly(call.services, partial(queries.count, groups)),
+        _ids_of_page(call, groups, listing, page),
+        costs_now(call),
     )
     count = counted[0]["groups"]
     turned = shown(call, page, listing, rows, count)
@@ -80,14 +83,15 @@ async def _ids_of_page(
     call: Call[Any, Any], groups: Groups, listing: Listing, page: Window
 ) -> Rows:
     """The ids on a page, in order, and one more where there are more."""
-    ask, (first, *_) = call.services.analytics.query, listing.order.keys
+    services, (first, *_) = call.services, listing.order.keys
+    query = partial(queries.page, groups, listing.order, page)
     if first.sql == "last_at" and first.descending:
-        latest = page.behind[0] if page.behind else call.services.clock.now()
+        latest = page.behind[0] if page.behind else services.clock.now()
         for span in NEWEST_SPANS:
-            rows = await ask(*queries.page(groups, listing.order, page, since=latest - span))
+            rows = await exactly(services, partial(query, since=latest - span))
             if len(rows) > page.limit:
                 return rows
-    return await ask(*queries.page(groups, listing.order, page))
+    return await exactly(services, query)
 
 
 async def find_one(
@@ -106,10 +110,10 @@ async def runs_of(
     """The runs of a group that the query's limit and offset ask for, each with its trace id."""
     ask = call.services.analytics.query
     page = Window(call.query.limit, call.query.offset)
-    rows = await ask(*queries.runs(call.tenant, by, id, page, newest_first=newest_first))
+    query = partial(queries.runs, call.tenant, by, id, page, newest_first=newest_first)
+    rows = await exactly(call.services, query)
     run_ids = [row["run_id"] for row in rows]
-    query = queries.costs_of_runs(call.tenant, run_ids, latest)
-    costs = await ask(*query) if run_ids else []
+    costs = await ask(*queries.costs_of_runs(call.tenant, run_ids, latest)) if run_ids else []
     by_run = {row["run_id"]: row for row in costs}
     return [(_run(row, by_run.get(row["run_id"])), row["trace_id"]) for row in rows]
 
@@ -135,10 +139,9 @@ async def _groups(
     """The groups of these ids, in their order."""
     if not ids:
         return []
-    ask = call.services.analytics.query
     found, costs = await asyncio.gather(
-        ask(*queries.details(call.tenant, by, ids)),
-        ask(*queries.costs(call.tenant, by, ids, latest)),
+        exactly(call.services, partial(queries.details, call.tenant, by, ids)),
+        exactly(call.services, partial(queries.costs, call.tenant, by, ids, latest)),
     )
     by_id = {row["id"]: row for row in found}
     sums = {row["id"]: row for row in costs}

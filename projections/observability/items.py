@@ -38,26 +38,32 @@ RUN = {"run": "UInt128 MATERIALIZED reinterpretAsUInt128(sipHash128(run_id))"}
 Nobody chooses run ids, so that two never share one."""
 RUNS_NAMED = "(SELECT reinterpretAsUInt128(sipHash128(arrayJoin({run_ids:Array(String)}))))"
 """The numbers of the runs that a parameter names."""
+FINE = {"index_granularity": 1024}
+"""Rows that are read at once where one is wanted. By default they are eight times as many, of which
+a page of scattered rows would unpack all the texts."""
 _DAY_MILLIS = 86_400_000
 _DAYS_MAX = 2**16 - 1
 
 
-def filed_day(run_id: str) -> int:
-    """The day under which the rows of a run are filed; 0 when its id has no time."""
+def filed_day(run_id: str, told: int = 0) -> int:
+    """The day under which a row of a run is filed.
+
+    told: the row's own time in microseconds, the same in each report of it, for a run whose id has
+    none; 0 for nothing.
+    """
     millis = made_at(run_id)
-    return 0 if millis is None else min(millis // _DAY_MILLIS, _DAYS_MAX)
+    return min((told // 1_000 if millis is None else millis) // _DAY_MILLIS, _DAYS_MAX)
 
 
 def filed_days(run_ids: Any, told: Any) -> Any:
-    """The day of each item of the runs. told: what each says itself of its time, in microseconds,
-    for runs whose ids have none; 0 for nothing."""
-    import pyarrow as pa
-
-    runs = pa.array(run_ids).dictionary_encode()
-    days = np.array([filed_day(run_id) for run_id in runs.dictionary.to_pylist()], np.int64)
-    found = days[runs.indices.to_numpy()]
-    own = np.clip(told // (_DAY_MILLIS * 1_000), 0, _DAYS_MAX)
-    return np.where(found > 0, found, own)
+    """`filed_day` of rows. run_ids: an Arrow array; told: of each row."""
+    runs = run_ids.dictionary_encode()
+    names = runs.dictionary.to_pylist()
+    timed = np.array([made_at(name) is not None for name in names])
+    days = np.array([filed_day(name) for name in names], np.int64)
+    of = runs.indices.to_numpy()
+    own = np.minimum(told // (_DAY_MILLIS * 1_000), _DAYS_MAX)
+    return np.where(timed[of], days[of], own)
 
 
 def first_reports(items: Sequence[T]) -> Sequence[T]:

@@ -2,20 +2,15 @@
 
 Each function gives SQL and its parameters; nothing from a request is ever part of the SQL. Instants
 come out as microseconds, sums of money as whole picodollars in text (they exceed 64 bits).
-
-Replacing duplicates at reading (FINAL) costs little where only numbers are read, as the tables are
-ordered; but the engine then reads every text that a condition is on, and asks no index for it. So
-what is on texts is asked `unmerged`, of the rows as they lie, together with whether any of them is
-a duplicate at that instant (`settled`). If one is, the answer does not count, and FINAL is asked.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from msgspec import Struct, structs
 
 from projections.observability.cost_versions import AS_IT_CAME, Costs
-from projections.observability.items import RUNS_NAMED, filed_day
+from projections.observability.items import RUNS_NAMED
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.ordering import (
     Key,
@@ -28,6 +23,7 @@ from projections.observability.ordering import (
     page_of,
 )
 from projections.observability.run_starts import RUN_STARTS
+from projections.observability.unmerged import OF_TENANT, as_they_lie, settled
 
 PREVIEW_CHARACTERS = 500
 """How much of a preview a list shows; the call's own page has it whole."""
@@ -58,21 +54,16 @@ class Selection(Struct, frozen=True, kw_only=True):
 
     @property
     def on_texts(self) -> bool:
-        """Whether it is asked `unmerged` first."""
+        """Whether it is better asked `unmerged`."""
         return bool(self.search or self.agent)
 
     @property
     def settled(self) -> str:
-        """SQL: whether no row of this tenant and time is a duplicate, for `where`'s parameters."""
-        source = f"FROM {LLM_CALLS.table}"
-        within = " AND ".join(self._within())
-        return (
-            f"(SELECT count() {source} WHERE {within})"
-            f" = (SELECT count() {source} FINAL WHERE {within}) AS settled"
-        )
+        """The column that an unmerged query has, for `where`'s parameters."""
+        return settled(LLM_CALLS, within=" AND ".join(self._within()))
 
     def _within(self) -> list[str]:
-        conditions = ["tenant = {tenant:String}"]
+        conditions = [OF_TENANT]
         if self.since is not None:
             conditions.append(f"created_at >= {instant_parameter('since')}")
         if self.until is not None:
@@ -145,7 +136,7 @@ def reported_order(*, ascending: bool) -> tuple[Key, ...]:
 
 
 def page(selection: Selection, order: Order, window: Window, *, unmerged: bool = False) -> Query:
-    """One page. unmerged: of rows as they lie, with `settled` beside each."""
+    """One page."""
     where, params = selection.where()
     fields = (
         f"{_FIELDS}, {_latest(selection.costs)},"
@@ -155,7 +146,8 @@ def page(selection: Selection, order: Order, window: Window, *, unmerged: bool =
     if unmerged:
         fields += f", {selection.settled}"
     source = Query(f"FROM {LLM_CALLS.table} WHERE {where}", params)
-    return _read(page_of(fields, source, order, window), unmerged=unmerged)
+    query = page_of(fields, source, order, window)
+    return as_they_lie(query) if unmerged else query
 
 
 def newest(selection: Selection, window: Window, now: int) -> Iterator[Selection]:
@@ -176,10 +168,7 @@ def newest(selection: Selection, window: Window, now: int) -> Iterator[Selection
 
 
 def aggregates(selection: Selection, *, unmerged: bool = False) -> Query:
-    """What the whole selection adds up to: calls, tokens, total_pico, models.
-
-    unmerged: of rows as they lie, with `settled`.
-    """
+    """What the whole selection adds up to: calls, tokens, total_pico, models."""
     where, params = selection.where()
     fields = (
         "sum(calls) AS calls, toString(sum(tokens)) AS tokens, toString(sum(pico)) AS total_pico,"
@@ -193,11 +182,8 @@ def aggregates(selection: Selection, *, unmerged: bool = False) -> Query:
         f" sum(toInt128({selection.costs.pico})) AS pico"
         f" FROM {LLM_CALLS.table} WHERE {where} GROUP BY model)"
     )
-    return _read(Query(sql, params), unmerged=unmerged)
-
-
-def _read(query: Query, *, unmerged: bool) -> Query:
-    return Query(f"{query.sql} SETTINGS final = 0", query.params) if unmerged else query
+    query = Query(sql, params)
+    return as_they_lie(query) if unmerged else query
 
 
 def one(tenant: str, call_id: str, *, run_id: str = "", costs: Costs = AS_IT_CAME) -> Query:
@@ -226,16 +212,9 @@ def names_of_runs(tenant: str, run_ids: list[str]) -> Query:
     """Agent and workflow of runs; a run whose start is not reported yet has no row."""
     sql = (
         f"SELECT run_id, agent_name, workflow_name FROM {RUN_STARTS.table}"
-        " WHERE tenant = {tenant:String} AND filed_day IN {days:Array(UInt16)}"
-        " AND run_id IN {run_ids:Array(String)}"
+        f" WHERE {OF_TENANT} AND run IN {RUNS_NAMED}"
     )
-    return Query(sql, {"tenant": tenant, **places_of(run_ids)})
-
-
-def places_of(run_ids: Iterable[str]) -> dict[str, Any]:
-    """Parameters for rows of these runs, in the tables of runs: run_ids, and the days of them."""
-    names = set(run_ids)
-    return {"run_ids": sorted(names), "days": sorted({filed_day(name) for name in names})}
+    return Query(sql, {"tenant": tenant, "run_ids": sorted(set(run_ids))})
 
 
 def models_of_calls(tenant: str, calls: list[tuple[str, str]]) -> Query:

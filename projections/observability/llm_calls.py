@@ -13,6 +13,7 @@ import numpy as np
 from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Column, Items
 from projections.observability.items import (
     FILED_DAY,
+    FINE,
     NUMBER,
     RUN,
     RUN_ID,
@@ -117,6 +118,7 @@ LLM_CALLS = ClickHouseView(
         "price_revision": "Int64",
     },
     derived=RUN,
+    settings=FINE,
     order_by=("filed_day", "tenant", "run_id", "id"),
     indexes=(
         "by_time created_at TYPE minmax GRANULARITY 1",

@@ -1,7 +1,16 @@
 """How runs ended. The first completion on the log stands: a retry changes nothing."""
 
 from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Row
-from projections.observability.items import FILED_DAY, RUN, RUN_ID, TEXT, TOPIC, WORD, filed_day
+from projections.observability.items import (
+    FILED_DAY,
+    FINE,
+    RUN,
+    RUN_ID,
+    TEXT,
+    TOPIC,
+    WORD,
+    filed_day,
+)
 from schemas.envelope import Envelope
 from schemas.observability.run import RunCompleted
 
@@ -38,6 +47,7 @@ RUN_COMPLETIONS = ClickHouseView(
         "metadata": JSON_TEXT,
     },
     derived=RUN,
+    settings=FINE,
     order_by=("filed_day", "tenant", "run_id"),
     indexes=("by_time completed_at TYPE minmax GRANULARITY 1",),
     rows=rows,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from projections.clickhouse import ClickHouseView
 from projections.observability.cost_versions import Costs
 from projections.observability.items import RUNS_NAMED
 from projections.observability.llm_calls import LLM_CALLS
@@ -25,6 +26,7 @@ from projections.observability.ordering import (
 )
 from projections.observability.run_completions import RUN_COMPLETIONS
 from projections.observability.run_starts import RUN_STARTS
+from projections.observability.unmerged import as_they_lie, settled
 
 GroupedBy = Literal["session_id", "user_id"]
 Measure = Literal["last_at", "first_at", "run_count"]
@@ -76,12 +78,12 @@ def _named(by: GroupedBy) -> str:
 
 def _ended(condition: str) -> str:
     """The runs that fit, with `ended_at`: the beginning of 1970 for one that goes on."""
-    runs = f"SELECT filed_day, run FROM {RUN_STARTS.table} WHERE {condition}"
+    runs = f"SELECT run FROM {RUN_STARTS.table} WHERE {condition}"
     return (
         f"(SELECT *, run FROM {RUN_STARTS.table} WHERE {condition}) AS starts"
         " LEFT JOIN (SELECT run, status, completed_at AS ended_at"
         f" FROM {RUN_COMPLETIONS.table} WHERE tenant = {{tenant:String}}"
-        f" AND (filed_day, run) IN ({runs})) AS ends USING (run)"
+        f" AND run IN ({runs})) AS ends USING (run)"
     )
 
 
@@ -91,7 +93,14 @@ _DURATION = (
 )
 
 
-def page(groups: Groups, order: Order, window: Window, *, since: int | None = None) -> Query:
+def page(
+    groups: Groups,
+    order: Order,
+    window: Window,
+    *,
+    since: int | None = None,
+    unmerged: bool = False,
+) -> Query:
     """The ids of one page, in order: what there is to them, `details` tells.
 
     since: look for last activity from this instant on only. A page that is full then is the page,
@@ -106,7 +115,9 @@ def page(groups: Groups, order: Order, window: Window, *, since: int | None = No
             f"SELECT {groups.by} AS id, count() AS run_count, min(started_at) AS first_at"
             f" FROM {RUN_STARTS.table} WHERE {condition} GROUP BY id"
         )
-    return page_of("id", Query(f"FROM ({found}) WHERE true", params), order, window)
+    source = Query(f"FROM ({found}) WHERE true", params)
+    views = (RUN_STARTS, RUN_COMPLETIONS)
+    return _read(*page_of(f"id{_beside(unmerged, *views)}", source, order, window), unmerged)
 
 
 def _last_activity(by: GroupedBy, condition: str, *, recent: bool) -> str:
@@ -132,38 +143,52 @@ def order_by(measure: Measure, *, descending: bool) -> Order:
     return Order((Key(measure, kind, descending), Key("id", "text")))
 
 
-def count(groups: Groups) -> Query:
+def count(groups: Groups, *, unmerged: bool = False) -> Query:
     """How many groups there are."""
     condition, params = groups.where()
-    sql = f"SELECT uniqExact({groups.by}) AS groups FROM {RUN_STARTS.table} WHERE {condition}"
-    return Query(sql, params)
+    sql = (
+        f"SELECT uniqExact({groups.by}) AS groups{_beside(unmerged, RUN_STARTS)}"
+        f" FROM {RUN_STARTS.table} WHERE {condition}"
+    )
+    return _read(sql, params, unmerged)
 
 
-def details(tenant: str, by: GroupedBy, ids: list[str]) -> Query:
+def details(tenant: str, by: GroupedBy, ids: list[str], *, unmerged: bool = False) -> Query:
     """What there is to groups, a row each in any order; none of an id that no run names."""
     sql = (
         f"SELECT {by} AS id, count() AS run_count, arraySort(groupUniqArray(agent_name)) AS agents,"
         f" sum({_DURATION}) AS duration, toUnixTimestamp64Micro(min(started_at)) AS first,"
         " toUnixTimestamp64Micro(max(greatest(started_at, ended_at))) AS last"
+        f"{_beside(unmerged, RUN_STARTS, RUN_COMPLETIONS)}"
         f" FROM {_ended(_named(by))} GROUP BY id"
     )
-    return Query(sql, {"tenant": tenant, "ids": ids})
+    return _read(sql, {"tenant": tenant, "ids": ids}, unmerged)
 
 
-def costs(tenant: str, by: GroupedBy, ids: list[str], latest: Costs) -> Query:
+def costs(
+    tenant: str, by: GroupedBy, ids: list[str], latest: Costs, *, unmerged: bool = False
+) -> Query:
     """What the LLM calls of groups add up to: id, tokens, total_pico. Without calls, no row."""
     runs = f"SELECT run, {by} AS group_id FROM {RUN_STARTS.table} WHERE {_named(by)}"
     sql = (
-        f"SELECT group_id AS id, {_sums('pico')}"
+        f"SELECT group_id AS id, {_sums('pico')}{_beside(unmerged, RUN_STARTS, LLM_CALLS)}"
         f" FROM (SELECT run, total_tokens, {latest.pico} AS pico"
         f" FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
         f" AND run IN (SELECT run FROM ({runs}))) AS calls"
         f" INNER JOIN ({runs}) AS runs USING (run) GROUP BY group_id"
     )
-    return Query(sql, {"tenant": tenant, "ids": ids, **latest.params})
+    return _read(sql, {"tenant": tenant, "ids": ids, **latest.params}, unmerged)
 
 
-def runs(tenant: str, by: GroupedBy, id: str, window: Window, *, newest_first: bool) -> Query:
+def runs(
+    tenant: str,
+    by: GroupedBy,
+    id: str,
+    window: Window,
+    *,
+    newest_first: bool,
+    unmerged: bool = False,
+) -> Query:
     """Runs of a group in the order they started. `ended` is 0, and the status empty, for a run that
     goes on."""
     turn = "DESC" if newest_first else "ASC"
@@ -171,11 +196,12 @@ def runs(tenant: str, by: GroupedBy, id: str, window: Window, *, newest_first: b
         "SELECT run_id, agent_name, workflow_name, trace_id, status,"
         " toUnixTimestamp64Micro(started_at) AS started,"
         f" toUnixTimestamp64Micro(ended_at) AS ended, {_DURATION} AS duration"
+        f"{_beside(unmerged, RUN_STARTS, RUN_COMPLETIONS)}"
         f" FROM {_ended(_named(by))} ORDER BY started_at {turn}, run_id {turn}"
         " LIMIT {limit:UInt32} OFFSET {offset:UInt64}"
     )
     page = {"limit": window.limit, "offset": window.offset}
-    return Query(sql, {"tenant": tenant, "ids": [id], **page})
+    return _read(sql, {"tenant": tenant, "ids": [id], **page}, unmerged)
 
 
 def costs_of_runs(tenant: str, run_ids: list[str], latest: Costs) -> Query:
@@ -187,13 +213,25 @@ def costs_of_runs(tenant: str, run_ids: list[str], latest: Costs) -> Query:
     return Query(sql, {"tenant": tenant, "run_ids": run_ids, **latest.params})
 
 
-def costs_by_model(tenant: str, by: GroupedBy, id: str, latest: Costs) -> Query:
+def costs_by_model(
+    tenant: str, by: GroupedBy, id: str, latest: Costs, *, unmerged: bool = False
+) -> Query:
     """What a group's LLM calls add up to per model, the dearest first: model, calls, tokens,
     total_pico."""
     sql = (
         f"SELECT model, count() AS calls, {_sums(latest.pico)}"
+        f"{_beside(unmerged, RUN_STARTS, LLM_CALLS)}"
         f" FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}} AND run IN"
         f" (SELECT run FROM {RUN_STARTS.table} WHERE {_named(by)}) GROUP BY model"
         " ORDER BY toInt128(total_pico) DESC, calls DESC, model"
     )
-    return Query(sql, {"tenant": tenant, "ids": [id], **latest.params})
+    return _read(sql, {"tenant": tenant, "ids": [id], **latest.params}, unmerged)
+
+
+def _beside(unmerged: bool, *views: ClickHouseView) -> str:
+    return f", {settled(*views)}" if unmerged else ""
+
+
+def _read(sql: str, params: dict[str, Any], unmerged: bool) -> Query:
+    query = Query(sql, params)
+    return as_they_lie(query) if unmerged else query
