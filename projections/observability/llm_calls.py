@@ -12,7 +12,7 @@ import numpy as np
 
 from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Column, Items
 from projections.observability.items import (
-    FILED_DAY,
+    FILED_PERIOD,
     FINE,
     NUMBER,
     RUN,
@@ -20,7 +20,7 @@ from projections.observability.items import (
     TEXT,
     TOPIC,
     WORD,
-    filed_days,
+    filed_periods,
 )
 from schemas.observability.model_cost import PICODOLLARS
 from schemas.observability.run import LlmCallsRecorded
@@ -66,7 +66,7 @@ def columns(calls: Items) -> list[Column]:
     priced = calls.fields["cost_pico"]
     return [
         calls.tenant,
-        filed_days(calls.stream_id, called_at),
+        filed_periods(calls.stream_id, called_at),
         calls.stream_id,
         calls.fields["id"],
         model,
@@ -95,7 +95,7 @@ LLM_CALLS = ClickHouseView(
     events=(LlmCallsRecorded,),
     columns={
         "tenant": TENANT,
-        "filed_day": FILED_DAY,
+        "filed_period": FILED_PERIOD,
         "run_id": RUN_ID,
         "id": TEXT,
         "model": WORD,
@@ -119,7 +119,7 @@ LLM_CALLS = ClickHouseView(
     },
     derived=RUN,
     settings=FINE,
-    order_by=("filed_day", "tenant", "run_id", "id"),
+    order_by=("filed_period", "tenant", "run_id", "id"),
     indexes=(
         "by_time created_at TYPE minmax GRANULARITY 1",
         "by_run run TYPE bloom_filter(0.01) GRANULARITY 1",

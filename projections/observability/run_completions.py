@@ -2,14 +2,14 @@
 
 from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Row
 from projections.observability.items import (
-    FILED_DAY,
+    FILED_PERIOD,
     FINE,
     RUN,
     RUN_ID,
     TEXT,
     TOPIC,
     WORD,
-    filed_day,
+    filed_period,
 )
 from schemas.envelope import Envelope
 from schemas.observability.run import RunCompleted
@@ -20,7 +20,7 @@ def rows(event: RunCompleted, envelope: Envelope) -> list[Row]:
     return [
         (
             envelope.tenant,
-            filed_day(envelope.stream_id),
+            filed_period(envelope.stream_id),
             envelope.stream_id,
             event.status,
             event.completed_at,
@@ -38,7 +38,7 @@ RUN_COMPLETIONS = ClickHouseView(
     events=(RunCompleted,),
     columns={
         "tenant": TENANT,
-        "filed_day": FILED_DAY,
+        "filed_period": FILED_PERIOD,
         "run_id": RUN_ID,
         "status": WORD,
         "completed_at": INSTANT,
@@ -48,7 +48,7 @@ RUN_COMPLETIONS = ClickHouseView(
     },
     derived=RUN,
     settings=FINE,
-    order_by=("filed_day", "tenant", "run_id"),
+    order_by=("filed_period", "tenant", "run_id"),
     indexes=("by_time completed_at TYPE minmax GRANULARITY 1",),
     rows=rows,
     keep="first",

@@ -2,14 +2,14 @@
 
 from projections.clickhouse import INSTANT, JSON_TEXT, TENANT, ClickHouseView, Row
 from projections.observability.items import (
-    FILED_DAY,
+    FILED_PERIOD,
     FINE,
     RUN,
     RUN_ID,
     TEXT,
     TOPIC,
     WORD,
-    filed_day,
+    filed_period,
 )
 from schemas.envelope import Envelope
 from schemas.observability.run import RunStarted
@@ -25,7 +25,7 @@ def rows(event: RunStarted, envelope: Envelope) -> list[Row]:
     return [
         (
             envelope.tenant,
-            filed_day(envelope.stream_id, _own_time(event)),
+            filed_period(envelope.stream_id, _own_time(event)),
             envelope.stream_id,
             event.agent_name,
             event.workflow_name,
@@ -51,7 +51,7 @@ RUN_STARTS = ClickHouseView(
     events=(RunStarted,),
     columns={
         "tenant": TENANT,
-        "filed_day": FILED_DAY,
+        "filed_period": FILED_PERIOD,
         "run_id": RUN_ID,
         "agent_name": WORD,
         "workflow_name": WORD,
@@ -69,7 +69,7 @@ RUN_STARTS = ClickHouseView(
     },
     derived=RUN,
     settings=FINE,
-    order_by=("filed_day", "tenant", "run_id"),
+    order_by=("filed_period", "tenant", "run_id"),
     indexes=(
         "by_time started_at TYPE minmax GRANULARITY 1",
         "by_run run TYPE bloom_filter(0.01) GRANULARITY 1",

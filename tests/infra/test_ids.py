@@ -1,8 +1,10 @@
 """What derives from the master secret: stable over releases, and of no use to whoever lacks it."""
 
+import time
+
 import pytest
 
-from infra.ids import Signer
+from infra.ids import Signer, made_at
 
 MASTER = bytes(range(32))
 SIGNER = Signer(MASTER)
@@ -57,3 +59,13 @@ def test_what_is_no_run_id_is_nobody_s(run_id: str) -> None:
 def test_a_short_master_secret_is_refused() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Signer(MASTER[:-1])
+
+
+def test_a_run_id_says_when_it_was_made_unless_it_derives_from_something() -> None:
+    before = time.time_ns() // 1_000_000
+    found = made_at(SIGNER.run_id("ten_1"))
+    assert found is not None
+    assert before <= found <= time.time_ns() // 1_000_000
+    assert made_at(SIGNER.run_id_for("ten_1", "a trace")) is None
+    assert made_at("run_1") is None
+    assert made_at("run_" + "o" * 10 + "e" + "0" * 31) is None
