@@ -46,9 +46,7 @@ async def unmerged(world: World) -> World:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "one"}], ids=["own id", "derived id"])
-async def test_what_a_repeat_says_is_in_no_answer(
-    unmerged: World, headers: dict[str, str]
-) -> None:
+async def test_what_a_repeat_says_is_in_no_answer(unmerged: World, headers: dict[str, str]) -> None:
     world = unmerged
     first = {"agent_name": "first", "session_id": "first", "user_id": "first"}
     run_id = (await world.report("start/", first, headers))["run_id"]
