@@ -26,7 +26,7 @@ from projections.observability.ordering import (
 )
 from projections.observability.run_completions import RUN_COMPLETIONS
 from projections.observability.run_starts import RUN_STARTS
-from projections.observability.unmerged import as_they_lie, settled
+from projections.observability.unmerged import as_they_lie, settled, settled_runs
 
 GroupedBy = Literal["session_id", "user_id"]
 Measure = Literal["last_at", "first_at", "run_count"]
@@ -159,7 +159,7 @@ def details(tenant: str, by: GroupedBy, ids: list[str], *, unmerged: bool = Fals
         f"SELECT {by} AS id, count() AS run_count, arraySort(groupUniqArray(agent_name)) AS agents,"
         f" sum({_DURATION}) AS duration, toUnixTimestamp64Micro(min(started_at)) AS first,"
         " toUnixTimestamp64Micro(max(greatest(started_at, ended_at))) AS last"
-        f"{_beside(unmerged, RUN_STARTS, RUN_COMPLETIONS)}"
+        f"{_beside_named(unmerged, by, RUN_STARTS, RUN_COMPLETIONS)}"
         f" FROM {_ended(_named(by))} GROUP BY id"
     )
     return _read(sql, {"tenant": tenant, "ids": ids}, unmerged)
@@ -171,7 +171,8 @@ def costs(
     """What the LLM calls of groups add up to: id, tokens, total_pico. Without calls, no row."""
     runs = f"SELECT run, {by} AS group_id FROM {RUN_STARTS.table} WHERE {_named(by)}"
     sql = (
-        f"SELECT group_id AS id, {_sums('pico')}{_beside(unmerged, RUN_STARTS, LLM_CALLS)}"
+        f"SELECT group_id AS id, {_sums('pico')}"
+        f"{_beside_named(unmerged, by, RUN_STARTS, LLM_CALLS)}"
         f" FROM (SELECT run, total_tokens, {latest.pico} AS pico"
         f" FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
         f" AND run IN (SELECT run FROM ({runs}))) AS calls"
@@ -196,7 +197,7 @@ def runs(
         "SELECT run_id, agent_name, workflow_name, trace_id, status,"
         " toUnixTimestamp64Micro(started_at) AS started,"
         f" toUnixTimestamp64Micro(ended_at) AS ended, {_DURATION} AS duration"
-        f"{_beside(unmerged, RUN_STARTS, RUN_COMPLETIONS)}"
+        f"{_beside_named(unmerged, by, RUN_STARTS, RUN_COMPLETIONS)}"
         f" FROM {_ended(_named(by))} ORDER BY started_at {turn}, run_id {turn}"
         " LIMIT {limit:UInt32} OFFSET {offset:UInt64}"
     )
@@ -220,7 +221,7 @@ def costs_by_model(
     total_pico."""
     sql = (
         f"SELECT model, count() AS calls, {_sums(latest.pico)}"
-        f"{_beside(unmerged, RUN_STARTS, LLM_CALLS)}"
+        f"{_beside_named(unmerged, by, RUN_STARTS, LLM_CALLS)}"
         f" FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}} AND run IN"
         f" (SELECT run FROM {RUN_STARTS.table} WHERE {_named(by)}) GROUP BY model"
         " ORDER BY toInt128(total_pico) DESC, calls DESC, model"
@@ -230,6 +231,11 @@ def costs_by_model(
 
 def _beside(unmerged: bool, *views: ClickHouseView) -> str:
     return f", {settled(*views)}" if unmerged else ""
+
+
+def _beside_named(unmerged: bool, by: GroupedBy, *views: ClickHouseView) -> str:
+    runs = f"SELECT run FROM {RUN_STARTS.table} WHERE {_named(by)}"
+    return f", {settled_runs(*views, runs=runs)}" if unmerged else ""
 
 
 def _read(sql: str, params: dict[str, Any], unmerged: bool) -> Query:

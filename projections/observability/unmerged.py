@@ -26,6 +26,19 @@ def settled(*views: ClickHouseView, within: str = OF_TENANT) -> str:
     return f"{' AND '.join(same)} AS settled"
 
 
+def settled_runs(*views: ClickHouseView, runs: str) -> str:
+    """A column: whether no row of these runs is a duplicate, in none of the tables.
+
+    runs: a SELECT of the numbers of all runs that the query may read.
+    """
+    same = (
+        f"(SELECT count() = uniqExact({', '.join(('run', *view.order_by[3:]))})"
+        f" FROM {view.table} WHERE {OF_TENANT} AND run IN ({runs}))"
+        for view in views
+    )
+    return f"{' AND '.join(same)} AS settled"
+
+
 def as_they_lie(query: Query) -> Query:
     """The query, asked of the rows as they lie; it has the column `settled`."""
     return Query(f"{query.sql} SETTINGS final = 0", query.params)
