@@ -8,6 +8,7 @@ marked, and leaves the status alone: it says something about the machine too.
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench.figure import Figure
 from bench.machine import machine
@@ -21,6 +22,9 @@ BENCHES = {
     "webhooks": ("bench.webhooks", "from a decision to its webhook"),
     "analytics": ("bench.analytics", "the analytics loop against raw inserts; visibility"),
     "policy-check": ("bench.policy_check", "what a policy check takes of our own time"),
+    "observe-load": ("bench.observe_load", "runs reported over HTTP and OTLP, until they are seen"),
+    "stored": ("bench.stored", "lists, search, costs, sessions over stored calls (--calls)"),
+    "rebuild": ("bench.rebuild", "the table of calls made anew, by replay, while it serves"),
     "fhe": ("bench.fhe", "encrypted jobs against raw Pyfhel"),
     "installation": ("bench.installation", "start, memory, a check-in over HTTP"),
 }
@@ -42,6 +46,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the benches and end")
     parser.add_argument("--only", action="append", choices=BENCHES, help="run this one only")
     parser.add_argument("--seconds", type=float, default=4.0, help="for one side of one round")
+    parser.add_argument("--calls", type=int, help="how many the bench `stored` stores")
+    parser.add_argument("--data", type=Path, help="where `stored` keeps them, or finds them")
     asked = parser.parse_args()
     if asked.list:
         for name, (_, about) in BENCHES.items():
@@ -52,7 +58,9 @@ def main() -> int:
     print(machine(SYSTEM_CLOCK), flush=True)
     for name in asked.only or BENCHES:
         print(f"\n{name}: {BENCHES[name][1]}", flush=True)
-        found = measure(BENCHES[name][0], asked.seconds)
+        options = {"calls": asked.calls, "data": asked.data} if name == "stored" else {}
+        given = {key: value for key, value in options.items() if value is not None}
+        found = measure(BENCHES[name][0], asked.seconds, **given)
         if found is None:
             broken.append(name)
         figures += found or []

@@ -4,15 +4,19 @@ import importlib
 import multiprocessing
 import traceback
 from multiprocessing.connection import Connection
+from typing import Any
 
 from bench.figure import Figure
 
 
-def measure(module: str, seconds: float) -> list[Figure] | None:
-    """A bench's figures, measured in a process of its own; None when it broke."""
+def measure(module: str, seconds: float, **options: Any) -> list[Figure] | None:
+    """A bench's figures, measured in a process of its own; None when it broke.
+
+    options: what its `figures` takes besides.
+    """
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
-    process = spawn.Process(target=_measure, args=(module, seconds, there))
+    process = spawn.Process(target=_measure, args=(module, seconds, options, there))
     process.start()
     there.close()
     try:
@@ -23,9 +27,9 @@ def measure(module: str, seconds: float) -> list[Figure] | None:
     return found
 
 
-def _measure(module: str, seconds: float, out: Connection) -> None:
+def _measure(module: str, seconds: float, options: dict[str, Any], out: Connection) -> None:
     try:
-        out.send(importlib.import_module(module).figures(seconds))
+        out.send(importlib.import_module(module).figures(seconds, **options))
     except Exception:
         traceback.print_exc()
         out.send(None)

@@ -101,9 +101,8 @@ class Server(uvicorn.Server):
         sys.stdout.flush()
 
 
-async def main(side: str, port: int) -> None:
-    sides: dict[str, Callable[[str], Any]] = {"ours": ours, "bare": bare}
-    app = await sides[side](os.environ["KAFKA_BOOTSTRAP_SERVERS"])
+async def serve(app: Any, port: int) -> None:
+    """Serve an application as the API's role does, until the process is told to end."""
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
@@ -120,6 +119,11 @@ async def main(side: str, port: int) -> None:
     gc.collect()
     gc.freeze()
     await Server(config).serve()
+
+
+async def main(side: str, port: int) -> None:
+    sides: dict[str, Callable[[str], Any]] = {"ours": ours, "bare": bare}
+    await serve(await sides[side](os.environ["KAFKA_BOOTSTRAP_SERVERS"]), port)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,10 @@ _NAMESPACE = uuid.UUID("6f1a4c52-3a57-5f0e-9c1d-77656972d0d0")
 _MAC_BYTES = 10
 _MAC_DIGITS = 16
 _RUN_LENGTH = 4 + 26 + _MAC_DIGITS
+_RUN_LENGTHS = (_RUN_LENGTH, _RUN_LENGTH + _MAC_DIGITS)
 _PERSON = "person_"
+_VERSION_7 = "ef"
+"""The digits of an id's bits 48 to 52 that say version 7: the time ends at a digit's border."""
 _PROVEN_MAX = 50_000
 
 
@@ -77,6 +80,22 @@ def derived_id(prefix: str, *parts: str) -> str:
     """The id that belongs to what `parts` name: the same parts, the same id. Not time-ordered."""
     name = "\0".join((prefix, *parts))
     return f"{prefix}_{_base32(uuid.uuid5(_NAMESPACE, name).int, 26)}"
+
+
+def made_at(run_id: str) -> int | None:
+    """When a run id was made, in milliseconds; None for one that derives from a seed or isn't ours.
+
+    It goes by the form of the id alone: whether we issued it, `Signer.owns_run` knows.
+    """
+    if len(run_id) not in _RUN_LENGTHS or run_id[14] not in _VERSION_7:
+        return None
+    millis = 0
+    for digit in run_id[4:14]:
+        value = _ALPHABET.find(digit)
+        if value < 0:
+            return None
+        millis = millis << 5 | value
+    return millis
 
 
 class SealBroken(ValueError):
@@ -131,9 +150,7 @@ class Signer:
         owner = self._proven.get(run_id)
         if owner is not None:
             return owner == tenant
-        if len(run_id) not in (_RUN_LENGTH, _RUN_LENGTH + _MAC_DIGITS):
-            return False
-        if not run_id.startswith("run_"):
+        if len(run_id) not in _RUN_LENGTHS or not run_id.startswith("run_"):
             return False
         proven = self._run_id(run_id[4:30], tenant, run_id[30:-_MAC_DIGITS])
         if not hmac.compare_digest(proven.encode(), run_id.encode()):

@@ -81,7 +81,8 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
     float, bool, list, or None where the type is Nullable; an INSTANT takes microseconds.
     order_by: identifies a row: two rows that agree on it are one, and `keep` says whether the first
     or the last on the log stands. Name columns here that never change for the same thing (a time
-    of arrival does). indexes: skip indexes, `name expression TYPE …`.
+    of arrival does). derived: columns that ClickHouse makes of these, name -> `type MATERIALIZED
+    expression`. indexes: skip indexes, `name expression TYPE …`.
     rows(event, envelope): pure; tuples in the order of `columns`, distinct in `order_by`.
     item_columns(items): instead of `rows`, for a view of one event that is a list of items with an
     `id`, and what is sealed of them; pure; the values in the order of `columns`. Of items of one
@@ -99,6 +100,7 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
     rows: Rows | None = None
     item_columns: ItemColumns | None = None
     keep: Literal["first", "last"] = "last"
+    derived: Mapping[str, str] = {}
     indexes: tuple[str, ...] = ()
     settings: Mapping[str, str | int] = {}
     personal: Mapping[str, str] = {}
@@ -127,6 +129,7 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
             "_offset UInt64 CODEC(Delta, ZSTD(1))",
             "_index UInt32 CODEC(Delta, ZSTD(1))",
         ]
+        lines += [f"`{name}` {made}" for name, made in self.derived.items()]
         version = "_offset"
         if self.keep == "first":
             # The engine keeps the greatest version: the complement makes the first the greatest.

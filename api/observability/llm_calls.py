@@ -1,12 +1,14 @@
 """LLM calls across all runs: search, one call in full, the models used."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, cast
 
 from msgspec import Meta, Raw, Struct
 
 from api.observability.bodies import JsonObject
+from api.observability.exactly import Rows, Unmerged, exactly
 from api.observability.latest_costs import costs_now, repricings_of
 from api.observability.pages import (
     DEFAULT_LIMIT,
@@ -26,6 +28,7 @@ from infra.clock import iso
 from projections.observability import llm_call_list as queries
 from projections.observability.cost_versions import costs
 from projections.observability.llm_call_list import Selection, Sort
+from projections.observability.ordering import Window
 from schemas.observability.model_cost import PICODOLLARS
 from schemas.observability.repricing import CallsRepriced
 
@@ -163,7 +166,7 @@ def dollars(pico: int | str) -> float:
 
 
 async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
-    asked, ask = call.query, call.services.analytics.query
+    asked = call.query
     selection = Selection(
         tenant=call.tenant,
         search=asked.search,
@@ -180,8 +183,8 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
     listing = Listing(f"llm-calls {asked.sort}", queries.order_by(asked.sort, selection.costs))
     page = window(asked, listing)
     sums, rows = await asyncio.gather(
-        ask(*queries.aggregates(selection)),
-        ask(*queries.page(selection, listing.order, page)),
+        rows_of(call, selection, partial(queries.aggregates, selection)),
+        _rows_of_page(call, selection, listing, page),
     )
     total = sums[0]
     found = shown(call, page, listing, rows, total["calls"])
@@ -199,6 +202,28 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
             models_used=list(total["models"]),
         ),
     )
+
+
+async def rows_of(call: Call[Any, Any], selection: Selection, query: Unmerged) -> Rows:
+    """The rows of a query on a selection, asked as is best for it."""
+    if selection.on_texts:
+        return await exactly(call.services, query)
+    return await call.services.analytics.query(*query())
+
+
+async def _rows_of_page(
+    call: Call[None, ListLlmCalls], selection: Selection, listing: Listing, page: Window
+) -> Rows:
+    """The rows of a page, and one more where there are more."""
+    parts: Iterable[Selection] = [selection]
+    if call.query.sort == "-created_at":
+        parts = queries.newest(selection, page, call.services.clock.now())
+    rows: Rows = []
+    for part in parts:
+        rows = await rows_of(call, part, partial(queries.page, part, listing.order, page))
+        if len(rows) > page.limit:
+            break
+    return rows
 
 
 async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:

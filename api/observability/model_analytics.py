@@ -1,15 +1,17 @@
 """Which models cost what, over time."""
 
 from collections import defaultdict
+from functools import partial
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from api.observability.latest_costs import costs_now
-from api.observability.llm_calls import dollars
+from api.observability.llm_calls import dollars, rows_of
 from api.problems import OBSERVE
 from api.roles import READERS
 from api.routing import Call, Route, Who
+from infra.clock import iso
 from projections.observability.llm_call_list import Selection
 from projections.observability.model_usage import per_model_and_day
 
@@ -76,14 +78,15 @@ async def model_analytics(call: Call[None, ModelAnalyticsQuery]) -> ModelAnalyti
     since = call.services.clock.now() - PERIODS[asked.period]
     latest = await costs_now(call)
     selection = Selection(tenant=call.tenant, agent=asked.agent, since=since, costs=latest)
-    rows = await call.services.analytics.query(*per_model_and_day(selection))
+    rows = await rows_of(call, selection, partial(per_model_and_day, selection))
     total, by_model = _Sums(), defaultdict[str, _Sums](_Sums)
     series = []
     for row in rows:
         pico, tokens, calls = int(row["total_pico"]), int(row["tokens"]), row["calls"]
         total.add(pico, tokens, calls)
         by_model[row["model"]].add(pico, tokens, calls)
-        series.append(ModelDay(row["day"], row["model"], dollars(pico), tokens, calls))
+        day = iso(row["day"] * _DAY)[:10]
+        series.append(ModelDay(day, row["model"], dollars(pico), tokens, calls))
     ranked = sorted(by_model.items(), key=lambda item: (-item[1].pico, -item[1].calls, item[0]))
     return ModelAnalytics(
         period=asked.period,

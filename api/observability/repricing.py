@@ -11,7 +11,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from api.observability.bodies import Name
-from api.observability.latest_costs import repricings_of
+from api.observability.latest_costs import repricings_of, tenant_repricings
 from api.observability.llm_calls import dollars
 from api.observability.pages import instant
 from api.observability.tenant_prices import override_of
@@ -83,6 +83,7 @@ async def reprice(call: Call[RepriceBody, None]) -> Repriced:
     version = None
     if not body.dry_run and prices:
         version = answer_of(await call.send(STREAM_ID, RepriceCalls(prices)), int)
+        tenant_repricings(call.services).forget(call.tenant)
     sums = [
         (row["model"], row["calls"], int(row["old_pico"]), int(row["new_pico"])) for row in rows
     ]

@@ -1,11 +1,13 @@
 """What sessions and users share: runs grouped by an id that their starts name."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from api.observability.exactly import Rows, exactly
 from api.observability.latest_costs import costs_now
 from api.observability.llm_calls import dollars
 from api.observability.pages import Listing, Shown, instant, shown, window
@@ -15,12 +17,12 @@ from api.routing import Call, Route, Who
 from infra.clock import iso
 from projections.observability import run_groups as queries
 from projections.observability.cost_versions import Costs
+from projections.observability.llm_call_list import NEWEST_SPANS
 from projections.observability.ordering import Window
 from projections.observability.run_groups import GroupedBy, Groups, Measure
 
 RUNNING = "running"
 _SECOND = 1_000_000
-Rows = Sequence[Mapping[str, Any]]
 
 
 class RunOfGroup(Struct):
@@ -54,7 +56,7 @@ async def find(
 
     measures: what the document's words for the order stand for.
     """
-    asked, ask = call.query, call.services.analytics.query
+    asked = call.query
     groups = Groups(
         tenant=call.tenant,
         by=by,
@@ -66,23 +68,40 @@ async def find(
     measure, descending = measures[asked.sort.lstrip("-")], asked.sort.startswith("-")
     listing = Listing(f"{by} {asked.sort}", queries.order_by(measure, descending=descending))
     page = window(asked, listing)
-    counted, rows = await asyncio.gather(
-        ask(*queries.count(groups)), ask(*queries.page(groups, listing.order, page))
+    counted, rows, latest = await asyncio.gather(
+        exactly(call.services, partial(queries.count, groups)),
+        _ids_of_page(call, groups, listing, page),
+        costs_now(call),
     )
     count = counted[0]["groups"]
     turned = shown(call, page, listing, rows, count)
-    latest = await costs_now(call)
-    return await _with_costs(call, by, turned.rows, latest), turned, count
+    ids = [row["id"] for row in turned.rows]
+    return await _groups(call, by, ids, latest), turned, count
+
+
+async def _ids_of_page(
+    call: Call[Any, Any], groups: Groups, listing: Listing, page: Window
+) -> Rows:
+    """The ids on a page, in order, and one more where there are more."""
+    services, (first, *_) = call.services, listing.order.keys
+    query = partial(queries.page, groups, listing.order, page)
+    if first.sql == "last_at" and first.descending:
+        latest = page.behind[0] if page.behind else services.clock.now()
+        for span in NEWEST_SPANS:
+            rows = await exactly(services, partial(query, since=latest - span))
+            if len(rows) > page.limit:
+                return rows
+    return await exactly(services, query)
 
 
 async def find_one(
     call: Call[None, Any], by: GroupedBy, id: str, latest: Costs, missing: str
 ) -> FoundGroup:
     """The group of an id. Raises Problem (404) when no run names it."""
-    rows = await call.services.analytics.query(*queries.one(call.tenant, by, id))
-    if not rows:
+    found = await _groups(call, by, [id], latest)
+    if not found:
         not_found(missing)
-    return (await _with_costs(call, by, rows, latest))[0]
+    return found[0]
 
 
 async def runs_of(
@@ -91,10 +110,10 @@ async def runs_of(
     """The runs of a group that the query's limit and offset ask for, each with its trace id."""
     ask = call.services.analytics.query
     page = Window(call.query.limit, call.query.offset)
-    rows = await ask(*queries.runs(call.tenant, by, id, page, newest_first=newest_first))
+    query = partial(queries.runs, call.tenant, by, id, page, newest_first=newest_first)
+    rows = await exactly(call.services, query)
     run_ids = [row["run_id"] for row in rows]
-    query = queries.costs_of_runs(call.tenant, run_ids, latest)
-    costs = await ask(*query) if run_ids else []
+    costs = await ask(*queries.costs_of_runs(call.tenant, run_ids, latest)) if run_ids else []
     by_run = {row["run_id"]: row for row in costs}
     return [(_run(row, by_run.get(row["run_id"])), row["trace_id"]) for row in rows]
 
@@ -114,14 +133,19 @@ def _run(row: Mapping[str, Any], sums: Mapping[str, Any] | None) -> RunOfGroup:
     )
 
 
-async def _with_costs(
-    call: Call[Any, Any], by: GroupedBy, rows: Rows, latest: Costs
+async def _groups(
+    call: Call[Any, Any], by: GroupedBy, ids: list[str], latest: Costs
 ) -> list[FoundGroup]:
-    ids = [row["id"] for row in rows]
-    query = queries.costs(call.tenant, by, ids, latest)
-    found = await call.services.analytics.query(*query) if ids else []
-    costs = {row["id"]: row for row in found}
-    return [_group(row, costs.get(row["id"])) for row in rows]
+    """The groups of these ids, in their order."""
+    if not ids:
+        return []
+    found, costs = await asyncio.gather(
+        exactly(call.services, partial(queries.details, call.tenant, by, ids)),
+        exactly(call.services, partial(queries.costs, call.tenant, by, ids, latest)),
+    )
+    by_id = {row["id"]: row for row in found}
+    sums = {row["id"]: row for row in costs}
+    return [_group(by_id[id], sums.get(id)) for id in ids if id in by_id]
 
 
 def _group(row: Mapping[str, Any], sums: Mapping[str, Any] | None) -> FoundGroup:

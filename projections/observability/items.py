@@ -1,7 +1,19 @@
-"""What the tables of reported items share: a row per item, the first report of an id stands."""
+"""What the tables of reported items share: a row per item, the first report of an id stands.
+
+Tables of runs and of calls begin their order with the period under which a row is filed, so that
+rows lie by time and what comes now meets, when duplicates are replaced, only what lies under the
+same period. It has to be the same one for each report of a thing, hence not that of its arrival: it
+is that of the time in the run's id. An id that derives from a trace or an Idempotency-Key has none;
+then it is that of the time which the report itself brings, where it brings one (a trace does), and
+else the first of all.
+"""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from infra.ids import made_at
 
 
 class Item(Protocol):
@@ -17,6 +29,42 @@ TOPIC = "telemetry"
 RUN_ID = "String CODEC(ZSTD(1))"
 TEXT = "String CODEC(ZSTD(1))"
 WORD = "LowCardinality(String)"
+FILED_PERIOD = "UInt32"
+"""Periods of six hours since 1970."""
+NUMBER = "CODEC(T64, LZ4)"
+"""What follows the type of a whole number that is summed over millions of rows: it is read twice as
+fast as what isn't packed."""
+RUN = {"run": "UInt128 MATERIALIZED reinterpretAsUInt128(sipHash128(run_id))"}
+"""A run's id as a number, to look for many runs at once: a third of the work of doing it by text.
+Nobody chooses run ids, so that two never share one."""
+RUNS_NAMED = "(SELECT reinterpretAsUInt128(sipHash128(arrayJoin({run_ids:Array(String)}))))"
+"""The numbers of the runs that a parameter names."""
+FINE = {"index_granularity": 1024}
+"""Rows that are read at once where one is wanted. By default they are eight times as many, of which
+a page of scattered rows would unpack all the texts."""
+_PERIOD_MILLIS = 6 * 3_600_000
+_PERIODS_MAX = 2**32 - 1
+
+
+def filed_period(run_id: str, told: int = 0) -> int:
+    """The period under which a row of a run is filed.
+
+    told: the row's own time in microseconds, the same in each report of it, for a run whose id has
+    none; 0 for nothing.
+    """
+    millis = made_at(run_id)
+    return min((told // 1_000 if millis is None else millis) // _PERIOD_MILLIS, _PERIODS_MAX)
+
+
+def filed_periods(run_ids: Any, told: Any) -> Any:
+    """`filed_period` of rows. run_ids: an Arrow array; told: of each row."""
+    runs = run_ids.dictionary_encode()
+    names = runs.dictionary.to_pylist()
+    timed = np.array([made_at(name) is not None for name in names])
+    periods = np.array([filed_period(name) for name in names], np.int64)
+    of = runs.indices.to_numpy()
+    own = np.minimum(told // (_PERIOD_MILLIS * 1_000), _PERIODS_MAX)
+    return np.where(timed[of], periods[of], own)
 
 
 def first_reports(items: Sequence[T]) -> Sequence[T]:

@@ -4,11 +4,13 @@ Each function gives SQL and its parameters; nothing from a request is ever part 
 come out as microseconds, sums of money as whole picodollars in text (they exceed 64 bits).
 """
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from projections.observability.cost_versions import AS_IT_CAME, Costs
+from projections.observability.items import RUNS_NAMED
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.ordering import (
     Key,
@@ -21,9 +23,14 @@ from projections.observability.ordering import (
     page_of,
 )
 from projections.observability.run_starts import RUN_STARTS
+from projections.observability.unmerged import OF_TENANT, as_they_lie, settled
 
 PREVIEW_CHARACTERS = 500
 """How much of a preview a list shows; the call's own page has it whole."""
+
+_DAY = 86_400_000_000
+NEWEST_SPANS = (_DAY, 7 * _DAY)
+"""Microseconds."""
 
 Sort = Literal[
     "created_at", "-created_at", "cost", "-cost", "total_tokens", "-total_tokens", "model", "-model"
@@ -45,10 +52,33 @@ class Selection(Struct, frozen=True, kw_only=True):
     until: int | None = None
     costs: Costs = AS_IT_CAME
 
+    @property
+    def on_texts(self) -> bool:
+        """Whether it is better asked `unmerged`."""
+        return bool(self.search or self.agent)
+
+    @property
+    def settled(self) -> str:
+        """The column that an unmerged query has, for `where`'s parameters."""
+        return settled(LLM_CALLS, within=" AND ".join(self._within()))
+
+    def _within(self) -> list[str]:
+        conditions = [OF_TENANT]
+        if self.since is not None:
+            conditions.append(f"created_at >= {instant_parameter('since')}")
+        if self.until is not None:
+            conditions.append(f"created_at < {instant_parameter('until')}")
+        return conditions
+
     def where(self) -> Query:
         """The condition. Its parameters have the names of the fields."""
-        conditions = ["tenant = {tenant:String}"]
+        conditions = self._within()
         params: dict[str, Any] = {"tenant": self.tenant, **self.costs.params}
+        params |= {
+            name: bound
+            for name, bound in (("since", self.since), ("until", self.until))
+            if bound is not None
+        }
 
         def add(name: str, value: Any, condition: str) -> None:
             if value not in (None, "", []):
@@ -59,15 +89,13 @@ class Selection(Struct, frozen=True, kw_only=True):
         add(
             "agent",
             self.agent,
-            f"run_id IN (SELECT run_id FROM {RUN_STARTS.table}"
+            f"run IN (SELECT run FROM {RUN_STARTS.table} FINAL"
             " WHERE tenant = {tenant:String} AND agent_name = {agent:String})",
         )
         add("min_cost", self.min_cost, f"{self.costs.dollars} >= {{min_cost:Float64}}")
         add("max_cost", self.max_cost, f"{self.costs.dollars} <= {{max_cost:Float64}}")
         add("min_tokens", self.min_tokens, "total_tokens >= {min_tokens:Int64}")
         add("max_tokens", self.max_tokens, "total_tokens <= {max_tokens:Int64}")
-        add("since", self.since, f"created_at >= {instant_parameter('since')}")
-        add("until", self.until, f"created_at < {instant_parameter('until')}")
         if self.search:
             add("search", like(self.search), "search_text LIKE {search:String}")
         return Query(" AND ".join(conditions), params)
@@ -107,7 +135,7 @@ def reported_order(*, ascending: bool) -> tuple[Key, ...]:
     return tuple(Key(name, kind, not ascending) for name, kind in kinds.items())
 
 
-def page(selection: Selection, order: Order, window: Window) -> Query:
+def page(selection: Selection, order: Order, window: Window, *, unmerged: bool = False) -> Query:
     """One page."""
     where, params = selection.where()
     fields = (
@@ -115,19 +143,47 @@ def page(selection: Selection, order: Order, window: Window) -> Query:
         f" substringUTF8(prompt_preview, 1, {PREVIEW_CHARACTERS}) AS prompt_preview,"
         f" substringUTF8(response_preview, 1, {PREVIEW_CHARACTERS}) AS response_preview"
     )
+    if unmerged:
+        fields += f", {selection.settled}"
     source = Query(f"FROM {LLM_CALLS.table} WHERE {where}", params)
-    return page_of(fields, source, order, window)
+    query = page_of(fields, source, order, window)
+    return as_they_lie(query) if unmerged else query
 
 
-def aggregates(selection: Selection) -> Query:
+def newest(selection: Selection, window: Window, now: int) -> Iterator[Selection]:
+    """Where to look for a page of the newest first: in the last day, the last week, everywhere.
+
+    A page that is found whole in a part of the time is the page. now: microseconds; nothing is lost
+    of calls that clocks put behind it.
+    """
+    ends = [now] if selection.until is None else [now, selection.until]
+    if window.behind is not None:
+        ends.append(window.behind[0])
+    for span in NEWEST_SPANS:
+        since = min(ends) - span
+        if selection.since is not None and since <= selection.since:
+            break
+        yield structs.replace(selection, since=since)
+    yield selection
+
+
+def aggregates(selection: Selection, *, unmerged: bool = False) -> Query:
     """What the whole selection adds up to: calls, tokens, total_pico, models."""
     where, params = selection.where()
-    sql = (
-        "SELECT count() AS calls, toString(sum(toInt128(total_tokens))) AS tokens,"
-        f" toString(sum(toInt128({selection.costs.pico}))) AS total_pico,"
-        f" arraySort(groupUniqArray(model)) AS models FROM {LLM_CALLS.table} WHERE {where}"
+    fields = (
+        "sum(calls) AS calls, toString(sum(tokens)) AS tokens, toString(sum(pico)) AS total_pico,"
+        " arraySort(groupArray(model)) AS models"
     )
-    return Query(sql, params)
+    if unmerged:
+        fields += f", {selection.settled}"
+    sql = (
+        f"SELECT {fields} FROM (SELECT model, count() AS calls,"
+        " sum(toInt128(total_tokens)) AS tokens,"
+        f" sum(toInt128({selection.costs.pico})) AS pico"
+        f" FROM {LLM_CALLS.table} WHERE {where} GROUP BY model)"
+    )
+    query = Query(sql, params)
+    return as_they_lie(query) if unmerged else query
 
 
 def one(tenant: str, call_id: str, *, run_id: str = "", costs: Costs = AS_IT_CAME) -> Query:
@@ -146,8 +202,8 @@ def one(tenant: str, call_id: str, *, run_id: str = "", costs: Costs = AS_IT_CAM
 def models(tenant: str) -> Query:
     """Every model the tenant has used."""
     sql = (
-        f"SELECT DISTINCT model FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
-        " ORDER BY model"
+        f"SELECT model FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
+        " GROUP BY model ORDER BY model"
     )
     return Query(sql, {"tenant": tenant})
 
@@ -156,7 +212,7 @@ def names_of_runs(tenant: str, run_ids: list[str]) -> Query:
     """Agent and workflow of runs; a run whose start is not reported yet has no row."""
     sql = (
         f"SELECT run_id, agent_name, workflow_name FROM {RUN_STARTS.table}"
-        " WHERE tenant = {tenant:String} AND run_id IN {run_ids:Array(String)}"
+        f" WHERE {OF_TENANT} AND run IN {RUNS_NAMED}"
     )
     return Query(sql, {"tenant": tenant, "run_ids": sorted(set(run_ids))})
 
@@ -165,7 +221,7 @@ def models_of_calls(tenant: str, calls: list[tuple[str, str]]) -> Query:
     """The models of calls, each named by its run and its id; those not reported yet have no row."""
     sql = (
         f"SELECT run_id, id, model FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
-        " AND run_id IN {run_ids:Array(String)} AND id IN {ids:Array(String)}"
+        f" AND run IN {RUNS_NAMED} AND id IN {{ids:Array(String)}}"
     )
     run_ids, ids = (sorted({call[part] for call in calls}) for part in (0, 1))
     return Query(sql, {"tenant": tenant, "run_ids": run_ids, "ids": ids})

@@ -19,7 +19,17 @@ from projections.clickhouse import (
     Column,
     Items,
 )
-from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD
+from projections.observability.items import (
+    FILED_PERIOD,
+    FINE,
+    NUMBER,
+    RUN,
+    RUN_ID,
+    TEXT,
+    TOPIC,
+    WORD,
+    filed_periods,
+)
 from schemas.observability.model_cost import PICODOLLARS
 from schemas.observability.run import LlmCallsRecorded
 
@@ -64,6 +74,7 @@ def columns(calls: Items) -> list[Column]:
     priced = calls.fields["cost_pico"]
     return [
         calls.tenant,
+        filed_periods(calls.stream_id, called_at),
         calls.stream_id,
         calls.fields["id"],
         model,
@@ -93,6 +104,7 @@ LLM_CALLS = ClickHouseView(
     events=(LlmCallsRecorded,),
     columns={
         "tenant": TENANT,
+        "filed_period": FILED_PERIOD,
         "run_id": RUN_ID,
         "id": TEXT,
         "model": WORD,
@@ -100,11 +112,11 @@ LLM_CALLS = ClickHouseView(
         "prompt_preview": TEXT,
         "response_preview": TEXT,
         "prompt_hash": TEXT,
-        "tokens_in": "Int64",
-        "tokens_out": "Int64",
-        "total_tokens": "Int64",
+        "tokens_in": f"Int64 {NUMBER}",
+        "tokens_out": f"Int64 {NUMBER}",
+        "total_tokens": f"Int64 {NUMBER}",
         "cost": "Float64",
-        "cost_pico": "Int64",
+        "cost_pico": f"Int64 {NUMBER}",
         "metadata": JSON_TEXT,
         "created_at": INSTANT,
         "search_text": TEXT,
@@ -115,10 +127,13 @@ LLM_CALLS = ClickHouseView(
         "price_revision": "Int64",
         "sealed_for": KEY_NAME,
     },
-    # A run's id begins with its time, so rows lie in the order of time and `created_at` prunes.
-    order_by=("tenant", "run_id", "id"),
+    derived=RUN,
+    settings=FINE,
+    order_by=("filed_period", "tenant", "run_id", "id"),
     indexes=(
         "by_time created_at TYPE minmax GRANULARITY 1",
+        "by_run run TYPE bloom_filter(0.01) GRANULARITY 1",
+        "by_prompt prompt_hash TYPE bloom_filter(0.01) GRANULARITY 1",
         "by_id id TYPE bloom_filter(0.01) GRANULARITY 1",
         "by_text search_text TYPE text(tokenizer = splitByNonAlpha)",
     ),

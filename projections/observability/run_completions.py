@@ -1,7 +1,16 @@
 """How runs ended. The first completion on the log stands: a retry changes nothing."""
 
 from projections.clickhouse import INSTANT, JSON_TEXT, KEY_NAME, TENANT, ClickHouseView, Row
-from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD
+from projections.observability.items import (
+    FILED_PERIOD,
+    FINE,
+    RUN,
+    RUN_ID,
+    TEXT,
+    TOPIC,
+    WORD,
+    filed_period,
+)
 from schemas.envelope import Envelope
 from schemas.observability.run import RunCompleted
 
@@ -11,6 +20,7 @@ def rows(event: RunCompleted, envelope: Envelope) -> list[Row]:
     return [
         (
             envelope.tenant,
+            filed_period(envelope.stream_id),
             envelope.stream_id,
             event.status,
             event.completed_at,
@@ -29,6 +39,7 @@ RUN_COMPLETIONS = ClickHouseView(
     events=(RunCompleted,),
     columns={
         "tenant": TENANT,
+        "filed_period": FILED_PERIOD,
         "run_id": RUN_ID,
         "status": WORD,
         "completed_at": INSTANT,
@@ -37,7 +48,10 @@ RUN_COMPLETIONS = ClickHouseView(
         "metadata": JSON_TEXT,
         "sealed_for": KEY_NAME,
     },
-    order_by=("tenant", "run_id"),
+    derived=RUN,
+    settings=FINE,
+    order_by=("filed_period", "tenant", "run_id"),
+    indexes=("by_time completed_at TYPE minmax GRANULARITY 1",),
     rows=rows,
     keep="first",
     personal={"result": "'{}'", "error": "''", "metadata": "'{}'"},

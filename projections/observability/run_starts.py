@@ -1,9 +1,23 @@
 """Runs as they began. Completion is a table of its own, so that the two may come in any order."""
 
 from projections.clickhouse import INSTANT, JSON_TEXT, KEY_NAME, TENANT, ClickHouseView, Row
-from projections.observability.items import RUN_ID, TEXT, TOPIC, WORD
+from projections.observability.items import (
+    FILED_PERIOD,
+    FINE,
+    RUN,
+    RUN_ID,
+    TEXT,
+    TOPIC,
+    WORD,
+    filed_period,
+)
 from schemas.envelope import Envelope
 from schemas.observability.run import RunStarted
+
+
+def _own_time(event: RunStarted) -> int:
+    """When the run began, where that is the same in each report of it: a trace's."""
+    return event.started_at if event.workflow_id == f"wf_{event.trace_id}" else 0
 
 
 def rows(event: RunStarted, envelope: Envelope) -> list[Row]:
@@ -11,6 +25,7 @@ def rows(event: RunStarted, envelope: Envelope) -> list[Row]:
     return [
         (
             envelope.tenant,
+            filed_period(envelope.stream_id, _own_time(event)),
             envelope.stream_id,
             event.agent_name,
             event.workflow_name,
@@ -37,6 +52,7 @@ RUN_STARTS = ClickHouseView(
     events=(RunStarted,),
     columns={
         "tenant": TENANT,
+        "filed_period": FILED_PERIOD,
         "run_id": RUN_ID,
         "agent_name": WORD,
         "workflow_name": WORD,
@@ -53,7 +69,15 @@ RUN_STARTS = ClickHouseView(
         "root_workflow_id": TEXT,
         "sealed_for": KEY_NAME,
     },
-    order_by=("tenant", "run_id"),
+    derived=RUN,
+    settings=FINE,
+    order_by=("filed_period", "tenant", "run_id"),
+    indexes=(
+        "by_time started_at TYPE minmax GRANULARITY 1",
+        "by_run run TYPE bloom_filter(0.01) GRANULARITY 1",
+        "by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1",
+        "by_user user_id TYPE bloom_filter(0.01) GRANULARITY 1",
+    ),
     rows=rows,
     keep="first",
     personal={

@@ -1,8 +1,10 @@
 """What derives from the master secret: stable over releases, and of no use to whoever lacks it."""
 
+import time
+
 import pytest
 
-from infra.ids import SealBroken, Signer, person_of
+from infra.ids import SealBroken, Signer, made_at, new_id, person_of
 
 MASTER = bytes(range(32))
 SIGNER = Signer(MASTER)
@@ -110,3 +112,15 @@ def test_the_same_secret_is_the_same_seal_in_its_context_only() -> None:
     # And otherwise an upgrade would lose what is kept.
     sealed = "wINpO-g6c7Cj2O-KcU6BbUeJOBa5lK3SuXaSfm9x"
     assert SIGNER.seal("sk-very-secret", "provider", "ten_1") == sealed
+
+
+def test_a_run_id_says_when_it_was_made_unless_it_derives_from_something() -> None:
+    before = time.time_ns() // 1_000_000
+    found = made_at(SIGNER.run_id("ten_1"))
+    assert found is not None
+    assert before <= found <= time.time_ns() // 1_000_000
+    assert made_at(SIGNER.run_id("ten_1", person=SIGNER.person("ten_1", "ada"))) is not None
+    assert made_at(SIGNER.run_id("ten_1", new_id("cmd"))) is not None
+    assert made_at(SIGNER.run_id_for("ten_1", "a trace")) is None
+    assert made_at("run_1") is None
+    assert made_at("run_" + "o" * 10 + "e" + "0" * 31) is None

@@ -1,11 +1,13 @@
 """A report of calls as rows: their values, money, and what counts once."""
 
+import time
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from infra.ids import Signer
 from projections.batches import batch_of
 from projections.observability.llm_calls import LLM_CALLS
 from schemas.envelope import Actor, Envelope
@@ -45,6 +47,7 @@ def test_a_call_is_a_row() -> None:
     assert rows(call) == [
         {
             "tenant": "ten_1",
+            "filed_period": 0,
             "run_id": "run_1",
             "id": "c1",
             "model": "GPT-4o",
@@ -99,3 +102,26 @@ def test_of_two_calls_with_one_id_the_first_stands() -> None:
 
 def test_no_calls_are_no_rows() -> None:
     assert batch_of(LLM_CALLS).add(LlmCallsRecorded(calls=[]), ENVELOPE, 0, 0) == 0
+
+
+def filed(run_id: str, time: int, called_at: int = 0) -> int:
+    envelope = structs.replace(ENVELOPE, stream=f"observability.run/{run_id}", time=time)
+    call = LlmCall(id="c", model="m", tokens_in=0, tokens_out=0, called_at=called_at)
+    batch = batch_of(LLM_CALLS)
+    batch.add(LlmCallsRecorded(calls=[call]), envelope, 0, 0)
+    (row,) = zip(*(c.tolist() for c in batch.columns()), strict=True)
+    return int(dict(zip(LLM_CALLS.stored, row, strict=True))["filed_period"])
+
+
+def test_a_call_is_filed_under_the_same_period_whenever_it_is_reported() -> None:
+    signer = Signer(b"a secret of thirty-two bytes ....")
+    now = time.time_ns() // 21_600_000_000_000
+    run_id, derived = signer.run_id("ten_1"), signer.run_id_for("ten_1", "otlp:trace")
+    for period in (5, 70_000):
+        at = period * 21_600_000_000
+        # An id of ours says when its run began, whatever the report says.
+        assert filed(run_id, at) in (now, now + 1)
+        assert filed(run_id, at, called_at=at) in (now, now + 1)
+        # One that derives from a trace says nothing; a span has its own time.
+        assert filed(derived, at) == 0
+        assert filed(derived, 0, called_at=at) == period
