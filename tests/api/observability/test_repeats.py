@@ -61,7 +61,8 @@ async def test_what_a_repeat_says_is_in_no_answer(unmerged: World, headers: dict
     world.clock.advance(86_400)
     await world.calls(run_id, {"id": "c", "cost": 9, "prompt_preview": "the second"})
     await world.report(f"{run_id}/complete/", {"status": "success"})
-    second = {"agent_name": "second", "session_id": "second", "user_id": "second"}
+    # For another user it would be another run: the id says for whom it is.
+    second = {"agent_name": "second", "session_id": "second", "user_id": "first"}
     if headers:
         await world.report("start/", second, headers)
     # Records that are delivered once more, too, and in a part of their own.
