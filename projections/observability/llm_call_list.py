@@ -60,7 +60,7 @@ class Selection(Struct, frozen=True, kw_only=True):
     @property
     def settled(self) -> str:
         """The column that an unmerged query has, for `where`'s parameters."""
-        return settled(LLM_CALLS, within=" AND ".join(self._within()))
+        return f"{settled(LLM_CALLS, within=' AND '.join(self._within()))} AS settled"
 
     def _within(self) -> list[str]:
         conditions = [OF_TENANT]

@@ -26,8 +26,9 @@ from projections.observability.ordering import (
 )
 from projections.observability.run_completions import RUN_COMPLETIONS
 from projections.observability.run_starts import RUN_STARTS
-from projections.observability.unmerged import as_they_lie, settled, settled_runs
+from projections.observability.unmerged import OF_TENANT, as_they_lie, settled, settled_runs
 
+_ENDED_SINCE = f"{OF_TENANT} AND completed_at >= {instant_parameter('active_since')}"
 GroupedBy = Literal["session_id", "user_id"]
 Measure = Literal["last_at", "first_at", "run_count"]
 
@@ -109,22 +110,31 @@ def page(
     condition, params = groups.where()
     if order.keys[0].sql == "last_at":
         found = _last_activity(groups.by, condition, recent=since is not None)
+        exact = _settled_activity(since)
         params |= {} if since is None else {"active_since": since}
     else:
+        exact = settled(RUN_STARTS)
         found = (
             f"SELECT {groups.by} AS id, count() AS run_count, min(started_at) AS first_at"
             f" FROM {RUN_STARTS.table} WHERE {condition} GROUP BY id"
         )
     source = Query(f"FROM ({found}) WHERE true", params)
-    views = (RUN_STARTS, RUN_COMPLETIONS)
-    return _read(*page_of(f"id{_beside(unmerged, *views)}", source, order, window), unmerged)
+    fields = f"id, {exact} AS settled" if unmerged else "id"
+    return _read(*page_of(fields, source, order, window), unmerged)
+
+
+def _settled_activity(since: int | None) -> str:
+    if since is None:
+        return settled(RUN_STARTS, RUN_COMPLETIONS)
+    ended = f"SELECT run FROM {RUN_COMPLETIONS.table} WHERE {_ENDED_SINCE}"
+    return f"{settled(RUN_STARTS)} AND {settled_runs(RUN_COMPLETIONS, runs=ended)}"
 
 
 def _last_activity(by: GroupedBy, condition: str, *, recent: bool) -> str:
     begun, ended = "true", "tenant = {tenant:String}"
     if recent:
         begun = f"started_at >= {instant_parameter('active_since')}"
-        ended += f" AND completed_at >= {instant_parameter('active_since')}"
+        ended = _ENDED_SINCE
     starts, ends = RUN_STARTS.table, RUN_COMPLETIONS.table
     of_ended = f" AND run IN (SELECT run FROM {ends} WHERE {ended})" if recent else ""
     return (
@@ -146,9 +156,9 @@ def order_by(measure: Measure, *, descending: bool) -> Order:
 def count(groups: Groups, *, unmerged: bool = False) -> Query:
     """How many groups there are."""
     condition, params = groups.where()
+    beside = f", {settled(RUN_STARTS)} AS settled" if unmerged else ""
     sql = (
-        f"SELECT uniqExact({groups.by}) AS groups{_beside(unmerged, RUN_STARTS)}"
-        f" FROM {RUN_STARTS.table} WHERE {condition}"
+        f"SELECT uniqExact({groups.by}) AS groups{beside} FROM {RUN_STARTS.table} WHERE {condition}"
     )
     return _read(sql, params, unmerged)
 
@@ -159,7 +169,7 @@ def details(tenant: str, by: GroupedBy, ids: list[str], *, unmerged: bool = Fals
         f"SELECT {by} AS id, count() AS run_count, arraySort(groupUniqArray(agent_name)) AS agents,"
         f" sum({_DURATION}) AS duration, toUnixTimestamp64Micro(min(started_at)) AS first,"
         " toUnixTimestamp64Micro(max(greatest(started_at, ended_at))) AS last"
-        f"{_beside_named(unmerged, by, RUN_STARTS, RUN_COMPLETIONS)}"
+        f"{_settled_named(unmerged, by, RUN_STARTS, RUN_COMPLETIONS)}"
         f" FROM {_ended(_named(by))} GROUP BY id"
     )
     return _read(sql, {"tenant": tenant, "ids": ids}, unmerged)
@@ -172,7 +182,7 @@ def costs(
     runs = f"SELECT run, {by} AS group_id FROM {RUN_STARTS.table} WHERE {_named(by)}"
     sql = (
         f"SELECT group_id AS id, {_sums('pico')}"
-        f"{_beside_named(unmerged, by, RUN_STARTS, LLM_CALLS)}"
+        f"{_settled_named(unmerged, by, RUN_STARTS, LLM_CALLS)}"
         f" FROM (SELECT run, total_tokens, {latest.pico} AS pico"
         f" FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
         f" AND run IN (SELECT run FROM ({runs}))) AS calls"
@@ -197,7 +207,7 @@ def runs(
         "SELECT run_id, agent_name, workflow_name, trace_id, status,"
         " toUnixTimestamp64Micro(started_at) AS started,"
         f" toUnixTimestamp64Micro(ended_at) AS ended, {_DURATION} AS duration"
-        f"{_beside_named(unmerged, by, RUN_STARTS, RUN_COMPLETIONS)}"
+        f"{_settled_named(unmerged, by, RUN_STARTS, RUN_COMPLETIONS)}"
         f" FROM {_ended(_named(by))} ORDER BY started_at {turn}, run_id {turn}"
         " LIMIT {limit:UInt32} OFFSET {offset:UInt64}"
     )
@@ -221,7 +231,7 @@ def costs_by_model(
     total_pico."""
     sql = (
         f"SELECT model, count() AS calls, {_sums(latest.pico)}"
-        f"{_beside_named(unmerged, by, RUN_STARTS, LLM_CALLS)}"
+        f"{_settled_named(unmerged, by, RUN_STARTS, LLM_CALLS)}"
         f" FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}} AND run IN"
         f" (SELECT run FROM {RUN_STARTS.table} WHERE {_named(by)}) GROUP BY model"
         " ORDER BY toInt128(total_pico) DESC, calls DESC, model"
@@ -229,13 +239,9 @@ def costs_by_model(
     return _read(sql, {"tenant": tenant, "ids": [id], **latest.params}, unmerged)
 
 
-def _beside(unmerged: bool, *views: ClickHouseView) -> str:
-    return f", {settled(*views)}" if unmerged else ""
-
-
-def _beside_named(unmerged: bool, by: GroupedBy, *views: ClickHouseView) -> str:
+def _settled_named(unmerged: bool, by: GroupedBy, *views: ClickHouseView) -> str:
     runs = f"SELECT run FROM {RUN_STARTS.table} WHERE {_named(by)}"
-    return f", {settled_runs(*views, runs=runs)}" if unmerged else ""
+    return f", {settled_runs(*views, runs=runs)} AS settled" if unmerged else ""
 
 
 def _read(sql: str, params: dict[str, Any], unmerged: bool) -> Query:

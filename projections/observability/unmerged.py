@@ -14,7 +14,7 @@ OF_TENANT = "tenant = {tenant:String}"
 
 
 def settled(*views: ClickHouseView, within: str = OF_TENANT) -> str:
-    """A column: whether no row that fits is a duplicate, in none of the tables.
+    """SQL: whether no row that fits is a duplicate, in none of the tables.
 
     within: a condition that the rows have to fit which the query reads.
     """
@@ -23,11 +23,11 @@ def settled(*views: ClickHouseView, within: str = OF_TENANT) -> str:
         f" = (SELECT count() FROM {view.table} FINAL WHERE {within})"
         for view in views
     )
-    return f"{' AND '.join(same)} AS settled"
+    return " AND ".join(same)
 
 
 def settled_runs(*views: ClickHouseView, runs: str) -> str:
-    """A column: whether no row of these runs is a duplicate, in none of the tables.
+    """SQL: whether no row of these runs is a duplicate, in none of the tables.
 
     runs: a SELECT of the numbers of all runs that the query may read.
     """
@@ -36,7 +36,7 @@ def settled_runs(*views: ClickHouseView, runs: str) -> str:
         f" FROM {view.table} WHERE {OF_TENANT} AND run IN ({runs}))"
         for view in views
     )
-    return f"{' AND '.join(same)} AS settled"
+    return " AND ".join(same)
 
 
 def as_they_lie(query: Query) -> Query:
