@@ -85,14 +85,14 @@ def fill_clickhouse(stack: Stack, settings: Settings, log: dict[str, list[oracle
 
 
 def postgres(url: str) -> dict[str, list[str]]:
-    """Every table that is a fold of the log, as sorted text."""
+    """Every table that a decider fills, as sorted text; those of the processors are their own."""
     with psycopg.connect(url) as connection:
         names = [
             row[0]
             for row in connection.execute(
                 "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND "
                 "(tablename ~ '_v[0-9]+$' OR tablename LIKE 'decider\\_%') "
-                "AND tablename NOT LIKE 'usage\\_%'"
+                "AND tablename !~ '^(usage|webhook_(deliveries|attempts|offsets|queues))_'"
             )
         ]
         return {
