@@ -40,8 +40,6 @@ def problem_of(error: Exception, request_id: str, route: str) -> Problem:
             return unavailable("analytics_unavailable", "The analytics database", error.retry_after)
         case DatabaseUnavailable():
             return unavailable("database_unavailable", "The database", error.retry_after)
-        case AnalyticsUnavailable():
-            return unavailable("analytics_unavailable", "The analytics", error.retry_after)
         case ObjectsUnavailable():
             return unavailable("storage_unavailable", "The object store", error.retry_after)
         case TooManyListeners():
