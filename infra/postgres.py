@@ -23,7 +23,11 @@ class DatabaseUnavailable(Exception):
 CONNECTION_SECONDS = 3.0
 QUERY_SECONDS = 10.0
 
-_OPTIONS = "-c statement_timeout=15000 -c idle_in_transaction_session_timeout=30000"
+# How long a transaction may hold its locks. That of idle sessions does not do: a client that stands
+# still in the middle of a pipeline is not idle to the server, and would hold them for good.
+TRANSACTION_SECONDS = 20
+
+_OPTIONS = f"-c statement_timeout=15000 -c transaction_timeout={TRANSACTION_SECONDS}s"
 
 
 async def connect(url: str, *, autocommit: bool = False) -> psycopg.AsyncConnection[Row]:

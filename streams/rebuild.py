@@ -266,7 +266,7 @@ async def _connection(database: str) -> AsyncIterator[Connection]:
     try:
         # The pool's limits are for requests; a rebuild may take as long as the log is long.
         await connection.execute("SET statement_timeout = 0")
-        await connection.execute("SET idle_in_transaction_session_timeout = 0")
+        await connection.execute("SET transaction_timeout = 0")
         await connection.execute("SET synchronous_commit = off")
         yield connection
     finally:

@@ -25,7 +25,7 @@ from aiokafka.errors import KafkaError
 from commands.platform.webhook_endpoint import STREAM, DisableWebhookEndpoint
 from infra.clock import Clock
 from infra.failpoints import failpoint
-from infra.ids import command_id, new_id
+from infra.ids import new_id
 from infra.kafka import Log, LogUnavailable, Record, bounds, consumer, stop_consumer
 from infra.postgres import DatabaseUnavailable, Reads, Row, connect
 from projections.platform.webhook_deliveries import TO_SEND
@@ -33,7 +33,7 @@ from schemas.avro_derivation import tag_of
 from schemas.codec import Codec, Undecodable
 from schemas.envelope import SYSTEM, Envelope, from_headers, to_headers
 from schemas.platform.webhook import WebhookAttempted, WebhookRedriven, WebhookRequested
-from streams.bus import CommandBus, CommandRequest
+from streams.bus import CommandBus, CommandRequest, OutcomeUnknown
 from streams.platform.webhook_client import WebhookClient
 from streams.platform.webhook_queue import Queue
 from streams.platform.webhook_schedule import Answer, Judgement, judge
@@ -342,12 +342,15 @@ class PartitionSender:
         return Record(key.endpoint_id.encode(), value, to_headers(envelope), self.partition)
 
     async def _disable(self, key: EndpointKey, reason: str) -> None:
+        """Have it disabled, and wait until that can be read: what comes behind is dropped."""
         request = CommandRequest(
             tenant=key.tenant,
             stream_id=key.endpoint_id,
             command=DisableWebhookEndpoint(reason),
             actor=SYSTEM,
-            command_id=command_id(key.tenant, key.endpoint_id, "disable-webhook-endpoint"),
-            fingerprint="disable-webhook-endpoint",
+            command_id=new_id("cmd"),
         )
-        await self._bus.post(request)
+        try:
+            await self._bus.send(request)
+        except OutcomeUnknown:
+            logger.warning("whether %s is disabled is not known yet", key.endpoint_id)
