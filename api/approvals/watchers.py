@@ -19,8 +19,6 @@ from projections.approvals import watchers
 from schemas.approvals.vocabulary import WatchedType
 from schemas.types import Text
 
-WATCHERS_OF_ROOM_MAX = 100
-
 
 class WatchBody(Struct, frozen=True):
     """What to watch for.
@@ -69,9 +67,6 @@ async def watch(call: Call[WatchBody, None]) -> Any:
     if url:
         _check_url(url, call.services.settings.egress_allow)
     watcher_id = "wat_" + call.command_id.removeprefix("cmd_")
-    row = await call.services.reads.one(watchers.COUNT, call.tenant, room_id, watcher_id)
-    if row is not None and row["n"] >= WATCHERS_OF_ROOM_MAX:
-        raise Problem(409, "conflict", f"The room has {WATCHERS_OF_ROOM_MAX} watchers already")
     command = CreateWatcher(
         room_id=room_id,
         agent_id=call.actor.id,
@@ -88,7 +83,7 @@ async def watch(call: Call[WatchBody, None]) -> Any:
 
 async def get_watcher(call: Call[None, None]) -> Any:
     """One watcher."""
-    return data(_item(await watcher_row(call)))
+    return data(item_of(await watcher_row(call)))
 
 
 async def list_watchers(call: Call[None, PageQuery]) -> Any:
@@ -107,7 +102,7 @@ async def list_watchers(call: Call[None, PageQuery]) -> Any:
     more = len(found) > call.query.limit
     found = found[: call.query.limit]
     cursor = cursor_of(found[-1]["created_at"], found[-1]["id"]) if more else None
-    return page([_item(row) for row in found], cursor, more)
+    return page([item_of(row) for row in found], cursor, more)
 
 
 async def remove_watcher(call: Call[None, None]) -> Any:
@@ -115,7 +110,7 @@ async def remove_watcher(call: Call[None, None]) -> Any:
     row = await watcher_row(call, others=True)
     command = RemoveWatcher(room_id=row["room_id"], agent_id=row["agent_id"])
     await call.send(row["id"], command)
-    return data(msgspec.structs.replace(_item(row), status="removed"))
+    return data(msgspec.structs.replace(item_of(row), status="removed"))
 
 
 async def watcher_row(call: Call[Any, Any], *, others: bool = False) -> dict[str, Any]:
@@ -157,10 +152,11 @@ def _check_url(url: str, allowed: tuple[str, ...]) -> None:
 def _answered(watcher: WatcherAnswered) -> WatcherItem:
     row = msgspec.to_builtins(watcher)
     never = {"endpoint_status": None, "endpoint_reason": "", "triggered_at": None}
-    return _item({**row, **never, "triggered_by": ""})
+    return item_of({**row, **never, "triggered_by": ""})
 
 
-def _item(row: Any) -> WatcherItem:
+def item_of(row: Any) -> WatcherItem:
+    """The item of a row of `watchers`, or of an answer that looks like one."""
     triggered_at = row["triggered_at"]
     return WatcherItem(
         id=row["id"],

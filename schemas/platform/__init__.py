@@ -13,9 +13,11 @@ from schemas.platform.webhook import (
     WebhookAttempted,
     WebhookEndpointClosed,
     WebhookEndpointDisabled,
+    WebhookEndpointEnabled,
     WebhookEndpointOpened,
     WebhookRedriven,
     WebhookRequested,
+    WebhookSecretRotated,
 )
 
 EVENTS: list[type[Struct]] = [
@@ -26,6 +28,8 @@ EVENTS: list[type[Struct]] = [
     CommandHandled,
     WebhookEndpointOpened,
     WebhookEndpointDisabled,
+    WebhookEndpointEnabled,
+    WebhookSecretRotated,
     WebhookEndpointClosed,
     WebhookRequested,
     WebhookRedriven,
