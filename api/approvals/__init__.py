@@ -183,6 +183,16 @@ _CHECK_INS = [
         response=Data[CheckInItem],
         refusals=(403, 404, 409),
     ),
+    _route(
+        "POST",
+        "/v1/check-ins/{id}/outcome",
+        check_ins.report_outcome,
+        Who.AGENT,
+        "Report what came of a check-in that was allowed",
+        body=check_ins.OutcomeBody,
+        response=Data[CheckInItem],
+        refusals=(403, 404, 409),
+    ),
 ]
 _TASKS = [
     _route(

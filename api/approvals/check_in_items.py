@@ -7,9 +7,15 @@ import msgspec
 from msgspec import Raw, Struct
 
 from infra.clock import iso
-from schemas.approvals.check_in import Decision
+from schemas.approvals.check_in import Decision, Outcome, Vote
 from schemas.approvals.policies import Verdict
-from schemas.approvals.vocabulary import AnyStatus, RiskLevel, TimeoutAction, Urgency
+from schemas.approvals.vocabulary import (
+    AnyStatus,
+    OutcomeStatus,
+    RiskLevel,
+    TimeoutAction,
+    Urgency,
+)
 
 
 class StatusItem(Struct, frozen=True):
@@ -34,8 +40,44 @@ class StatusItem(Struct, frozen=True):
     modifications: Raw | None
 
 
+class VoteItem(Struct, frozen=True):
+    """A person's yes; payload_hash: of what they said yes to."""
+
+    by: str
+    by_name: str
+    reason: str
+    payload_hash: str
+    voted_at: str
+
+
+class ApprovalsItem(Struct, frozen=True):
+    """Who has approved so far, where it takes several people.
+
+    payload_hash: of what stands to be approved, which is the `proposed_modifications` too where
+    somebody has proposed some.
+    """
+
+    required: int
+    votes: list[VoteItem]
+    payload_hash: str
+    proposed_modifications: Raw | None
+
+
+class OutcomeItem(Struct, frozen=True):
+    """What the agent says came of what it was allowed to run."""
+
+    status: OutcomeStatus
+    message: str
+    details: Raw
+    reported_at: str
+
+
 class CheckInItem(StatusItem, frozen=True, kw_only=True, tag_field="kind", tag="check_in"):
-    """An agent's question. policy: what the room's policies said of it, by which rule, and why."""
+    """An agent's question. policy: what the room's policies said of it, by which rule, and why.
+
+    approvals: null where one person's is enough. escalated_to: ids of the people who were named
+    when nobody had answered by `escalates_at`; nobody in particular when it is empty.
+    """
 
     room_id: str
     agent_id: str
@@ -50,6 +92,11 @@ class CheckInItem(StatusItem, frozen=True, kw_only=True, tag_field="kind", tag="
     timeout_minutes: int
     timeout_action: TimeoutAction
     created_at: str
+    approvals: ApprovalsItem | None
+    escalates_at: str | None
+    escalated_at: str | None
+    escalated_to: list[str]
+    outcome: OutcomeItem | None
 
 
 def status_of(check_in: Mapping[str, Any]) -> StatusItem:
@@ -77,7 +124,42 @@ def item_of(check_in: Mapping[str, Any]) -> CheckInItem:
         context=Raw(check_in["context"]),
         policy=msgspec.convert(check_in["verdict"], Verdict),
         created_at=iso(check_in["created_at"]),
+        approvals=_approvals_of(check_in),
+        escalates_at=iso_or_none(check_in["escalate_at"]),
+        escalated_at=iso_or_none(check_in["escalated_at"]),
+        escalated_to=check_in["escalated_to"],
+        outcome=_outcome_of(check_in),
     )
+
+
+def _approvals_of(check_in: Mapping[str, Any]) -> ApprovalsItem | None:
+    if check_in["approvals_required"] == 1:
+        return None
+    proposed = check_in["proposed"]
+    votes = msgspec.convert(check_in["votes"], list[Vote])
+    return ApprovalsItem(
+        required=check_in["approvals_required"],
+        votes=[
+            VoteItem(vote.by, vote.by_name, vote.reason, vote.payload_hash, iso(vote.voted_at))
+            for vote in votes
+        ],
+        # A change is proposed with its proposer's vote, so there is one for what stands.
+        payload_hash=votes[-1].payload_hash if votes else check_in["payload_hash"],
+        proposed_modifications=None if proposed is None else Raw(proposed),
+    )
+
+
+def _outcome_of(check_in: Mapping[str, Any]) -> OutcomeItem | None:
+    outcome = msgspec.convert(check_in["outcome"], Outcome | None)
+    if outcome is None:
+        return None
+    details = Raw(outcome.details)
+    return OutcomeItem(outcome.status, outcome.message, details, iso(outcome.reported_at))
+
+
+def iso_or_none(at: int | None) -> str | None:
+    """An instant (microseconds) as clients read it, if there is one."""
+    return None if at is None else iso(at)
 
 
 def status_fields(check_in: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +171,7 @@ def status_fields(check_in: Mapping[str, Any]) -> dict[str, Any]:
         "status": check_in["status"],
         "overdue": check_in.get("held_at") is not None and decision is None,
         "payload_hash": check_in["payload_hash"],
-        "expires_at": None if due_at is None else iso(due_at),
+        "expires_at": iso_or_none(due_at),
         "decision_id": decision and decision.id,
         "decision_source": decision and decision.source,
         "decision_reason": decision and decision.reason,

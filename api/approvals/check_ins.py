@@ -25,11 +25,18 @@ from commands.approvals.check_in_state import (
     CreateCheckIn,
     ModifyCheckIn,
     RejectCheckIn,
+    ReportOutcome,
     WithdrawCheckIn,
 )
 from commands.approvals.task_state import DecideTask
 from projections.approvals import check_ins
-from schemas.approvals.vocabulary import CheckInStatus, RiskLevel, TimeoutAction, Urgency
+from schemas.approvals.vocabulary import (
+    CheckInStatus,
+    OutcomeStatus,
+    RiskLevel,
+    TimeoutAction,
+    Urgency,
+)
 from schemas.types import Sha256, Text
 
 Reason = Annotated[Text, Meta(min_length=1, max_length=2000)]
@@ -48,7 +55,10 @@ class CheckInBody(Struct, frozen=True):
 
 
 class ApproveBody(Struct, frozen=True):
-    """An approval. `payload_hash`: of what was shown; then it holds for that and nothing else."""
+    """An approval. `payload_hash`: of what was shown; then it holds for that and nothing else.
+
+    It is needed where several must approve and one of them has proposed a change.
+    """
 
     reason: Annotated[Text, Meta(max_length=2000)] | None = None
     payload_hash: Sha256 | None = None
@@ -69,6 +79,14 @@ class ModifyBody(Struct, frozen=True):
     payload_hash: Sha256 | None = None
 
 
+class OutcomeBody(Struct, frozen=True):
+    """What came of what was allowed."""
+
+    status: OutcomeStatus
+    message: Annotated[Text, Meta(max_length=5000)] | None = None
+    details: Annotated[dict[str, Any], Meta(description="10 KB of JSON at most")] = {}
+
+
 class StatusQuery(Struct, frozen=True):
     """`wait`: hold the answer for so many seconds while the check-in is pending."""
 
@@ -76,12 +94,13 @@ class StatusQuery(Struct, frozen=True):
 
 
 class PendingQuery(Struct, frozen=True):
-    """Which check-ins of the room."""
+    """Which check-ins of the room. escalated: only those that were escalated, or that were not."""
 
     status: CheckInStatus = "pending"
     risk_level: RiskLevel | None = None
     urgency: Urgency | None = None
     agent_id: Annotated[Text, Meta(max_length=200)] | None = None
+    escalated: bool | None = None
     limit: Limit = 50
     cursor: Cursor = ""
 
@@ -157,6 +176,17 @@ async def withdraw(call: Call[None, None]) -> Any:
     return data(await send(call, id, WithdrawCheckIn(*owners)))
 
 
+async def report_outcome(call: Call[OutcomeBody, None]) -> Any:
+    """Say what came of it, once: into the check-in, its thread and the audit trail."""
+    id, owners = await _named(call)
+    if is_task(id):
+        raise Problem(403, "forbidden", "A task's result is a message; a person decides it")
+    body = call.body
+    details = canonical(body.details, "details")
+    command = ReportOutcome(*owners, body.status, body.message or "", details)
+    return data(await send(call, id, command))
+
+
 async def _named(call: Call[Any, Any]) -> tuple[str, Owners]:
     """The id in the path, and whose that check-in is. Raises Problem (404)."""
     id = call.path["id"]
@@ -167,7 +197,7 @@ async def list_pending(call: Call[None, PendingQuery]) -> Any:
     """A room's check-ins, newest first; those that wait for a person unless told otherwise."""
     query = call.query
     room = await room_row(call, call.path["room"])
-    names = ("status", "risk_level", "urgency", "agent_id")
+    names = ("status", "risk_level", "urgency", "agent_id", "escalated")
     filters = {name: value for name in names if (value := getattr(query, name)) is not None}
     sql, parameters = check_ins.page(
         call.tenant, room["id"], filters, after(query.cursor), query.limit + 1

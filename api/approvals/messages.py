@@ -153,6 +153,8 @@ def participants_of(
         add("agent", row["agent_id"], row["agent_name"], "requester")
     for message in written:
         add(message["author_kind"], message["author_id"], message["author_name"], "author")
+    for vote in row.get("votes") or ():
+        add("user", vote["by"], vote["by_name"], "decider")
     decision = row["decision"]
     if decision is not None and decision["source"] == "human":
         add("user", decision["by"], decision["by_name"], "decider")

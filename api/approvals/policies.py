@@ -11,7 +11,14 @@ from msgspec import Meta, Struct
 
 from api.problems import Problem
 from commands.approvals.payload import NotCanonical, canonical_json
-from commands.approvals.policy import DEFAULT_POLICIES, MAX_LIST, MAX_RULES, MAX_VALUE_BYTES
+from commands.approvals.policy import (
+    DEFAULT_POLICIES,
+    MAX_APPROVALS,
+    MAX_LIST,
+    MAX_REVIEWERS,
+    MAX_RULES,
+    MAX_VALUE_BYTES,
+)
 from schemas.approvals.policies import (
     Operator,
     Policies,
@@ -24,6 +31,8 @@ from schemas.approvals.vocabulary import PolicyAction, RiskLevel, TimeoutAction,
 from schemas.types import Text
 
 TimeoutMinutes = Annotated[int, Meta(ge=1, le=10_080)]
+Approvals = Annotated[int, Meta(ge=1, le=MAX_APPROVALS)]
+Reviewers = Annotated[list[Text], Meta(max_length=MAX_REVIEWERS)]
 Texts = Annotated[list[Text], Meta(max_length=MAX_LIST)]
 
 
@@ -65,19 +74,27 @@ class ConditionsBody(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RuleBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """When the conditions hold, do this. A matching `forbid` wins wherever it stands."""
+    """When the conditions hold, do this. A matching `forbid` wins wherever it stands.
+
+    approvals_required: in place of the room's, for what this rule has people decide.
+    """
 
     action: PolicyAction
     when: ConditionsBody
     name: Text = ""
     reason: Text = ""
+    approvals_required: Approvals | None = None
 
 
 Rules = Annotated[list[RuleBody], Meta(max_length=MAX_RULES)]
 
 
 class PoliciesBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole policy configuration of a room."""
+    """The whole policy configuration of a room.
+
+    approvals_required: how many people must approve. escalate_after_minutes: when the users in
+    `escalate_to` are named as those who should answer.
+    """
 
     default_action: PolicyAction
     timeout_minutes: TimeoutMinutes
@@ -86,6 +103,9 @@ class PoliciesBody(Struct, frozen=True, forbid_unknown_fields=True):
     trust_thresholds: TrustThresholdsBody | None = None
     timeout_override: bool = True
     claim_minutes: TimeoutMinutes = DEFAULT_POLICIES.claim_minutes
+    approvals_required: Approvals = DEFAULT_POLICIES.approvals_required
+    escalate_after_minutes: TimeoutMinutes | None = None
+    escalate_to: Reviewers = []
 
 
 class PartialPolicies(Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +118,9 @@ class PartialPolicies(Struct, frozen=True, forbid_unknown_fields=True):
     trust_thresholds: TrustThresholdsBody | None = None
     timeout_override: bool = True
     claim_minutes: TimeoutMinutes = DEFAULT_POLICIES.claim_minutes
+    approvals_required: Approvals = DEFAULT_POLICIES.approvals_required
+    escalate_after_minutes: TimeoutMinutes | None = None
+    escalate_to: Reviewers = []
 
 
 def policies_of(body: PoliciesBody | PartialPolicies) -> Policies:

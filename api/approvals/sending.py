@@ -16,7 +16,7 @@ from commands.approvals.task_state import TaskAnswered
 from infra.clock import iso
 from schemas.types import Json
 
-_INSTANTS = ("decided_at", "claimed_at")
+_INSTANTS = ("decided_at", "claimed_at", "reported_at")
 
 
 async def send(call: Call[Any, Any], id: str, command: Struct) -> AnyItem:

@@ -6,7 +6,13 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from api.approvals.check_in_items import CheckInItem, StatusItem, item_of, status_fields
+from api.approvals.check_in_items import (
+    CheckInItem,
+    StatusItem,
+    iso_or_none,
+    item_of,
+    status_fields,
+)
 from api.approvals.visible import is_task
 from commands.approvals.task_state import TaskAnswered
 from infra.clock import iso
@@ -78,8 +84,8 @@ def task_item_of(task: Mapping[str, Any]) -> TaskItem:
         agent_id=task["agent_id"] or None,
         agent_name=task["agent_name"] or None,
         context=Raw(task["context"]),
-        claimed_at=_iso(task["claimed_at"]),
-        claim_expires_at=_iso(task["claimed_until"]) if task["decision"] is None else None,
+        claimed_at=iso_or_none(task["claimed_at"]),
+        claim_expires_at=iso_or_none(task["claimed_until"]) if task["decision"] is None else None,
         help=None if asked_at is None else HelpItem(task["help_body"], iso(asked_at)),
         helpers=[_helper(msgspec.convert(helper, Helper)) for helper in task["helpers"]],
         created_by=task["posted_by"],
@@ -107,7 +113,3 @@ def row_of(answer: TaskAnswered) -> dict[str, Any]:
 
 def _helper(helper: Helper) -> HelperItem:
     return HelperItem(helper.agent_id, helper.agent_name, iso(helper.joined_at))
-
-
-def _iso(at: int | None) -> str | None:
-    return None if at is None else iso(at)

@@ -9,7 +9,7 @@ from api.approvals.visible import check_in_row, is_task
 from api.live import TooManyListeners
 from api.routing import Call
 from api.subscription import LiveEvent, Resync, Subscription
-from commands.approvals.check_in import STREAM as CHECK_IN
+from commands.approvals.check_in_state import STREAM as CHECK_IN
 from commands.approvals.task_state import STREAM as TASK
 from infra.kafka import LogUnavailable
 from projections.approvals.check_ins import CHECK_INS

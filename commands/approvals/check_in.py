@@ -6,6 +6,7 @@ from typing import assert_never
 from commands.approvals.agent import STREAM as AGENT
 from commands.approvals.agent import Agent
 from commands.approvals.check_in_state import (
+    STREAM,
     ApproveCheckIn,
     CheckIn,
     CheckInAnswered,
@@ -13,10 +14,14 @@ from commands.approvals.check_in_state import (
     CheckInExists,
     CheckInNotFound,
     CreateCheckIn,
+    EscalateCheckIn,
     ExpireCheckIn,
     ModifyCheckIn,
+    NothingWasAllowed,
+    OutcomeReported,
     PolicyForbids,
     RejectCheckIn,
+    ReportOutcome,
     Verdicts,
     WithdrawCheckIn,
     already_decided,
@@ -26,31 +31,38 @@ from commands.approvals.check_in_state import (
 )
 from commands.approvals.conditions import Asked
 from commands.approvals.payload import payload_hash
-from commands.approvals.policy import judge
+from commands.approvals.policy import approvals_required, judge
+from commands.approvals.quorum import standing_hash, voted
 from commands.approvals.room import STREAM as ROOM
 from commands.approvals.room import Room, RoomNotFound
+from commands.approvals.thread import MESSAGES_MAX, Thread, posted
+from commands.approvals.thread import STREAM as THREAD
 from commands.approvals.trust import STREAM as TRUST
 from commands.approvals.trust import Trust, moved, trust_id
 from commands.decider import ClearTimer, Context, Decider, Emit, Ref, SetTimer
+from commands.identity.user import STREAM as USER
 from commands.refusals import ActorForbidden
 from schemas.approvals.check_in import (
     CheckInApproved,
     CheckInCreated,
+    CheckInEscalated,
     CheckInEvent,
     CheckInExpired,
     CheckInHeld,
     CheckInModified,
+    CheckInOutcomeReported,
     CheckInRejected,
+    CheckInVoted,
     CheckInWithdrawn,
     Decision,
+    Outcome,
 )
 from schemas.approvals.policies import Policies, Verdict
-from schemas.approvals.vocabulary import (
-    TrustOutcome,
-)
+from schemas.approvals.vocabulary import TrustOutcome
+from schemas.types import Json
 
-STREAM = "approvals.check_in"
 TIMEOUT = "timeout"
+ESCALATION = "escalation"
 _MINUTE = 60_000_000
 
 
@@ -60,7 +72,13 @@ Emitted = CheckInEvent | Emit
 def loads(command: CheckInCommand, check_in_id: str) -> Sequence[Ref]:
     # Room and agent are named for decisions too: then the audit trail of either finds them.
     trust = trust_id(command.agent_id, command.room_id)
-    return (Ref(ROOM, command.room_id), Ref(AGENT, command.agent_id), Ref(TRUST, trust))
+    needed = (Ref(ROOM, command.room_id), Ref(AGENT, command.agent_id), Ref(TRUST, trust))
+    match command:
+        case EscalateCheckIn():
+            return (*needed, *(Ref(USER, reviewer) for reviewer in command.reviewers))
+        case ReportOutcome():
+            return (*needed, Ref(THREAD, check_in_id))
+    return needed
 
 
 def decide(command: CheckInCommand, check_in: CheckIn, context: Context) -> Sequence[Emitted]:
@@ -73,6 +91,10 @@ def decide(command: CheckInCommand, check_in: CheckIn, context: Context) -> Sequ
             return _withdraw(command, check_in, context)
         case ExpireCheckIn():
             return _expire(command, check_in, context)
+        case EscalateCheckIn():
+            return _escalate(command, check_in, context)
+        case ReportOutcome():
+            return _report(command, check_in, context)
     assert_never(command)
 
 
@@ -145,6 +167,7 @@ def _created(command: CreateCheckIn, context: Context, verdict: Verdict) -> Chec
     trust: Trust = context.state(TRUST, trust_id(command.agent_id, command.room_id))
     now = context.now
     minutes = command.timeout_minutes or policies.timeout_minutes
+    escalate_after = policies.escalate_after_minutes
     waits = verdict.action == "require_approval"
     return CheckInCreated(
         room_id=command.room_id,
@@ -162,6 +185,9 @@ def _created(command: CreateCheckIn, context: Context, verdict: Verdict) -> Chec
         timeout_action=command.timeout_action or policies.timeout_action,
         created_at=now,
         due_at=now + minutes * _MINUTE if waits else None,
+        approvals_required=approvals_required(policies, verdict),
+        escalate_at=now + escalate_after * _MINUTE if waits and escalate_after else None,
+        escalate_to=policies.escalate_to if waits else [],
     )
 
 
@@ -170,18 +196,44 @@ def _decide(command: Verdicts, check_in: CheckIn, context: Context) -> Sequence[
         raise ActorForbidden("only a person decides a check-in")
     if _is_settled(command, check_in, context):
         return []
+    if isinstance(command, RejectCheckIn):
+        return _reject(command, check_in, context)
+    if check_in.approvals_required > 1:
+        return _vote(command, check_in, context)
     check_payload(command.payload_hash, check_in.payload_hash)
+    changes = command.modifications if isinstance(command, ModifyCheckIn) else None
+    return _allow(command.reason, changes, check_in, context)
+
+
+def _reject(command: RejectCheckIn, check_in: CheckIn, context: Context) -> Sequence[Emitted]:
+    """One no is enough, to what was asked or to what was made of it."""
+    if command.payload_hash != check_in.payload_hash:
+        check_payload(command.payload_hash, standing_hash(check_in))
     decision = decision_of(context, check_in.payload_hash, "human", command.reason)
+    rejected = CheckInRejected(check_in.room_id, check_in.agent_id, decision)
+    return [rejected, _moved(check_in, context, "rejected")]
+
+
+def _vote(
+    command: ApproveCheckIn | ModifyCheckIn, check_in: CheckIn, context: Context
+) -> Sequence[Emitted]:
+    """A yes of several; the decision is the last one's, in the same transaction."""
+    vote = voted(command, check_in, context)
+    if vote is None:
+        return []
+    if len(vote.votes) < check_in.approvals_required:
+        return [vote]
+    return [vote, *_allow(command.reason, vote.modifications, check_in, context)]
+
+
+def _allow(
+    reason: str, changes: Json | None, check_in: CheckIn, context: Context
+) -> Sequence[Emitted]:
+    decision = decision_of(context, check_in.payload_hash, "human", reason)
     ids = (check_in.room_id, check_in.agent_id)
-    match command:
-        case ApproveCheckIn():
-            return [CheckInApproved(*ids, decision), _moved(check_in, context, "approved")]
-        case RejectCheckIn():
-            return [CheckInRejected(*ids, decision), _moved(check_in, context, "rejected")]
-        case ModifyCheckIn():
-            modified = CheckInModified(*ids, decision, command.modifications)
-            return [modified, _moved(check_in, context, "modified")]
-    assert_never(command)
+    if changes is None:
+        return [CheckInApproved(*ids, decision), _moved(check_in, context, "approved")]
+    return [CheckInModified(*ids, decision, changes), _moved(check_in, context, "modified")]
 
 
 def _is_settled(command: Verdicts | WithdrawCheckIn, check_in: CheckIn, context: Context) -> bool:
@@ -224,6 +276,55 @@ def _expire(command: ExpireCheckIn, check_in: CheckIn, context: Context) -> Sequ
             return [CheckInHeld(*ids, context.now)]
 
 
+def _escalate(command: EscalateCheckIn, check_in: CheckIn, context: Context) -> Sequence[Emitted]:
+    late = check_in.status != "pending" or check_in.escalated_at is not None
+    if late or command.due_at != check_in.escalate_at:
+        return []
+    reviewers = [id for id in command.reviewers if context.state(USER, id).exists]
+    ids = (check_in.room_id, check_in.agent_id)
+    return [CheckInEscalated(*ids, reviewers, context.now)]
+
+
+def _report(command: ReportOutcome, check_in: CheckIn, context: Context) -> Sequence[Emitted]:
+    named = (command.room_id, command.agent_id)
+    if check_in.status == "absent" or named != (check_in.room_id, check_in.agent_id):
+        raise CheckInNotFound("no such check-in")
+    agent: Agent = context.state(AGENT, command.agent_id)
+    if context.actor.kind != "agent" or context.actor.id != check_in.agent_id or not agent.active:
+        raise ActorForbidden("only the agent that asked reports what came of it")
+    if check_in.status not in ("approved", "modified"):
+        raise NothingWasAllowed(
+            f"the check-in is {check_in.status}: nothing was allowed to run", status=check_in.status
+        )
+    outcome = Outcome(command.status, command.message, command.details, context.now)
+    before = check_in.outcome
+    if before is not None:
+        if (before.status, before.message, before.details) == (
+            outcome.status,
+            outcome.message,
+            outcome.details,
+        ):
+            return []
+        raise OutcomeReported(
+            f"the outcome is {before.status} already",
+            outcome=before.status,
+            reported_at=before.reported_at,
+        )
+    reported = CheckInOutcomeReported(*named, outcome)
+    thread: Thread = context.state(THREAD, context.stream_id)
+    if thread.count >= MESSAGES_MAX:
+        return [reported]
+    message = posted(
+        thread,
+        context,
+        room_id=check_in.room_id,
+        body=outcome.message or outcome.status,
+        message_type="result",
+        metadata=f'{{"details":{outcome.details},"outcome":"{outcome.status}"}}',
+    )
+    return [reported, Emit(THREAD, context.stream_id, message)]
+
+
 def _moved(check_in: CheckIn, context: Context, outcome: TrustOutcome) -> Emit:
     id = trust_id(check_in.agent_id, check_in.room_id)
     event = moved(
@@ -240,13 +341,21 @@ def _moved(check_in: CheckIn, context: Context, outcome: TrustOutcome) -> Emit:
 def timers(event: CheckInEvent, check_in_id: str) -> Sequence[SetTimer | ClearTimer]:
     match event:
         case CheckInCreated():
-            if event.due_at is None:
-                return ()
-            expire = ExpireCheckIn(event.room_id, event.agent_id, event.due_at)
-            return (SetTimer(TIMEOUT, event.due_at, expire),)
-        case CheckInHeld():
-            return ()  # its timer has fired
-    return (ClearTimer(TIMEOUT),)
+            return _timers(event)
+        case CheckInHeld() | CheckInVoted() | CheckInEscalated() | CheckInOutcomeReported():
+            return ()
+    return (ClearTimer(TIMEOUT), ClearTimer(ESCALATION))
+
+
+def _timers(event: CheckInCreated) -> Sequence[SetTimer]:
+    found: list[SetTimer] = []
+    ids = (event.room_id, event.agent_id)
+    if event.due_at is not None:
+        found.append(SetTimer(TIMEOUT, event.due_at, ExpireCheckIn(*ids, event.due_at)))
+    if event.escalate_at is not None:
+        escalate = EscalateCheckIn(*ids, event.escalate_at, event.escalate_to)
+        found.append(SetTimer(ESCALATION, event.escalate_at, escalate))
+    return tuple(found)
 
 
 def answer(command: CheckInCommand, check_in: CheckIn, context: Context) -> CheckInAnswered:
@@ -260,6 +369,10 @@ def describe(command: CheckInCommand) -> dict[str, object]:
             said |= {"action": command.action, "risk_level": command.risk_level}
         case ApproveCheckIn() | RejectCheckIn() | ModifyCheckIn():
             said |= {"reason": command.reason}
+        case EscalateCheckIn():
+            said |= {"reviewers": command.reviewers}
+        case ReportOutcome():
+            said |= {"outcome": command.status}
     return said
 
 
@@ -272,6 +385,8 @@ DECIDER: Decider[CheckInCommand, CheckIn, CheckInEvent] = Decider(
         ModifyCheckIn,
         WithdrawCheckIn,
         ExpireCheckIn,
+        EscalateCheckIn,
+        ReportOutcome,
     ),
     events=(
         CheckInCreated,
@@ -281,7 +396,11 @@ DECIDER: Decider[CheckInCommand, CheckIn, CheckInEvent] = Decider(
         CheckInWithdrawn,
         CheckInExpired,
         CheckInHeld,
+        CheckInVoted,
+        CheckInEscalated,
+        CheckInOutcomeReported,
     ),
+    version=2,
     initial=CheckIn(),
     decide=decide,
     evolve=evolve,

@@ -10,17 +10,30 @@ from commands.refusals import AlreadyDone, NotFound, Refusal
 from schemas.approvals.check_in import (
     CheckInApproved,
     CheckInCreated,
+    CheckInEscalated,
     CheckInEvent,
     CheckInExpired,
     CheckInHeld,
     CheckInModified,
+    CheckInOutcomeReported,
     CheckInRejected,
+    CheckInVoted,
     CheckInWithdrawn,
     Decision,
+    Outcome,
+    Vote,
 )
 from schemas.approvals.policies import Verdict
-from schemas.approvals.vocabulary import CheckInStatus, RiskLevel, TimeoutAction, Urgency
+from schemas.approvals.vocabulary import (
+    CheckInStatus,
+    OutcomeStatus,
+    RiskLevel,
+    TimeoutAction,
+    Urgency,
+)
 from schemas.types import Json, Micros, Text
+
+STREAM = "approvals.check_in"
 
 
 class CreateCheckIn(Struct, frozen=True, tag="approvals.create_check_in.v1"):
@@ -80,8 +93,29 @@ class ExpireCheckIn(Struct, frozen=True, tag="approvals.expire_check_in.v1"):
     due_at: Micros
 
 
+class EscalateCheckIn(Struct, frozen=True, tag="approvals.escalate_check_in.v1"):
+    """The timer of an escalation has run out. reviewers: whom the room's policies named."""
+
+    room_id: str
+    agent_id: str
+    due_at: Micros
+    reviewers: list[str]
+
+
+class ReportOutcome(Struct, frozen=True, tag="approvals.report_outcome.v1"):
+    """Say what came of what the agent was allowed to run. `details` is canonical JSON."""
+
+    room_id: str
+    agent_id: str
+    status: OutcomeStatus
+    message: Text = ""
+    details: Json = "{}"
+
+
 Verdicts = ApproveCheckIn | RejectCheckIn | ModifyCheckIn
-CheckInCommand = CreateCheckIn | Verdicts | WithdrawCheckIn | ExpireCheckIn
+CheckInCommand = (
+    CreateCheckIn | Verdicts | WithdrawCheckIn | ExpireCheckIn | EscalateCheckIn | ReportOutcome
+)
 
 
 class CheckInNotFound(NotFound):
@@ -100,6 +134,18 @@ class PayloadMismatch(AlreadyDone):
     """The decision is about something else than what the agent asked."""
 
 
+class VotedAlready(AlreadyDone):
+    """The person has said yes to this already; it takes others, too."""
+
+
+class NothingWasAllowed(AlreadyDone):
+    """There is no outcome to report of what nobody has allowed to run."""
+
+
+class OutcomeReported(AlreadyDone):
+    """Another outcome was reported; the details name it."""
+
+
 class PolicyForbids(Refusal):
     """The room's policies forbid the action."""
 
@@ -108,7 +154,10 @@ class PolicyForbids(Refusal):
 
 
 class CheckIn(Struct, frozen=True):
-    """The state of a check-in. Instants are microseconds UTC; held_at: when it became overdue."""
+    """The state of a check-in. Instants are microseconds UTC; held_at: when it became overdue.
+
+    votes: who has said yes to what stands, which is what was asked, or with `proposed` changes.
+    """
 
     room_id: str = ""
     agent_id: str = ""
@@ -129,6 +178,14 @@ class CheckIn(Struct, frozen=True):
     status: CheckInStatus | Literal["absent"] = "absent"
     decision: Decision | None = None
     modifications: Json | None = None
+    approvals_required: int = 1
+    votes: list[Vote] = []
+    proposed: Json | None = None
+    escalate_at: int | None = None
+    escalate_to: list[str] = []
+    escalated_at: int | None = None
+    escalated_to: list[str] = []
+    outcome: Outcome | None = None
 
 
 def already_decided(status: str, decision: Decision) -> AlreadyDecided:
@@ -198,6 +255,16 @@ def evolve(check_in: CheckIn, event: CheckInEvent) -> CheckIn:
             return _settle(check_in, "expired", event.decision)
         case CheckInHeld():
             return msgspec.structs.replace(check_in, held_at=event.held_at)
+        case CheckInVoted():
+            return msgspec.structs.replace(
+                check_in, votes=event.votes, proposed=event.modifications
+            )
+        case CheckInEscalated():
+            return msgspec.structs.replace(
+                check_in, escalated_at=event.escalated_at, escalated_to=event.reviewers
+            )
+        case CheckInOutcomeReported():
+            return msgspec.structs.replace(check_in, outcome=event.outcome)
     assert_never(event)
 
 

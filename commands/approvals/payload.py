@@ -32,9 +32,13 @@ def canonical_json(value: Any, max_bytes: int = MAX_BYTES) -> Json:
     return text
 
 
-def payload_hash(action: str, context: Json) -> str:
-    """SHA-256, in hex, of `{"action":…,"context":…}`; `context` is canonical already."""
-    text = f'{{"action":{_text(action)},"context":{context}}}'
+def payload_hash(action: str, context: Json, modifications: Json | None = None) -> str:
+    """SHA-256, in hex, of `{"action":…,"context":…}`, with `"modifications":…` if there are any.
+
+    context and modifications are canonical already.
+    """
+    changed = "" if modifications is None else f',"modifications":{modifications}'
+    text = f'{{"action":{_text(action)},"context":{context}{changed}}}'
     return hashlib.sha256(text.encode()).hexdigest()
 
 

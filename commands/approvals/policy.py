@@ -29,6 +29,8 @@ MAX_RULES = 100
 MAX_LIST = 100
 MAX_TEXT = 500
 MAX_VALUE_BYTES = 1024
+MAX_APPROVALS = 20
+MAX_REVIEWERS = 20
 
 DEFAULT_POLICIES = Policies(
     default_action="require_approval", timeout_minutes=60, timeout_action="cancel"
@@ -63,6 +65,17 @@ def judge(policies: Policies, asked: Asked) -> Verdict:
     )
 
 
+def approvals_required(policies: Policies, verdict: Verdict) -> int:
+    """How many people must approve what the policies gave this verdict on."""
+    if verdict.action != "require_approval":
+        return 1
+    if verdict.rule_index is not None:
+        of_rule = policies.rules[verdict.rule_index].approvals_required
+        if of_rule is not None:
+            return of_rule
+    return policies.approvals_required
+
+
 def _by_rule(index: int, rule: Rule, held: list[str]) -> Verdict:
     name = f" ({rule.name})" if rule.name else ""
     reason = rule.reason or f"rules[{index}]{name} matched on {', '.join(held)}"
@@ -93,6 +106,8 @@ def faults(policies: Policies) -> Iterator[Fault]:
     for name in ("timeout_minutes", "claim_minutes"):
         if not 1 <= getattr(policies, name) <= 10_080:
             yield Fault(name, "must be between 1 and 10080")
+    yield from _approvals_faults(policies.approvals_required, "approvals_required")
+    yield from _escalation_faults(policies)
     if len(policies.rules) > MAX_RULES:
         yield Fault("rules", f"at most {MAX_RULES} rules")
     for index, rule in enumerate(policies.rules[:MAX_RULES]):
@@ -103,9 +118,36 @@ def faults(policies: Policies) -> Iterator[Fault]:
             yield from _score_faults(getattr(thresholds, name), f"trust_thresholds.{name}")
 
 
+def _approvals_faults(count: int, place: str) -> Iterator[Fault]:
+    if not 1 <= count <= MAX_APPROVALS:
+        yield Fault(place, f"must be between 1 and {MAX_APPROVALS}")
+
+
+def _escalation_faults(policies: Policies) -> Iterator[Fault]:
+    minutes, reviewers = policies.escalate_after_minutes, policies.escalate_to
+    if minutes is None:
+        if reviewers:
+            yield Fault("escalate_after_minutes", "is needed with escalate_to")
+        return
+    if not 1 <= minutes <= 10_080:
+        yield Fault("escalate_after_minutes", "must be between 1 and 10080")
+    elif minutes >= policies.timeout_minutes and policies.timeout_action != "hold":
+        yield Fault("escalate_after_minutes", "must be less than timeout_minutes, which ends it")
+    if not reviewers:
+        yield Fault("escalate_to", "is needed with escalate_after_minutes")
+    if len(reviewers) > MAX_REVIEWERS:
+        yield Fault("escalate_to", f"at most {MAX_REVIEWERS} people")
+    if len(set(reviewers)) != len(reviewers):
+        yield Fault("escalate_to", "names somebody twice")
+
+
 def _rule_faults(rule: Rule, place: str) -> Iterator[Fault]:
     for name in ("name", "reason"):
         yield from _length_faults(getattr(rule, name), f"{place}.{name}", least=0)
+    if rule.approvals_required is not None:
+        yield from _approvals_faults(rule.approvals_required, f"{place}.approvals_required")
+        if rule.action != "require_approval":
+            yield Fault(f"{place}.approvals_required", "is for require_approval only")
     when = rule.when
     if when == Conditions():
         yield Fault(

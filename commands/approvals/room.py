@@ -8,8 +8,9 @@ from typing import assert_never
 from msgspec import Struct
 
 from commands.approvals.policy import check
-from commands.decider import Claim, Context, Decider, Lookup
-from commands.refusals import AlreadyDone, NotFound
+from commands.decider import Claim, Context, Decider, Lookup, Ref
+from commands.identity.user import STREAM as USER
+from commands.refusals import AlreadyDone, InvalidCommand, NotFound
 from schemas.approvals.policies import Policies
 from schemas.approvals.room import RoomCreated, RoomEvent, RoomPoliciesReplaced
 from schemas.types import Text
@@ -87,13 +88,14 @@ def _spare_slug(slug: str, room_id: str) -> str:
     return f"{slug}-{room_id[-8:]}"
 
 
-def loads(command: RoomCommand, room_id: str) -> Sequence[Lookup]:
+def loads(command: RoomCommand, room_id: str) -> Sequence[Ref | Lookup]:
+    reviewers = tuple(Ref(USER, id) for id in command.policies.escalate_to)
     if not isinstance(command, CreateRoom):
-        return ()
+        return reviewers
     if command.slug:
-        return (Lookup(SLUG, command.slug),)
+        return (*reviewers, Lookup(SLUG, command.slug))
     slug = slug_of(command.name)
-    return (Lookup(SLUG, slug), Lookup(SLUG, _spare_slug(slug, room_id)))
+    return (*reviewers, Lookup(SLUG, slug), Lookup(SLUG, _spare_slug(slug, room_id)))
 
 
 def decide(command: RoomCommand, room: Room, context: Context) -> list[RoomEvent]:
@@ -103,15 +105,24 @@ def decide(command: RoomCommand, room: Room, context: Context) -> list[RoomEvent
         case ReplaceRoomPolicies():
             if not room.slug:
                 raise RoomNotFound("no such room")
-            check(command.policies)
+            _check(command.policies, context)
             if command.policies == room.policies:
                 return []
             return [RoomPoliciesReplaced(command.policies, context.now)]
     assert_never(command)
 
 
+def _check(policies: Policies, context: Context) -> None:
+    """Raises InvalidCommand for policies that cannot be meant, or that name a stranger."""
+    check(policies)
+    for index, id in enumerate(policies.escalate_to):
+        if not context.state(USER, id).exists:
+            place = f"policies.escalate_to[{index}]"
+            raise InvalidCommand(f"{place}: is nobody of this organisation", field=place)
+
+
 def _create(command: CreateRoom, room: Room, context: Context) -> list[RoomEvent]:
-    check(command.policies)
+    _check(command.policies, context)
     if room.slug:
         if _describes(command, room):
             return []

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from commands.approvals.agent import STREAM as AGENT
 from commands.approvals.agent import Agent
-from commands.approvals.check_in import STREAM as CHECK_IN
+from commands.approvals.check_in_state import STREAM as CHECK_IN
 from commands.approvals.check_in_state import CheckIn, CheckInNotFound
 from commands.approvals.room import STREAM as ROOM
 from commands.approvals.task import renewals
@@ -91,27 +91,50 @@ def decide(command: PostMessage, thread: Thread, context: Context) -> Sequence[T
     elif author.kind != "user":
         raise ActorForbidden("only people and agents write messages")
     id = message_id(context.command_id)
-    if any(posted.id == id for posted in thread.recent):
+    if any(one.id == id for one in thread.recent):
         return []
     if thread.count >= MESSAGES_MAX:
         raise ThreadFull(f"a thread has at most {MESSAGES_MAX} messages")
-    message = MessagePosted(
+    message = posted(
+        thread,
+        context,
         room_id=command.room_id,
-        message_id=id,
-        number=thread.count + 1,
-        author_kind=author.kind,
-        author_id=author.id,
-        author_name=author.name,
         body=command.body,
         message_type=command.message_type,
         metadata=command.metadata,
         attachments=command.attachments,
-        posted_at=context.now,
     )
     if isinstance(about, CheckIn) or about.status != "in_progress" or about.agent_id != author.id:
         return [message]
     renewed = renewals(about, context.now)
     return [message, *(Emit(TASK, context.stream_id, event) for event in renewed)]
+
+
+def posted(
+    thread: Thread,
+    context: Context,
+    *,
+    room_id: str,
+    body: str,
+    message_type: MessageType,
+    metadata: Json,
+    attachments: Json = "[]",
+) -> MessagePosted:
+    """The next message of a thread, by whoever gave the command, a person or an agent."""
+    author = context.actor
+    return MessagePosted(
+        room_id=room_id,
+        message_id=message_id(context.command_id),
+        number=thread.count + 1,
+        author_kind="agent" if author.kind == "agent" else "user",
+        author_id=author.id,
+        author_name=author.name,
+        body=body,
+        message_type=message_type,
+        metadata=metadata,
+        attachments=attachments,
+        posted_at=context.now,
+    )
 
 
 def _about(context: Context) -> CheckIn | Task:
@@ -139,14 +162,14 @@ def _check_takes_part(command: PostMessage, about: CheckIn | Task, context: Cont
 
 
 def evolve(thread: Thread, event: ThreadEvent) -> Thread:
-    posted = Posted(event.message_id, event.number, event.posted_at)
-    return Thread(event.number, [*thread.recent, posted][-_RECENT:])
+    latest = Posted(event.message_id, event.number, event.posted_at)
+    return Thread(event.number, [*thread.recent, latest][-_RECENT:])
 
 
 def answer(command: PostMessage, thread: Thread, context: Context) -> MessageAnswered:
     id = message_id(context.command_id)
-    posted = next(posted for posted in thread.recent if posted.id == id)
-    return MessageAnswered(id, posted.number, posted.at)
+    found = next(one for one in thread.recent if one.id == id)
+    return MessageAnswered(id, found.number, found.at)
 
 
 def describe(command: PostMessage) -> dict[str, object]:

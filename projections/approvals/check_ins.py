@@ -1,6 +1,6 @@
 """`check_ins`: one row for each check-in, as it is now."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -9,10 +9,13 @@ from projections.statements import Put, Set, Statement, View
 from schemas.approvals.check_in import (
     CheckInApproved,
     CheckInCreated,
+    CheckInEscalated,
     CheckInExpired,
     CheckInHeld,
     CheckInModified,
+    CheckInOutcomeReported,
     CheckInRejected,
+    CheckInVoted,
     CheckInWithdrawn,
     Decision,
 )
@@ -38,17 +41,44 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
             return [Set(key, _settled("expired", event.decision))]
         case CheckInHeld():
             return [Set(key, {"held_at": event.held_at, "updated_at": event.held_at})]
+        case CheckInVoted():
+            values = {
+                "votes": _json(event.votes),
+                "proposed": event.modifications,
+                "updated_at": event.votes[-1].voted_at,
+            }
+            return [Set(key, values)]
+        case CheckInEscalated():
+            values = {
+                "escalated_at": event.escalated_at,
+                "escalated_to": _json(event.reviewers),
+                "updated_at": event.escalated_at,
+            }
+            return [Set(key, values)]
+        case CheckInOutcomeReported():
+            reported_at = event.outcome.reported_at
+            return [Set(key, {"outcome": _json(event.outcome), "updated_at": reported_at})]
     return []
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _asked(event: CheckInCreated) -> dict[str, Any]:
     values = {name: getattr(event, name) for name in event.__struct_fields__}
-    values["verdict"] = msgspec.json.encode(event.verdict).decode()
+    for name in ("verdict", "escalate_to"):
+        values[name] = _json(values[name])
     return values | {
         "held_at": None,
         "status": "pending",
         "decision": None,
         "modifications": None,
+        "votes": "[]",
+        "proposed": None,
+        "escalated_at": None,
+        "escalated_to": "[]",
+        "outcome": None,
         "updated_at": event.created_at,
     }
 
@@ -58,7 +88,7 @@ def _settled(
 ) -> dict[str, Any]:
     return {
         "status": status,
-        "decision": msgspec.json.encode(decision).decode(),
+        "decision": _json(decision),
         "modifications": modifications,
         "updated_at": decision.decided_at,
     }
@@ -66,7 +96,7 @@ def _settled(
 
 CHECK_INS = View(
     name="check_ins",
-    version=1,
+    version=2,
     columns={
         "tenant": "text",
         "id": "text",
@@ -89,17 +119,29 @@ CHECK_INS = View(
         "status": "text",
         "decision": "jsonb",
         "modifications": "text",  # canonical JSON
+        "approvals_required": "integer",
+        "votes": "jsonb",
+        "proposed": "text",  # canonical JSON
+        "escalate_at": "bigint",
+        "escalate_to": "jsonb",
+        "escalated_at": "bigint",
+        "escalated_to": "jsonb",
+        "outcome": "jsonb",
         "updated_at": "bigint",
     },
     key=("tenant", "id"),
-    indexes=("(tenant, room_id, status, created_at, id)",),
+    indexes=(
+        "(tenant, room_id, status, created_at, id)",
+        "(tenant, room_id, status, created_at, id) WHERE escalated_at IS NOT NULL",
+    ),
     reduce=reduce,
 )
 
 _SELECT = f"""
 SELECT id, room_id, agent_id, agent_name, action, description, risk_level, urgency, context,
        payload_hash, verdict, trust_score, timeout_minutes, timeout_action, created_at, due_at,
-       held_at, status, decision, modifications
+       held_at, status, decision, modifications, approvals_required, votes, proposed, escalate_at,
+       escalate_to, escalated_at, escalated_to, outcome
 FROM {CHECK_INS.table}
 """
 BY_ID = f"{_SELECT} WHERE tenant = %s AND id = %s"
@@ -108,18 +150,20 @@ OWNERS = f"SELECT room_id, agent_id FROM {CHECK_INS.table} WHERE tenant = %s AND
 
 
 def page(
-    tenant: str, room_id: str, filters: dict[str, str], after: tuple[int, str], limit: int
+    tenant: str, room_id: str, filters: Mapping[str, Any], after: tuple[int, str], limit: int
 ) -> tuple[str, list[Any]]:
     """SQL and parameters of a room's check-ins, newest first.
 
-    filters: of the columns status, risk_level, urgency and agent_id, the values asked for. after:
-    created_at and id of the last row seen.
+    filters: of the columns status, risk_level, urgency and agent_id, the values asked for, and
+    whether they were `escalated`. after: created_at and id of the last row seen.
     """
     where, parameters = ["tenant = %s", "room_id = %s"], [tenant, room_id]
     for column in ("status", "risk_level", "urgency", "agent_id"):
         if column in filters:
             where.append(f"{column} = %s")
             parameters.append(filters[column])
+    if "escalated" in filters:
+        where.append(f"escalated_at IS {'NOT ' if filters['escalated'] else ''}NULL")
     sql = f"""{_SELECT} WHERE {" AND ".join(where)} AND (created_at, id) < (%s, %s)
 ORDER BY created_at DESC, id DESC LIMIT %s"""
     return sql, [*parameters, *after, limit]

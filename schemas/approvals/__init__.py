@@ -6,10 +6,13 @@ from schemas.approvals.agent import AgentAdopted, AgentDeactivated, AgentRegiste
 from schemas.approvals.check_in import (
     CheckInApproved,
     CheckInCreated,
+    CheckInEscalated,
     CheckInExpired,
     CheckInHeld,
     CheckInModified,
+    CheckInOutcomeReported,
     CheckInRejected,
+    CheckInVoted,
     CheckInWithdrawn,
 )
 from schemas.approvals.registration import AgentClaimed, AgentClaimExpired, AgentSelfRegistered
@@ -44,6 +47,9 @@ EVENTS: list[type[Struct]] = [
     CheckInWithdrawn,
     CheckInExpired,
     CheckInHeld,
+    CheckInVoted,
+    CheckInEscalated,
+    CheckInOutcomeReported,
     TrustMoved,
     TaskPosted,
     TaskClaimed,

@@ -5,7 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from schemas.approvals.policies import Verdict
-from schemas.approvals.vocabulary import RiskLevel, TimeoutAction, Urgency
+from schemas.approvals.vocabulary import OutcomeStatus, RiskLevel, TimeoutAction, Urgency
 from schemas.types import Json, Micros, Sha256, Text
 
 
@@ -25,8 +25,36 @@ class Decision(Struct, frozen=True):
     decided_at: Micros
 
 
+class Vote(Struct, frozen=True):
+    """A person's yes to a check-in that needs several. id: of the command that gave it.
+
+    payload_hash: SHA-256 of the canonical JSON of action and context, and of the modifications when
+    it is a yes to those.
+    """
+
+    id: str
+    by: str
+    by_name: str
+    reason: Text
+    payload_hash: Sha256
+    voted_at: Micros
+
+
+class Outcome(Struct, frozen=True):
+    """What came of what an agent was allowed to run, in its own words. details: canonical JSON."""
+
+    status: OutcomeStatus
+    message: Text
+    details: Json
+    reported_at: Micros
+
+
 class CheckInCreated(Struct, frozen=True, tag="approvals.check_in_created.v1"):
-    """An agent asked for leave. due_at: when it times out; none if the policies approved it."""
+    """An agent asked for leave. due_at: when it times out; none if the policies approved it.
+
+    approvals_required: how many people must say yes. escalate_at: when the users in `escalate_to`
+    are told that nobody has answered; None: never.
+    """
 
     room_id: str
     agent_id: str
@@ -43,6 +71,23 @@ class CheckInCreated(Struct, frozen=True, tag="approvals.check_in_created.v1"):
     timeout_action: TimeoutAction
     created_at: Micros
     due_at: Micros | None = None
+    approvals_required: int = 1
+    escalate_at: Micros | None = None
+    escalate_to: list[str] = []
+
+
+class CheckInVoted(Struct, frozen=True, tag="approvals.check_in_voted.v1"):
+    """One of the people that it takes said yes; the decision follows with the last of them.
+
+    votes: all that count so far, the newest last: they are for the same payload. modifications:
+    what they would have the agent change, as canonical JSON; None when it may run what it asked.
+    """
+
+    room_id: str
+    agent_id: str
+    votes: list[Vote]
+    approvals_required: int
+    modifications: Json | None = None
 
 
 class CheckInApproved(Struct, frozen=True, tag="approvals.check_in_approved.v1"):
@@ -94,6 +139,27 @@ class CheckInHeld(Struct, frozen=True, tag="approvals.check_in_held.v1"):
     held_at: Micros
 
 
+class CheckInEscalated(Struct, frozen=True, tag="approvals.check_in_escalated.v1"):
+    """Nobody has decided for so long that others should. It stays pending.
+
+    reviewers: the users whom the room's policies named, those who have left not among them; nobody
+    in particular when all have.
+    """
+
+    room_id: str
+    agent_id: str
+    reviewers: list[str]
+    escalated_at: Micros
+
+
+class CheckInOutcomeReported(Struct, frozen=True, tag="approvals.check_in_outcome_reported.v1"):
+    """The agent said what came of what it was allowed to run. Once."""
+
+    room_id: str
+    agent_id: str
+    outcome: Outcome
+
+
 CheckInEvent = (
     CheckInCreated
     | CheckInApproved
@@ -102,4 +168,7 @@ CheckInEvent = (
     | CheckInWithdrawn
     | CheckInExpired
     | CheckInHeld
+    | CheckInVoted
+    | CheckInEscalated
+    | CheckInOutcomeReported
 )

@@ -77,12 +77,16 @@ class Conditions(Struct, frozen=True):
 
 
 class Rule(Struct, frozen=True):
-    """When the conditions hold, do this. `reason` is told to the agent."""
+    """When the conditions hold, do this. `reason` is told to the agent.
+
+    approvals_required: in place of the room's, for what this rule has people decide.
+    """
 
     action: PolicyAction
     when: Conditions
     name: Text = ""
     reason: Text = ""
+    approvals_required: int | None = None
 
 
 class TrustThresholds(Struct, frozen=True):
@@ -98,6 +102,8 @@ class Policies(Struct, frozen=True):
     timeout_minutes: 1 to 10080. timeout_override: whether an agent may set the timeout and what it
     does with each check-in; where it may, it can ask to be approved by nobody's answer.
     claim_minutes: 1 to 10080, how long an agent keeps its task without giving a sign of life.
+    approvals_required: 1 to 20, how many people must approve. escalate_after_minutes: 1 to 10080,
+    when the users in `escalate_to` are named as those who should answer; None: never.
     """
 
     default_action: PolicyAction
@@ -107,6 +113,9 @@ class Policies(Struct, frozen=True):
     trust_thresholds: TrustThresholds | None = None
     timeout_override: bool = True
     claim_minutes: int = 60
+    approvals_required: int = 1
+    escalate_after_minutes: int | None = None
+    escalate_to: list[Text] = []
 
 
 class Verdict(Struct, frozen=True):

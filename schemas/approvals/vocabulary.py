@@ -14,6 +14,8 @@ AnyStatus = Literal[
     "pending", "in_progress", "approved", "rejected", "modified", "expired", "withdrawn"
 ]
 TaskVerdict = Literal["approved", "rejected", "modified"]
+# What an agent says came of what it was allowed to run.
+OutcomeStatus = Literal["succeeded", "failed", "skipped"]
 MessageType = Literal["comment", "result", "question", "escalation"]
 # What moves an agent's trust in a room: a person's decision, or that nobody took one in time.
 TrustOutcome = Literal["approved", "modified", "rejected", "expired"]
@@ -23,6 +25,9 @@ WatchedType = Literal[
     "check_in.decided",
     "check_in.expired",
     "check_in.held",
+    "check_in.voted",
+    "check_in.escalated",
+    "check_in.outcome",
     "check_in.withdrawn",
     "check_in.claimed",
     "check_in.released",

@@ -8,10 +8,13 @@ from msgspec import Raw
 from schemas.approvals.check_in import (
     CheckInApproved,
     CheckInCreated,
+    CheckInEscalated,
     CheckInExpired,
     CheckInHeld,
     CheckInModified,
+    CheckInOutcomeReported,
     CheckInRejected,
+    CheckInVoted,
     CheckInWithdrawn,
     Decision,
 )
@@ -84,6 +87,18 @@ def _told_of_check_in(envelope: Envelope, event: Any) -> Told | None:
             return Told("check_in.expired", about | _decided("expired", event.decision))
         case CheckInHeld():
             return Told("check_in.held", about | {"status": "pending", "overdue": True})
+        case CheckInVoted():
+            return Told("check_in.voted", about | _voted(event))
+        case CheckInEscalated():
+            said = {"status": "pending", "escalated_to": event.reviewers}
+            return Told("check_in.escalated", about | said)
+        case CheckInOutcomeReported():
+            return Told("check_in.outcome", about | _outcome(event))
+    return _told_of_task(about, event)
+
+
+def _told_of_task(about: dict[str, Any], event: Any) -> Told | None:
+    match event:
         case TaskPosted():
             return Told("check_in.created", about | _posted(event))
         case TaskClaimed():
@@ -175,6 +190,30 @@ def _asked(event: CheckInCreated) -> dict[str, Any]:
         "payload_hash": event.payload_hash,
         "policy": msgspec.to_builtins(event.verdict),
         "expires_at": None if event.due_at is None else iso(event.due_at),
+    }
+
+
+def _voted(event: CheckInVoted) -> dict[str, Any]:
+    latest = event.votes[-1]
+    changes = event.modifications
+    return {
+        "status": "pending",
+        "voted_by": latest.by,
+        "voted_by_name": latest.by_name,
+        "reason": latest.reason,
+        "payload_hash": latest.payload_hash,
+        "proposed_modifications": None if changes is None else Raw(changes),
+        "approvals": len(event.votes),
+        "approvals_required": event.approvals_required,
+    }
+
+
+def _outcome(event: CheckInOutcomeReported) -> dict[str, Any]:
+    outcome = event.outcome
+    return {
+        "outcome": outcome.status,
+        "message": outcome.message,
+        "details": Raw(outcome.details),
     }
 
 

@@ -1,6 +1,7 @@
 """The approvals views in memory: the real reducers, and the meaning of each query in Python."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 from projections.approvals import (
@@ -77,18 +78,27 @@ class Tables(ViewRows):
 
     def _answer_pending(self, reads: MemoryReads) -> None:
         columns = ("status", "risk_level", "urgency", "agent_id")
-        for bits in range(16):
+        for bits, escalated in product(range(16), (None, True, False)):
             names = [name for index, name in enumerate(columns) if bits >> index & 1]
-            sql, _ = check_ins.page("", "", dict.fromkeys(names, ""), (0, ""), 0)
+            asked: dict[str, Any] = dict.fromkeys(names, "")
+            if escalated is not None:
+                asked["escalated"] = escalated
+            sql, _ = check_ins.page("", "", asked, (0, ""), 0)
 
-            def rows(tenant: str, room_id: str, *rest: Any, names: Any = tuple(names)) -> list[Row]:
+            def rows(
+                tenant: str,
+                room_id: str,
+                *rest: Any,
+                names: Any = tuple(names),
+                escalated: bool | None = escalated,
+            ) -> list[Row]:
                 wanted = {"room_id": room_id, **dict(zip(names, rest, strict=False))}
-                return self._page(
-                    "check_ins",
-                    tenant,
-                    rest[len(names) :],
-                    lambda row: all(row[name] == value for name, value in wanted.items()),
-                )
+
+                def keep(row: Row) -> bool:
+                    known = escalated in (None, row["escalated_at"] is not None)
+                    return known and all(row[name] == value for name, value in wanted.items())
+
+                return self._page("check_ins", tenant, rest[len(names) :], keep)
 
             reads.when(sql, rows)
 

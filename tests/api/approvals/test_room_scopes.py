@@ -11,6 +11,7 @@ from tests.api.approvals.conftest import Waitroom
 BODIES: dict[str, Any] = {
     "/v1/rooms/{room}/check-in": {"action": "x"},
     "/v1/check-ins/{id}/messages": {"body": "x"},
+    "/v1/check-ins/{id}/outcome": {"status": "succeeded"},
     "/v1/rooms/{room}/watch": {"event_types": ["signal.broadcast"]},
 }
 # What an agent's key opens about a room, or about a check-in or a task in it.

@@ -8,7 +8,14 @@ from tests.api.approvals.client import POLICIES
 from tests.api.approvals.conftest import Waitroom
 from tests.api.harness import OTHER_TENANT
 
-LEFT_OUT = {"trust_thresholds": None, "timeout_override": True, "claim_minutes": 60}
+LEFT_OUT = {
+    "trust_thresholds": None,
+    "timeout_override": True,
+    "claim_minutes": 60,
+    "approvals_required": 1,
+    "escalate_after_minutes": None,
+    "escalate_to": [],
+}
 RULE = {
     "name": "small refunds",
     "action": "auto_approve",

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from commands.approvals.check_in import DECIDER, TIMEOUT
+from commands.approvals.check_in import DECIDER, ESCALATION, TIMEOUT
 from commands.approvals.check_in_state import (
     AlreadyDecided,
     ApproveCheckIn,
@@ -315,7 +315,7 @@ def test_the_timer_is_set_with_the_question_and_cleared_with_the_answer() -> Non
     assert DECIDER.timers(created(due_at=None), CHECK_IN_ID) == ()
     assert DECIDER.timers(CheckInHeld(*IDS, NOW), CHECK_IN_ID) == ()
     for settled in SETTLED:
-        assert DECIDER.timers(settled, CHECK_IN_ID) == (ClearTimer(TIMEOUT),)
+        assert DECIDER.timers(settled, CHECK_IN_ID) == (ClearTimer(TIMEOUT), ClearTimer(ESCALATION))
 
 
 # What is told

@@ -20,7 +20,9 @@ from commands.approvals.room import (
     SlugTaken,
     slug_of,
 )
-from commands.decider import Claim, Context, Lookup
+from commands.decider import Claim, Context, Lookup, Ref
+from commands.identity.user import STREAM as USER
+from commands.identity.user import User
 from commands.refusals import InvalidCommand
 from schemas.approvals.policies import Conditions, Policies, Rule, TextMatch
 from schemas.approvals.room import RoomCreated, RoomPoliciesReplaced
@@ -118,6 +120,22 @@ def test_the_slugs_to_look_up_are_named() -> None:
         Lookup(SLUG, "a-b-ghjkmnpq"),
     )
     assert DECIDER.loads(ReplaceRoomPolicies(STRICT), ID) == ()
+
+
+ESCALATING = msgspec.structs.replace(
+    DEFAULT_POLICIES, escalate_after_minutes=5, escalate_to=["usr_1", "usr_2"]
+)
+
+
+def test_reviewers_are_people_of_the_organisation() -> None:
+    known = {Ref(USER, id): User(email_hash="ab" * 32) for id in ("usr_1", "usr_2")}
+    command = CreateRoom("Vendor Payments", ESCALATING)
+    Given(DECIDER, id=ID, states=known).when(command).then(opened(policies=ESCALATING))
+    del known[Ref(USER, "usr_2")]
+    for events, one in (((), command), ((opened(),), ReplaceRoomPolicies(ESCALATING))):
+        refusal = Given(DECIDER, *events, id=ID, states=known).when(one)
+        place = "policies.escalate_to[1]"
+        assert refusal.then_refused(InvalidCommand).details == {"field": place}
 
 
 def test_the_answer_is_the_room() -> None:

@@ -23,12 +23,17 @@ from schemas.approvals.agent import AgentAdopted, AgentDeactivated, AgentRegiste
 from schemas.approvals.check_in import (
     CheckInApproved,
     CheckInCreated,
+    CheckInEscalated,
     CheckInExpired,
     CheckInHeld,
     CheckInModified,
+    CheckInOutcomeReported,
     CheckInRejected,
+    CheckInVoted,
     CheckInWithdrawn,
     Decision,
+    Outcome,
+    Vote,
 )
 from schemas.approvals.policies import Policies, Verdict
 from schemas.approvals.registration import AgentClaimed, AgentClaimExpired, AgentSelfRegistered
@@ -72,7 +77,14 @@ CREATED = CheckInCreated(
     timeout_action="hold",
     created_at=AT,
     due_at=AT + 60,
+    approvals_required=2,
+    escalate_at=AT + 30,
+    escalate_to=["usr_2"],
 )
+VOTE = Vote("cmd_2", "usr_1", "Ada", "fine", HASH, AT + 4)
+VOTES_JSON = msgspec.json.encode([VOTE]).decode()
+OUTCOME = Outcome("failed", "no such order", '{"code":404}', AT + 7)
+OUTCOME_JSON = msgspec.json.encode(OUTCOME).decode()
 IDS = ("room_1", "agt_1")
 ROOM = {"tenant": "ten_1", "id": "room_1"}
 AGENT = {"tenant": "ten_1", "id": "agt_1"}
@@ -185,9 +197,41 @@ CASES: list[tuple[View, str, Any, Any]] = [
                 "status": "pending",
                 "decision": None,
                 "modifications": None,
+                "approvals_required": 2,
+                "votes": "[]",
+                "proposed": None,
+                "escalate_at": AT + 30,
+                "escalate_to": '["usr_2"]',
+                "escalated_at": None,
+                "escalated_to": "[]",
+                "outcome": None,
                 "updated_at": AT,
             },
         ),
+    ),
+    (
+        CHECK_INS,
+        "approvals.check_in/ci_1",
+        CheckInVoted(*IDS, [VOTE], 2, '{"amount":0}'),
+        Set(
+            CHECK_IN,
+            {"votes": VOTES_JSON, "proposed": '{"amount":0}', "updated_at": AT + 4},
+        ),
+    ),
+    (
+        CHECK_INS,
+        "approvals.check_in/ci_1",
+        CheckInEscalated(*IDS, ["usr_2"], AT + 30),
+        Set(
+            CHECK_IN,
+            {"escalated_at": AT + 30, "escalated_to": '["usr_2"]', "updated_at": AT + 30},
+        ),
+    ),
+    (
+        CHECK_INS,
+        "approvals.check_in/ci_1",
+        CheckInOutcomeReported(*IDS, OUTCOME),
+        Set(CHECK_IN, {"outcome": OUTCOME_JSON, "updated_at": AT + 7}),
     ),
     (
         CHECK_INS,
