@@ -14,6 +14,8 @@ from tests.api.approvals.client import POLICIES
 from tests.api.approvals.conftest import Waitroom
 from tests.api.harness import TENANT
 
+CRITICAL = {"risk_levels": ["critical"]}
+
 
 async def send(it: Waitroom, id: str, command: Any) -> None:
     request = CommandRequest(
@@ -84,11 +86,7 @@ async def test_a_proposed_change_is_approved_by_the_hash_that_was_shown(
 
 
 async def test_a_rule_may_ask_for_more_people(waitroom: Waitroom) -> None:
-    rule = {
-        "action": "require_approval",
-        "when": {"risk_levels": ["critical"]},
-        "approvals_required": 3,
-    }
+    rule = {"action": "require_approval", "when": CRITICAL, "approvals_required": 3}
     room = await waitroom.room(policies={"rules": [rule]})
     assert room["policies"]["rules"][0]["approvals_required"] == 3
     agent = await waitroom.agent()
@@ -104,9 +102,7 @@ async def test_what_nobody_answers_is_escalated_and_can_be_listed(waitroom: Wait
     agent = await waitroom.agent()
     asked, other = await waitroom.check_in(agent), await waitroom.check_in(agent)
     assert (asked["escalated_at"], asked["escalated_to"]) == (None, [])
-    row = next(
-        row for row in waitroom.tables.rows["check_ins"].values() if row["id"] == asked["id"]
-    )
+    (row,) = waitroom.tables.where("check_ins", "id")(asked["id"])
     command = EscalateCheckIn(room["id"], asked["agent_id"], row["escalate_at"], ["usr_ada"])
     await send(waitroom, asked["id"], command)
     found = (await waitroom.call("GET", f"/v1/check-ins/{asked['id']}", agent)).json()["data"]
@@ -130,11 +126,7 @@ async def test_what_nobody_answers_is_escalated_and_can_be_listed(waitroom: Wait
             "policies.escalate_to[0]",
         ),
         (
-            {
-                "rules": [
-                    {"action": "forbid", "when": {"platforms": ["x"]}, "approvals_required": 2}
-                ]
-            },
+            {"rules": [{"action": "forbid", "when": CRITICAL, "approvals_required": 2}]},
             "policies.rules[0].approvals_required",
         ),
     ],
