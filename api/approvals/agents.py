@@ -11,10 +11,14 @@ from api.credentials import AGENT_KEY_PREFIX, lookup_prefix
 from api.problems import Problem, not_found
 from api.routing import Call, answer_of, data, page
 from commands.approvals.agent import AgentAnswered, DeactivateAgent, RegisterAgent
+from commands.approvals.trust import FORMULA, score_of
 from infra.clock import iso
 from infra.ids import secret_hash
-from projections.approvals import agents, trust_scores
+from projections.approvals import agents, trust_moves, trust_scores
+from schemas.approvals.vocabulary import TrustOutcome
 from schemas.types import Text
+
+MOVES_SHOWN = 20
 
 
 class RegisterBody(Struct, frozen=True):
@@ -50,8 +54,18 @@ class RegisteredAgent(Struct, frozen=True):
     key_prefix: str
 
 
+class TrustMove(Struct, frozen=True):
+    """What moved an agent's trust, by how much, and the score after it, as it was then."""
+
+    check_in_id: str
+    outcome: TrustOutcome
+    change: float
+    score: float
+    moved_at: str
+
+
 class TrustItem(Struct, frozen=True):
-    """How far an agent is trusted in one room, 0 to 100, and what moved it."""
+    """How far an agent is trusted in one room, 0 to 100, and what moved it: the last twenty."""
 
     room_id: str
     score: float
@@ -61,6 +75,7 @@ class TrustItem(Struct, frozen=True):
     rejected_count: int
     expired_count: int
     updated_at: str
+    moves: list[TrustMove]
 
 
 class TrustList(Struct, frozen=True):
@@ -128,8 +143,25 @@ async def deactivate_agent(call: Call[None, None]) -> Any:
 async def get_trust(call: Call[None, None]) -> Any:
     """An agent's trust in each room where a decision has moved it."""
     agent = await agent_item(call, call.path["agent"])
-    rows = await call.services.reads.all(trust_scores.OF_AGENT, call.tenant, agent.id)
-    return TrustList([_trust(row) for row in rows])
+    reads = call.services.reads
+    rows = await reads.all(trust_scores.OF_AGENT, call.tenant, agent.id)
+    moves: dict[str, list[TrustMove]] = {row["room_id"]: [] for row in rows}
+    for move in await reads.all(trust_moves.LATEST, MOVES_SHOWN, call.tenant, agent.id):
+        if move["room_id"] in moves:
+            moves[move["room_id"]].append(_move(move))
+    scores = [await _score(call, agent.id, row) for row in rows]
+    return TrustList(
+        [_trust(row, score, moves[row["room_id"]]) for row, score in zip(rows, scores, strict=True)]
+    )
+
+
+async def _score(call: Call[Any, Any], agent_id: str, row: Any) -> float:
+    """The score that the deciders judge by, also when the formula has changed since the row."""
+    if row["formula"] == FORMULA:
+        return float(row["score"])
+    key = (call.tenant, agent_id, row["room_id"])
+    outcomes = await call.services.reads.all(trust_moves.OUTCOMES, *key)
+    return score_of(move["outcome"] for move in outcomes)
 
 
 async def agent_item(call: Call[Any, Any], agent_id: str) -> AgentItem:
@@ -161,13 +193,24 @@ def _item(agent: Any) -> AgentItem:
     )
 
 
-def _trust(row: Any) -> TrustItem:
+def _move(row: Any) -> TrustMove:
+    return TrustMove(
+        check_in_id=row["check_in_id"],
+        outcome=row["outcome"],
+        change=row["change"],
+        score=row["score"],
+        moved_at=iso(row["moved_at"]),
+    )
+
+
+def _trust(row: Any, score: float, moves: list[TrustMove]) -> TrustItem:
     names = ("approved_count", "modified_count", "rejected_count", "expired_count")
     counts = {name: row[name] for name in names}
     return TrustItem(
         room_id=row["room_id"],
-        score=row["score"],
+        score=score,
         total_check_ins=sum(counts.values()),
         **counts,
         updated_at=iso(row["updated_at"]),
+        moves=moves,
     )

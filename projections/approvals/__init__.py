@@ -6,6 +6,7 @@ from projections.approvals.messages import MESSAGES
 from projections.approvals.registrations import REGISTRATIONS
 from projections.approvals.rooms import ROOMS
 from projections.approvals.tasks import TASKS
+from projections.approvals.trust_moves import TRUST_MOVES
 from projections.approvals.trust_scores import TRUST_SCORES
 from projections.approvals.watchers import WATCHERS
 from projections.statements import View
@@ -15,6 +16,7 @@ VIEWS: list[View] = [
     AGENTS,
     CHECK_INS,
     TRUST_SCORES,
+    TRUST_MOVES,
     TASKS,
     MESSAGES,
     REGISTRATIONS,

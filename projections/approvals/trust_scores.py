@@ -22,6 +22,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "modified_count": event.modified_count,
                 "rejected_count": event.rejected_count,
                 "expired_count": event.expired_count,
+                "formula": event.formula,
                 "updated_at": event.moved_at,
             }
             return [Put(key, values)]
@@ -30,7 +31,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 
 TRUST_SCORES = View(
     name="trust_scores",
-    version=1,
+    version=2,
     columns={
         "tenant": "text",
         "agent_id": "text",
@@ -40,6 +41,7 @@ TRUST_SCORES = View(
         "modified_count": "bigint",
         "rejected_count": "bigint",
         "expired_count": "bigint",
+        "formula": "integer",
         "updated_at": "bigint",
     },
     key=("tenant", "agent_id", "room_id"),
@@ -47,6 +49,7 @@ TRUST_SCORES = View(
 )
 
 OF_AGENT = f"""
-SELECT room_id, score, approved_count, modified_count, rejected_count, expired_count, updated_at
+SELECT room_id, score, approved_count, modified_count, rejected_count, expired_count, formula,
+       updated_at
 FROM {TRUST_SCORES.table} WHERE tenant = %s AND agent_id = %s ORDER BY room_id LIMIT 1000
 """

@@ -10,6 +10,7 @@ class TrustMoved(Struct, frozen=True, tag="approvals.trust_moved.v1"):
     """A decision on a check-in moved the agent's score in the room, 0 to 100.
 
     change: the outcome's weight; score: after it, cut to the range; the counts include this one.
+    formula: which version of the formula gave both. The outcome is the fact; they follow from it.
     """
 
     agent_id: str
@@ -23,6 +24,7 @@ class TrustMoved(Struct, frozen=True, tag="approvals.trust_moved.v1"):
     rejected_count: int
     expired_count: int
     moved_at: Micros
+    formula: int = 1
 
 
 TrustEvent = TrustMoved

@@ -12,6 +12,7 @@ from projections.approvals import (
     registrations,
     rooms,
     tasks,
+    trust_moves,
     trust_scores,
     watchers,
 )
@@ -46,12 +47,24 @@ class Tables(ViewRows):
         reads.when(check_ins.BY_ID, self.where("check_ins", "tenant", "id"))
         reads.when(check_ins.OWNERS, self.where("check_ins", "tenant", "id"))
         reads.when(trust_scores.OF_AGENT, self.where("trust_scores", "tenant", "agent_id"))
+        reads.when(trust_moves.LATEST, self._moves)
+        reads.when(trust_moves.OUTCOMES, self.where("trust_moves", "tenant", "agent_id", "room_id"))
         reads.when(tasks.BY_ID, self.where("tasks", "tenant", "id"))
         reads.when(messages.PAGE, self._messages)
         reads.when(registrations.BY_ID, self.where("registrations", "id"))
         self._answer_pending(reads)
         self._answer_tasks(reads)
         self._answer_watchers(reads)
+
+    def _moves(self, count: int, tenant: str, agent_id: str) -> list[Row]:
+        found = self.where("trust_moves", "tenant", "agent_id")(tenant, agent_id)
+        found.sort(key=lambda row: int(row["number"]), reverse=True)
+        rooms = {row["room_id"] for row in found}
+        return [
+            row
+            for room in sorted(rooms)
+            for row in [one for one in found if one["room_id"] == room][:count]
+        ]
 
     def _messages(self, tenant: str, check_in_id: str, seen: int, limit: int) -> list[Row]:
         thread = self.where("messages", "tenant", "check_in_id")(tenant, check_in_id)

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from api.approvals import agents
+from commands.approvals.trust import WEIGHTS
 from tests.api.approvals.conftest import Waitroom
 from tests.api.harness import OTHER_TENANT
 
@@ -96,6 +98,26 @@ async def test_trust_shows_what_moved_it(waitroom: Waitroom) -> None:
     (trust,) = (await waitroom.person_calls("GET", path)).json()["data"]
     assert (trust["room_id"], trust["score"], trust["total_check_ins"]) == (room["id"], 15.7, 2)
     assert (trust["approved_count"], trust["rejected_count"]) == (1, 1)
+    told = [(move["outcome"], move["change"], move["score"]) for move in trust["moves"]]
+    assert told == [("rejected", -0.3, 15.7), ("approved", 1.0, 16.0)]
+    assert trust["moves"][0]["check_in_id"] == check_in["id"]
+
+
+async def test_trust_is_what_the_formula_of_today_makes_of_what_happened(
+    waitroom: Waitroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await waitroom.room()
+    agent = await waitroom.agent()
+    me = (await waitroom.call("GET", "/v1/agents/me", agent)).json()["data"]
+    for _ in range(2):
+        check_in = await waitroom.check_in(agent)
+        await waitroom.person_calls("POST", f"/v1/check-ins/{check_in['id']}/approve")
+    monkeypatch.setitem(WEIGHTS, "approved", 5.0)
+    monkeypatch.setattr(agents, "FORMULA", 2)
+    path = f"/v1/agents/{me['id']}/trust"
+    (trust,) = (await waitroom.person_calls("GET", path)).json()["data"]
+    assert trust["score"] == 25.0
+    assert [move["score"] for move in trust["moves"]] == [17.0, 16.0]  # as it was then
 
 
 async def test_another_tenants_agent_is_not_there(waitroom: Waitroom) -> None:

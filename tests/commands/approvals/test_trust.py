@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.approvals.trust import DECIDER, INITIAL_SCORE, WEIGHTS, Trust, moved, trust_id
+from commands.approvals.trust import (
+    DECIDER,
+    FORMULA,
+    INITIAL_SCORE,
+    WEIGHTS,
+    Trust,
+    moved,
+    score_of,
+    trust_id,
+)
 from schemas.approvals.trust import TrustMoved
 from tests.given import NOW
 
@@ -57,6 +66,31 @@ def test_no_sequence_of_outcomes_leaves_the_range_and_counts_add_up(outcomes: li
         assert round(trust.score, 1) == trust.score
     counts = {name: getattr(trust, f"{name}_count") for name in WEIGHTS}
     assert counts == {name: outcomes.count(name) for name in WEIGHTS}
+
+
+@given(OUTCOMES)
+def test_it_follows_from_what_happened_alone(outcomes: list[Any]) -> None:
+    trust = Trust()
+    for outcome in outcomes:
+        event = move(trust, outcome)
+        trust = DECIDER.evolve(trust, event)
+        assert trust.score == event.score
+    assert score_of(outcomes) == trust.score
+
+
+def test_another_formula_folds_the_same_history_to_another_score(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trust, history = Trust(), []
+    for outcome in ("approved", "rejected", "approved"):
+        history.append(move(trust, outcome))
+        trust = DECIDER.evolve(trust, history[-1])
+    monkeypatch.setitem(WEIGHTS, "rejected", -10.0)
+    refolded = Trust()
+    for event in history:
+        refolded = DECIDER.evolve(refolded, event)
+    assert (trust.score, refolded.score) == (16.7, 7.0)
+    assert DECIDER.version == FORMULA  # raising it makes the deciders fold anew
 
 
 @given(OUTCOMES)

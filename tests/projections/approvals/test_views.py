@@ -14,6 +14,7 @@ from projections.approvals.registrations import REGISTRATIONS
 from projections.approvals.rooms import ROOMS
 from projections.approvals.tasks import TASKS
 from projections.approvals.tasks import page as page_of_tasks
+from projections.approvals.trust_moves import TRUST_MOVES
 from projections.approvals.trust_scores import TRUST_SCORES
 from projections.approvals.watchers import WATCHERS
 from projections.runner import fold, reduce_all
@@ -101,6 +102,7 @@ NOBODY_AT_WORK = {
     "help_requested_at": None,
     "helpers": "[]",
 }
+TRUSTED = TrustMoved("agt_1", "room_1", "ci_1", "approved", 1.0, 16.0, 1, 0, 0, 0, AT)
 HELPER = Helper("agt_2", "Marvin", AT + 3)
 WATCHER = {"tenant": "ten_1", "id": "wat_1"}
 # A signal is told to whoever is there, and looked up by nobody.
@@ -272,7 +274,7 @@ CASES: list[tuple[View, str, Any, Any]] = [
     (
         TRUST_SCORES,
         "approvals.trust/agt_1:room_1",
-        TrustMoved("agt_1", "room_1", "ci_1", "approved", 1.0, 16.0, 1, 0, 0, 0, AT),
+        TRUSTED,
         Put(
             {"tenant": "ten_1", "agent_id": "agt_1", "room_id": "room_1"},
             {
@@ -281,7 +283,23 @@ CASES: list[tuple[View, str, Any, Any]] = [
                 "modified_count": 0,
                 "rejected_count": 0,
                 "expired_count": 0,
+                "formula": 1,
                 "updated_at": AT,
+            },
+        ),
+    ),
+    (
+        TRUST_MOVES,
+        "approvals.trust/agt_1:room_1",
+        TRUSTED,
+        Put(
+            {"tenant": "ten_1", "agent_id": "agt_1", "room_id": "room_1", "number": 1},
+            {
+                "check_in_id": "ci_1",
+                "outcome": "approved",
+                "change": 1.0,
+                "score": 16.0,
+                "moved_at": AT,
             },
         ),
     ),
@@ -477,11 +495,13 @@ CASES: list[tuple[View, str, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("view", "stream", "event", "statement"), CASES)
-def test_an_event_gives_its_statement_and_no_other_view_cares(
+def test_an_event_gives_its_statements_and_no_other_view_cares(
     view: View, stream: str, event: Any, statement: Any
 ) -> None:
     pairs = reduce_all(VIEWS, [(envelope(stream), event)])
-    assert [(found.name, made) for found, made in pairs] == [(view.name, statement)]
+    expected = [(of.name, made) for of, _, about, made in CASES if about is event]
+    assert (view.name, statement) in expected
+    assert [(found.name, made) for found, made in pairs] == expected
 
 
 def test_every_event_of_the_domain_has_a_case() -> None:
