@@ -1,56 +1,26 @@
 """Waitroom: rooms, agents, check-ins, tasks, threads, signals, watchers, the events of a room."""
 
-from typing import Any
-
 from api.approvals import (
     agents,
     audit,
     check_ins,
-    deliveries,
     messages,
+    policy_simulations,
     registrations,
     room_events,
     rooms,
     signals,
     tasks,
-    watcher_webhooks,
-    watchers,
 )
 from api.approvals.check_in_items import CheckInItem, StatusItem
+from api.approvals.declaring import route
 from api.approvals.envelopes import Data, Page, PageQuery
 from api.approvals.task_items import AnyCheckIn, TaskItem
-from api.problems import WAITROOM
-from api.roles import BUILDERS, READERS
-from api.routing import Handler, Route, Who
-
-# The largest valid body: 10 KB of context, and 5,500 characters that may all be written `\uXXXX`
-# pairs, with room for white space.
-_MAX_BODY = 256 * 1024
-# What agents may read is open to every person too; an agent's key says what it reaches.
-
-
-def _route(method: str, path: str, handler: Handler, who: Who, summary: str, **more: Any) -> Route:
-    """A row of this surface: its dialect, its limit, its tag after the path."""
-    tag = path.split("/")[2]
-    if Who.HUMAN in who and method != "GET":
-        more["roles"] = BUILDERS
-    elif who is Who.HUMAN:
-        more["roles"] = READERS
-    return Route(
-        method,
-        path,
-        handler,
-        dialect=WAITROOM,
-        who=who,
-        tags=(tag,),
-        summary=summary,
-        max_body=_MAX_BODY,
-        **more,
-    )
-
+from api.approvals.watcher_routes import WATCHERS
+from api.routing import Who
 
 _ROOMS = [
-    _route(
+    route(
         "POST",
         "/v1/rooms",
         rooms.create_room,
@@ -61,7 +31,7 @@ _ROOMS = [
         status=201,
         refusals=(409,),
     ),
-    _route(
+    route(
         "GET",
         "/v1/rooms",
         rooms.list_rooms,
@@ -70,7 +40,7 @@ _ROOMS = [
         query=PageQuery,
         response=Page[rooms.RoomItem],
     ),
-    _route(
+    route(
         "GET",
         "/v1/rooms/{room}",
         rooms.get_room,
@@ -79,7 +49,7 @@ _ROOMS = [
         response=Data[rooms.RoomItem],
         refusals=(404,),
     ),
-    _route(
+    route(
         "PUT",
         "/v1/rooms/{room}/policies",
         rooms.replace_policies,
@@ -89,7 +59,20 @@ _ROOMS = [
         response=Data[rooms.RoomItem],
         refusals=(404,),
     ),
-    _route(
+    route(
+        "POST",
+        "/v1/rooms/{room}/policies/simulate",
+        policy_simulations.simulate,
+        Who.HUMAN,
+        "Replay a room's check-ins through proposed policies",
+        body=policy_simulations.SimulateBody,
+        response=policy_simulations.SimulationPage,
+        refusals=(404,),
+        description="Judges the check-ins of the last days by the proposed policies, each as it "
+        "was when it was asked, and tells which would have gone otherwise. Nothing is changed. "
+        "What was forbidden left no check-in, so it is not among them.",
+    ),
+    route(
         "GET",
         "/v1/rooms/{room}/pending",
         check_ins.list_pending,
@@ -99,7 +82,7 @@ _ROOMS = [
         response=Page[CheckInItem],
         refusals=(404,),
     ),
-    _route(
+    route(
         "GET",
         "/v1/rooms/{room}/events",
         room_events.stream_room_events,
@@ -114,7 +97,7 @@ _ROOMS = [
     ),
 ]
 _CHECK_INS = [
-    _route(
+    route(
         "POST",
         "/v1/rooms/{room}/check-in",
         check_ins.create_check_in,
@@ -125,7 +108,7 @@ _CHECK_INS = [
         status=201,
         refusals=(403, 404, 409),
     ),
-    _route(
+    route(
         "GET",
         "/v1/check-ins/{id}",
         messages.get_check_in,
@@ -134,7 +117,7 @@ _CHECK_INS = [
         response=messages.WholeThread,
         refusals=(404,),
     ),
-    _route(
+    route(
         "GET",
         "/v1/check-ins/{id}/status",
         check_ins.get_status,
@@ -144,7 +127,7 @@ _CHECK_INS = [
         response=Data[StatusItem],
         refusals=(404,),
     ),
-    _route(
+    route(
         "POST",
         "/v1/check-ins/{id}/approve",
         check_ins.approve,
@@ -154,7 +137,7 @@ _CHECK_INS = [
         response=AnyCheckIn,
         refusals=(404, 409),
     ),
-    _route(
+    route(
         "POST",
         "/v1/check-ins/{id}/reject",
         check_ins.reject,
@@ -164,7 +147,7 @@ _CHECK_INS = [
         response=AnyCheckIn,
         refusals=(404, 409),
     ),
-    _route(
+    route(
         "POST",
         "/v1/check-ins/{id}/modify",
         check_ins.modify,
@@ -174,7 +157,7 @@ _CHECK_INS = [
         response=AnyCheckIn,
         refusals=(404, 409),
     ),
-    _route(
+    route(
         "DELETE",
         "/v1/check-ins/{id}",
         check_ins.withdraw,
@@ -183,7 +166,7 @@ _CHECK_INS = [
         response=Data[CheckInItem],
         refusals=(403, 404, 409),
     ),
-    _route(
+    route(
         "POST",
         "/v1/check-ins/{id}/outcome",
         check_ins.report_outcome,
@@ -195,7 +178,7 @@ _CHECK_INS = [
     ),
 ]
 _TASKS = [
-    _route(
+    route(
         "POST",
         "/v1/rooms/{room}/tasks",
         tasks.post_task,
@@ -206,7 +189,7 @@ _TASKS = [
         status=201,
         refusals=(404, 409),
     ),
-    _route(
+    route(
         "GET",
         "/v1/rooms/{room}/tasks",
         tasks.list_tasks,
@@ -216,7 +199,7 @@ _TASKS = [
         response=Page[TaskItem],
         refusals=(404,),
     ),
-    _route(
+    route(
         "GET",
         "/v1/check-ins/claimed",
         tasks.list_claimed,
@@ -225,7 +208,7 @@ _TASKS = [
         query=tasks.ClaimedQuery,
         response=Page[TaskItem],
     ),
-    _route(
+    route(
         "POST",
         "/v1/check-ins/{id}/claim",
         tasks.claim,
@@ -234,7 +217,7 @@ _TASKS = [
         response=Data[TaskItem],
         refusals=(403, 404, 409),
     ),
-    _route(
+    route(
         "POST",
         "/v1/check-ins/{id}/release",
         tasks.release,
@@ -243,7 +226,7 @@ _TASKS = [
         response=Data[TaskItem],
         refusals=(403, 404, 409),
     ),
-    _route(
+    route(
         "POST",
         "/v1/check-ins/{id}/help",
         tasks.request_help,
@@ -253,7 +236,7 @@ _TASKS = [
         response=Data[TaskItem],
         refusals=(403, 404, 409),
     ),
-    _route(
+    route(
         "POST",
         "/v1/check-ins/{id}/join",
         tasks.join,
@@ -262,7 +245,7 @@ _TASKS = [
         response=Data[TaskItem],
         refusals=(403, 404, 409),
     ),
-    _route(
+    route(
         "POST",
         "/v1/check-ins/{id}/messages",
         messages.post_message,
@@ -273,7 +256,7 @@ _TASKS = [
         status=201,
         refusals=(403, 404, 409),
     ),
-    _route(
+    route(
         "GET",
         "/v1/check-ins/{id}/messages",
         messages.list_messages,
@@ -285,7 +268,7 @@ _TASKS = [
     ),
 ]
 _AGENTS = [
-    _route(
+    route(
         "POST",
         "/v1/agents/register",
         agents.register_agent,
@@ -296,7 +279,7 @@ _AGENTS = [
         status=201,
         refusals=(409,),
     ),
-    _route(
+    route(
         "POST",
         "/v1/agents/self-register",
         registrations.self_register,
@@ -307,7 +290,7 @@ _AGENTS = [
         status=201,
         refusals=(409,),
     ),
-    _route(
+    route(
         "POST",
         "/v1/agents/claim",
         registrations.claim_agent,
@@ -317,7 +300,7 @@ _AGENTS = [
         response=Data[agents.AgentItem],
         refusals=(404, 409),
     ),
-    _route(
+    route(
         "GET",
         "/v1/agents/me",
         registrations.get_me,
@@ -327,7 +310,7 @@ _AGENTS = [
         refusals=(404,),
         unclaimed=True,
     ),
-    _route(
+    route(
         "GET",
         "/v1/agents",
         agents.list_agents,
@@ -336,7 +319,7 @@ _AGENTS = [
         query=PageQuery,
         response=Page[agents.AgentItem],
     ),
-    _route(
+    route(
         "GET",
         "/v1/agents/{agent}",
         agents.get_agent,
@@ -345,7 +328,7 @@ _AGENTS = [
         response=Data[agents.AgentItem],
         refusals=(404,),
     ),
-    _route(
+    route(
         "DELETE",
         "/v1/agents/{agent}",
         agents.deactivate_agent,
@@ -354,7 +337,7 @@ _AGENTS = [
         response=Data[agents.AgentItem],
         refusals=(404,),
     ),
-    _route(
+    route(
         "GET",
         "/v1/agents/{agent}/trust",
         agents.get_trust,
@@ -365,7 +348,7 @@ _AGENTS = [
     ),
 ]
 _SIGNALS = [
-    _route(
+    route(
         "POST",
         "/v1/rooms/{room}/signal",
         signals.broadcast,
@@ -376,87 +359,9 @@ _SIGNALS = [
         status=201,
         refusals=(404, 409),
     ),
-    _route(
-        "POST",
-        "/v1/rooms/{room}/watch",
-        watchers.watch,
-        Who.AGENT,
-        "Subscribe a watcher to events in a room",
-        body=watchers.WatchBody,
-        response=Data[watchers.CreatedWatcher],
-        status=201,
-        refusals=(403, 404, 409),
-    ),
-    _route(
-        "GET",
-        "/v1/rooms/{room}/watchers",
-        watchers.list_watchers,
-        Who.ANY,
-        "List a room's watchers",
-        query=PageQuery,
-        response=Page[watchers.WatcherItem],
-        refusals=(404,),
-    ),
-    _route(
-        "GET",
-        "/v1/watchers/{id}",
-        watchers.get_watcher,
-        Who.ANY,
-        "Get a watcher",
-        response=Data[watchers.WatcherItem],
-        refusals=(404,),
-    ),
-    _route(
-        "DELETE",
-        "/v1/watchers/{id}",
-        watchers.remove_watcher,
-        Who.AGENT,
-        "Remove a watcher",
-        response=Data[watchers.WatcherItem],
-        refusals=(403, 404),
-    ),
-    _route(
-        "POST",
-        "/v1/watchers/{id}/enable",
-        watcher_webhooks.enable,
-        Who.ANY,
-        "Send webhooks to a disabled watcher again",
-        response=Data[watchers.WatcherItem],
-        refusals=(403, 404),
-    ),
-    _route(
-        "POST",
-        "/v1/watchers/{id}/rotate-secret",
-        watcher_webhooks.rotate_secret,
-        Who.ANY,
-        "Rotate the secret of a watcher's webhooks",
-        body=watcher_webhooks.RotateSecretBody,
-        response=Data[watcher_webhooks.RotatedSecret],
-        refusals=(403, 404),
-    ),
-    _route(
-        "GET",
-        "/v1/watchers/{id}/deliveries",
-        deliveries.list_deliveries,
-        Who.ANY,
-        "List what became of a watcher's webhooks",
-        query=deliveries.DeliveriesQuery,
-        response=Page[deliveries.DeliveryItem],
-        refusals=(404,),
-    ),
-    _route(
-        "POST",
-        "/v1/watchers/{id}/deliveries/{event}/redeliver",
-        deliveries.redeliver,
-        Who.HUMAN,
-        "Send a settled webhook again",
-        response=Data[deliveries.DeliveryItem],
-        status=202,
-        refusals=(404, 409),
-    ),
 ]
 _AUDIT = [
-    _route(
+    route(
         "GET",
         "/v1/rooms/{room}/audit",
         audit.room_audit,
@@ -467,7 +372,7 @@ _AUDIT = [
         refusals=(404,),
         analytics=True,
     ),
-    _route(
+    route(
         "GET",
         "/v1/agents/{agent}/audit",
         audit.agent_audit,
@@ -478,7 +383,7 @@ _AUDIT = [
         refusals=(404,),
         analytics=True,
     ),
-    _route(
+    route(
         "GET",
         "/v1/audit",
         audit.tenant_audit,
@@ -489,4 +394,4 @@ _AUDIT = [
         analytics=True,
     ),
 ]
-ROUTES = [*_ROOMS, *_CHECK_INS, *_TASKS, *_AGENTS, *_SIGNALS, *_AUDIT]
+ROUTES = [*_ROOMS, *_CHECK_INS, *_TASKS, *_AGENTS, *_SIGNALS, *WATCHERS, *_AUDIT]

@@ -1,6 +1,5 @@
 """What a policy would have changed: the runs of the last days, replayed through it."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ from msgspec import Meta, Struct
 from api.observability.policies import PolicyBody, definition_of
 from api.observability.policy_memory import policy_memory
 from api.problems import OBSERVE, Problem, not_found
+from api.replaying import replayed
 from api.roles import BUILDERS
 from api.routing import Call, Route, Who
 from commands.observability.policy_check import (
@@ -107,9 +107,7 @@ async def simulate_policy(call: Call[SimulatePolicy, None]) -> Simulation:
     usage = await _usage(call, (*current, proposed), since)
     moments: list[Began | Used] = [*runs, *usage]
     moments.sort(key=lambda moment: moment.at)
-    # One at a time in a process: each takes a second of the processor at most.
-    async with call.services.caches.setdefault("policy_simulations", asyncio.Lock()):
-        outcome = await asyncio.to_thread(replay, current, then, moments, since, SAMPLE_MAX)
+    outcome = await replayed(call.services, replay, current, then, moments, since, SAMPLE_MAX)
     return _simulation(outcome, body.days, since, now, truncated)
 
 

@@ -112,13 +112,18 @@ def decide(command: RoomCommand, room: Room, context: Context) -> list[RoomEvent
     assert_never(command)
 
 
+def reviewer_unknown(index: int) -> InvalidCommand:
+    """The refusal of policies whose reviewer with this index is nobody of the tenant."""
+    place = f"policies.escalate_to[{index}]"
+    return InvalidCommand(f"{place}: is nobody of this organisation", field=place)
+
+
 def _check(policies: Policies, context: Context) -> None:
     """Raises InvalidCommand for policies that cannot be meant, or that name a stranger."""
     check(policies)
     for index, id in enumerate(policies.escalate_to):
         if not context.state(USER, id).exists:
-            place = f"policies.escalate_to[{index}]"
-            raise InvalidCommand(f"{place}: is nobody of this organisation", field=place)
+            raise reviewer_unknown(index)
 
 
 def _create(command: CreateRoom, room: Room, context: Context) -> list[RoomEvent]:

@@ -1,10 +1,11 @@
 """`check_ins`: one row for each check-in, as it is now."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
+from projections.approvals.agents import AGENTS
 from projections.statements import Put, Set, Statement, View
 from schemas.approvals.check_in import (
     CheckInApproved,
@@ -167,3 +168,29 @@ def page(
     sql = f"""{_SELECT} WHERE {" AND ".join(where)} AND (created_at, id) < (%s, %s)
 ORDER BY created_at DESC, id DESC LIMIT %s"""
     return sql, [*parameters, *after, limit]
+
+
+_STATUSES = list(get_args(CheckInStatus))
+_ASKED = f"""
+SELECT c.*, coalesce(a.platform, '') AS platform
+FROM unnest(%s::text[]) AS of(status), LATERAL (
+  SELECT id, tenant, agent_id, action, risk_level, urgency, context, created_at, trust_score,
+         verdict, approvals_required, status
+  FROM {CHECK_INS.table}
+  WHERE tenant = %s AND room_id = %s AND status = of.status AND created_at >= %s
+    AND (created_at, id) < (%s, %s)
+  ORDER BY created_at DESC, id DESC LIMIT %s) AS c
+LEFT JOIN {AGENTS.table} a ON a.tenant = c.tenant AND a.id = c.agent_id
+ORDER BY c.created_at DESC, c.id DESC LIMIT %s
+"""
+
+
+def asked(
+    tenant: str, room_id: str, since: int, after: tuple[int, str], limit: int
+) -> tuple[str, list[Any]]:
+    """SQL and parameters of what a room was asked since an instant (microseconds), newest first.
+
+    Whatever became of it: each status is a range of the one index. after: created_at and id of the
+    last row seen.
+    """
+    return _ASKED, [_STATUSES, tenant, room_id, since, *after, limit, limit]

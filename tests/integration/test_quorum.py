@@ -88,6 +88,22 @@ async def test_what_nobody_answers_is_escalated_and_two_people_approve_the_same(
         found = (await it.person_calls("GET", path)).json()["data"]
         assert found["outcome"]["details"] == {"refund": 60}
         assert found["approvals"]["votes"][0]["by"] == ada
+        proposed = {"policies": policies | {"approvals_required": 1, "default_action": "forbid"}}
+        proposed["policies"] |= {"timeout_action": "cancel", "rules": []}
+        simulated = await it.person_calls("POST", "/v1/rooms/payments/policies/simulate", proposed)
+        assert simulated.status_code == 200, simulated.text
+        (changed,) = simulated.json()["data"]["changed"]
+        assert (changed["check_in_id"], changed["status"]) == (id, "modified")
+        assert (changed["before"]["approvals_required"], changed["after"]["policy"]["action"]) == (
+            2,
+            "forbid",
+        )
+        trust = await it.person_calls("GET", f"/v1/agents/{item['agent_id']}/trust")
+        (of_room,) = trust.json()["data"]
+        assert (of_room["score"], [move["check_in_id"] for move in of_room["moves"]]) == (
+            15.6,
+            [id],
+        )
         kinds = (CheckInEscalated, CheckInVoted, CheckInOutcomeReported)
         log = await read_topic(settings, "events", it.tenant)
         happened = [type(event) for _, event in log if isinstance(event, kinds)]

@@ -45,6 +45,7 @@ class Tables(ViewRows):
             lambda tenant, *page: self._page("agents", tenant, page, at="registered_at"),
         )
         reads.when(check_ins.BY_ID, self.where("check_ins", "tenant", "id"))
+        reads.when(check_ins.asked("", "", 0, (0, ""), 0)[0], self._asked)
         reads.when(check_ins.OWNERS, self.where("check_ins", "tenant", "id"))
         reads.when(trust_scores.OF_AGENT, self.where("trust_scores", "tenant", "agent_id"))
         reads.when(trust_moves.LATEST, self._moves)
@@ -55,6 +56,23 @@ class Tables(ViewRows):
         self._answer_pending(reads)
         self._answer_tasks(reads)
         self._answer_watchers(reads)
+
+    def _asked(
+        self, statuses: list[str], tenant: str, room_id: str, since: int, *page: Any
+    ) -> list[Row]:
+        at, id, limit, _ = page
+        platforms = {row["id"]: row["platform"] for row in self.rows["agents"].values()}
+        found = self._page(
+            "check_ins",
+            tenant,
+            (at, id, limit),
+            lambda row: (
+                row["room_id"] == room_id
+                and row["created_at"] >= since
+                and row["status"] in statuses
+            ),
+        )
+        return [row | {"platform": platforms.get(row["agent_id"], "")} for row in found]
 
     def _moves(self, count: int, tenant: str, agent_id: str) -> list[Row]:
         found = self.where("trust_moves", "tenant", "agent_id")(tenant, agent_id)
