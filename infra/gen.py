@@ -101,6 +101,21 @@ def openapi_files() -> dict[Path, str]:
     return {ROOT / "api" / "openapi.json": text + "\n"}
 
 
+def policy_files() -> dict[Path, str]:
+    """Path -> text of the JSON Schema of a room's policies, for editors and other checkers."""
+    import msgspec
+
+    from api.approvals.policies import PoliciesBody
+
+    found = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The policies of a room",
+        **msgspec.json.schema(PoliciesBody),
+    }
+    text = json.dumps(found, indent=1, ensure_ascii=False)
+    return {ROOT / "docs" / "policies.schema.json": text + "\n"}
+
+
 def event_files() -> dict[Path, str]:
     """Path -> text of what is said about the log: `docs/events.md` and the AsyncAPI document."""
     from commands import commands
@@ -150,7 +165,7 @@ def _read(path: Path) -> str | None:
 
 def main(arguments: list[str]) -> int:
     """`python -m infra.gen [--check]`: 0 when all is (or now is) as it should be, else 1."""
-    files = avro_files() | price_files() | openapi_files() | event_files()
+    files = avro_files() | price_files() | openapi_files() | policy_files() | event_files()
     if "--check" in arguments:
         stale = drifted(files)
         for path in stale:
