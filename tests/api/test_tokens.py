@@ -183,6 +183,26 @@ async def test_keys_of_an_issuer_are_fetched_kept_and_fetched_again_when_rotated
     assert published.asked == 3
 
 
+async def test_any_of_the_configured_issuers_is_believed_beside_the_shared_secret() -> None:
+    one, two = rsa("one"), rsa("two")
+    published = {"/one": Published(one), "/two": Published(two)}
+    client = httpx.AsyncClient(
+        transport=httpx.MockTransport(lambda request: published[request.url.path](request))
+    )
+    settings = memory_settings(
+        jwks_urls=("https://idp.test/one", "https://idp.test/two"), jwt_hs256_secret=SHARED
+    )
+    known = ForeignTokens(settings, CLOCK, client)
+    for token in (
+        signed(one, "RS256", claims(), "one"),
+        signed(two, "RS256", claims(), "two"),
+        hs256(),
+    ):
+        assert await known.verify(token) == ("user1@weir.test", (NOW + 60) * 1_000_000)
+    with pytest.raises(BadToken):
+        await known.verify(signed(rsa("three"), "RS256", claims(), "three"))
+
+
 async def test_a_public_key_is_no_shared_secret() -> None:
     one = rsa("one")
     client = httpx.AsyncClient(transport=httpx.MockTransport(Published(one)))

@@ -10,12 +10,20 @@ from joserfc.jwk import OctKey
 from api.identity.email import email_hash
 from commands.identity.email import DIRECTORY, ConfirmEmail, ReserveEmail
 from commands.identity.user import RegisterUser
+from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
 from infra.ids import new_id
 from schemas.approvals.check_in import CheckInEscalated, CheckInOutcomeReported, CheckInVoted
 from schemas.envelope import SYSTEM
+from schemas.instants import parse_iso
 from streams.bus import CommandRequest
-from tests.integration.test_approvals import PATIENCE, RealWaitroom, real_waitroom, timers_fire
+from tests.integration.test_approvals import (
+    PATIENCE,
+    LaterClock,
+    RealWaitroom,
+    real_waitroom,
+    timers_fire,
+)
 from tests.loops import read_topic
 
 SHARED = "as Supabase shares it, long enough to be a secret"
@@ -41,6 +49,26 @@ async def second_person(it: RealWaitroom) -> tuple[str, dict[str, str]]:
     claims = {"sub": "elsewhere", "email": email, "exp": int(time.time()) + 600}
     token = jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(SHARED), algorithms=["HS256"])
     return id, {"Authorization": f"Bearer {token}"}
+
+
+async def test_a_timeout_and_an_escalation_come_within_two_seconds_of_their_time(
+    settings: Settings,
+) -> None:
+    # The decider's clock is behind, so that a minute is over in a moment; the scheduler's is right.
+    async with real_waitroom(settings, LaterClock(-52)) as it, timers_fire(it, 0):
+        ada = (await it.room())["created_by"]
+        policies = {"escalate_after_minutes": 1, "escalate_to": [ada], "timeout_minutes": 600}
+        await it.room("Slow", policies=policies)
+        agent = await it.agent()
+        async with it.stream("/v1/rooms/slow/events", it.person) as reader:
+            await reader.until("retry:")
+            asked = await it.check_in(agent, timeout_minutes=1)
+            slow = await it.check_in(agent, "slow")
+            assert (await it.status(asked["id"], wait=60))["status"] == "expired"
+            late = [SYSTEM_CLOCK.now() - parse_iso(asked["expires_at"])]
+            await reader.until("event: check_in.escalated")
+            late.append(SYSTEM_CLOCK.now() - parse_iso(slow["escalates_at"]))
+        assert all(0 <= each < 2_000_000 for each in late), late
 
 
 async def test_what_nobody_answers_is_escalated_and_two_people_approve_the_same(

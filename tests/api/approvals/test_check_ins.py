@@ -67,6 +67,23 @@ async def test_a_rejection_and_a_modification_reach_the_agent(waitroom: Waitroom
         assert found["modifications"] == body.get("modifications")
 
 
+async def test_a_modification_keeps_both_payloads_and_the_agent_is_told_what_to_run(
+    waitroom: Waitroom,
+) -> None:
+    await waitroom.room()
+    agent = await waitroom.agent()
+    asked = await waitroom.check_in(agent, context={"amount": 120})
+    path = f"/v1/check-ins/{asked['id']}"
+    body = {"reason": "half", "modifications": {"amount": 60}}
+    await waitroom.person_calls("POST", f"{path}/modify", body)
+    kept = (await waitroom.person_calls("GET", path)).json()["data"]
+    assert (kept["context"], kept["modifications"]) == ({"amount": 120}, {"amount": 60})
+    told = (await waitroom.call("GET", f"{path}/status", agent)).json()["data"]
+    assert (told["status"], told["modifications"]) == ("modified", {"amount": 60})
+    assert told["payload_hash"] == asked["payload_hash"]
+    assert "context" not in told
+
+
 async def test_the_second_decision_is_told_about_the_first(waitroom: Waitroom) -> None:
     await waitroom.room()
     path = f"/v1/check-ins/{(await waitroom.check_in(await waitroom.agent()))['id']}"

@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 
+from api.approvals import ROUTES
 from api.approvals.registrations import REGISTRATIONS_AT_ONCE
 from api.credentials import DIRECTORY, AgentKey, lookup_prefix
+from api.routing import Route, Who
 from commands.approvals.registration import CLAIM_MICROS
 from infra.ids import secret_hash
 from tests.api.approvals.conftest import Waitroom
+from tests.api.approvals.test_room_scopes import BODIES
 from tests.api.harness import OTHER_TENANT, TENANT
 
 SELF_REGISTER, CLAIM, ME = "/v1/agents/self-register", "/v1/agents/claim", "/v1/agents/me"
@@ -72,6 +75,23 @@ async def test_an_unclaimed_agent_may_do_nothing_else(waitroom: Waitroom) -> Non
         ("GET", "/v1/check-ins/claimed", None),
     ):
         assert error(await waitroom.call(method, path, agent, body)) == (403, "FORBIDDEN")
+
+
+OWN = {"/v1/agents/me"}
+OPEN_TO_AGENTS = [one for one in ROUTES if Who.AGENT in one.who and one.path not in OWN]
+
+
+@pytest.mark.parametrize("route", OPEN_TO_AGENTS, ids=lambda one: f"{one.method} {one.path}")
+async def test_of_what_agents_may_do_an_unclaimed_one_may_nothing(
+    waitroom: Waitroom, route: Route
+) -> None:
+    room = await waitroom.room()
+    asked = await waitroom.check_in(await waitroom.agent())
+    _, agent = await self_registered(waitroom)
+    path = route.path.replace("{room}", room["id"]).replace("{id}", asked["id"])
+    path = path.replace("{event}", "evt_1")
+    body = BODIES.get(route.path, {}) if route.body is not None else None
+    assert error(await waitroom.call(route.method, path, agent, body)) == (403, "FORBIDDEN")
 
 
 async def test_a_person_claims_an_agent_into_their_tenant(waitroom: Waitroom) -> None:

@@ -109,6 +109,24 @@ async def test_policies_are_replaced_as_a_whole(waitroom: Waitroom) -> None:
             "policies.rules[0].when.schedule.timezone",
         ),
         ({"trust_thresholds": {"auto_approve_high": 3}}, "policies.trust_thresholds"),
+        *(
+            ({"rules": [{"action": "forbid", "when": when}]}, f"policies.rules[0].when.{place}")
+            for when, place in (
+                ({"risk_levels": ["extreme"]}, "risk_levels[0]"),
+                ({"urgencies": ["low", "soon"]}, "urgencies[1]"),
+                ({"agent_ids": [7]}, "agent_ids[0]"),
+                ({"platforms": [""]}, "platforms[0]"),
+                ({"action": {}}, "action"),
+                ({"action": {"regex": "x"}}, "action"),
+                ({"trust": {"min": 101}}, "trust.min"),
+                ({"schedule": {"weekdays": ["mon", "someday"]}}, "schedule.weekdays[1]"),
+                ({"schedule": {"from_time": "25:00"}}, "schedule.from_time"),
+                (
+                    {"context": [{"path": "$.a", "operator": "gt", "value": None}]},
+                    "context[0].value",
+                ),
+            )
+        ),
     ],
 )
 async def test_faulty_policies_are_refused_with_their_place(
