@@ -21,6 +21,7 @@ import pytest
 from infra.bootstrap import find_provision, prepare
 from infra.config import Settings
 from infra.embedded.stack import DEFAULT_ROLES, Stack
+from projections.approvals.check_ins import CHECK_INS
 from tests.chaos import oracle
 from tests.chaos.kills import Kills
 from tests.chaos.load import Load, Told
@@ -163,7 +164,7 @@ def check_read_models(
 ) -> None:
     """Postgres and ClickHouse hold what the log says."""
     with psycopg.connect(url) as connection:
-        rows = connection.execute("SELECT id, status FROM check_ins_v1").fetchall()
+        rows = connection.execute(f"SELECT id, status FROM {CHECK_INS.table}".encode()).fetchall()
         assert dict(rows) == oracle.check_ins(log["events"])
         counted = connection.execute(
             "SELECT tenant, meter, sum(quantity)::bigint FROM usage_windows_v1 "
