@@ -6,15 +6,19 @@ from typing import Annotated, Any
 from msgspec import Meta, Raw, Struct
 
 from api.approvals.envelopes import FIRST, Cursor, Limit, after, cursor_of
-from api.approvals.visible import room_row
+from api.approvals.visible import is_task, room_row
 from api.problems import not_found
 from api.routing import Call, page
 from infra.clock import iso
-from projections.approvals import agents
+from projections.approvals import agents, check_ins, tasks
 from projections.platform.audit_records import AuditFilter, list_audit
+from schemas.approvals.check_in import CheckInModified
+from schemas.approvals.task import TaskDecided
+from schemas.avro_derivation import tag_of
 from schemas.platform.audit import AuditRecorded
 from schemas.types import Text
 
+_MODIFYING = frozenset({tag_of(CheckInModified), tag_of(TaskDecided)})
 # The type of an event (`approvals.check_in_approved.v1`); anything else names an action.
 _EVENT_TYPE = re.compile(r"\.v\d+$")
 
@@ -34,11 +38,21 @@ class AuditQuery(Struct, frozen=True):
     event_type: Annotated[Text, Meta(max_length=200)] = ""
 
 
+class ModifiedPayload(Struct, frozen=True):
+    """What was asked, with its hash, and the changes with which it may be run."""
+
+    action: str
+    context: Raw
+    payload_hash: str
+    modifications: Raw
+
+
 class AuditItem(Struct, frozen=True):
     """One decision, taken or refused.
 
     event_type: what was asked for; events: what was recorded because of it. seq counts the tenant's
     records without a gap; hash covers the record and prev_hash, the hash of the one before.
+    payload: of a decision that modified, both payloads; from the check-in, not from the record.
     """
 
     id: str
@@ -59,6 +73,7 @@ class AuditItem(Struct, frozen=True):
     created_at: str
     prev_hash: str
     hash: str
+    payload: ModifiedPayload | None = None
 
 
 async def room_audit(call: Call[None, AuditQuery]) -> Any:
@@ -97,14 +112,41 @@ async def _page(call: Call[None, Any], wanted: AuditFilter) -> Any:
     )
     more = len(found) > query.limit
     found = found[: query.limit]
-    return page([_item(record) for record in found], _cursor(found) if more else None, more)
+    payloads = await _payloads(call, found)
+    items = [_item(record, payloads.get(_modified(record))) for record in found]
+    return page(items, _cursor(found) if more else None, more)
+
+
+def _modified(record: AuditRecorded) -> str:
+    """The id of the check-in or task that a record's decision may have modified, or nothing."""
+    return "" if _MODIFYING.isdisjoint(record.events) else record.resource_id
+
+
+async def _payloads(
+    call: Call[None, Any], records: list[AuditRecorded]
+) -> dict[str, ModifiedPayload]:
+    """Both payloads of what was modified, by the id of the check-in or task."""
+    ids = sorted({_modified(record) for record in records} - {""})
+    found = {}
+    for sql, wanted in (
+        (check_ins.MODIFIED, [id for id in ids if not is_task(id)]),
+        (tasks.MODIFIED, [id for id in ids if is_task(id)]),
+    ):
+        for row in await call.services.reads.all(sql, call.tenant, wanted) if wanted else ():
+            found[row["id"]] = ModifiedPayload(
+                action=row["action"],
+                context=Raw(row["context"]),
+                payload_hash=row["payload_hash"],
+                modifications=Raw(row["modifications"]),
+            )
+    return found
 
 
 def _cursor(found: list[AuditRecorded]) -> str:
     return cursor_of(found[-1].seq, "")
 
 
-def _item(record: AuditRecorded) -> AuditItem:
+def _item(record: AuditRecorded, payload: ModifiedPayload | None) -> AuditItem:
     return AuditItem(
         id=record.command_id,
         seq=record.seq,
@@ -124,4 +166,5 @@ def _item(record: AuditRecorded) -> AuditItem:
         created_at=iso(record.at),
         prev_hash=record.prev_hash,
         hash=record.hash,
+        payload=payload,
     )

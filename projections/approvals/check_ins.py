@@ -146,6 +146,11 @@ SELECT id, room_id, agent_id, agent_name, action, description, risk_level, urgen
 FROM {CHECK_INS.table}
 """
 BY_ID = f"{_SELECT} WHERE tenant = %s AND id = %s"
+# What was asked of those that were modified, and the changes. Parameters: tenant, ids (text[]).
+MODIFIED = f"""
+SELECT id, action, context, modifications, payload_hash FROM {CHECK_INS.table}
+WHERE tenant = %s AND id = ANY(%s) AND modifications IS NOT NULL
+"""
 # What never changes of a check-in: whose it is. Parameters: tenant, id.
 OWNERS = f"SELECT room_id, agent_id FROM {CHECK_INS.table} WHERE tenant = %s AND id = %s"
 

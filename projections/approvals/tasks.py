@@ -141,6 +141,11 @@ SELECT id, room_id, action, description, risk_level, urgency, context, payload_h
 FROM {TASKS.table}
 """
 BY_ID = f"{_SELECT} WHERE tenant = %s AND id = %s"
+# What was asked of those that were modified, and the changes. Parameters: tenant, ids (text[]).
+MODIFIED = f"""
+SELECT id, action, context, modifications, payload_hash FROM {TASKS.table}
+WHERE tenant = %s AND id = ANY(%s) AND modifications IS NOT NULL
+"""
 
 
 def page(

@@ -46,6 +46,8 @@ class Tables(ViewRows):
         )
         reads.when(check_ins.BY_ID, self.where("check_ins", "tenant", "id"))
         reads.when(check_ins.asked("", "", 0, (0, ""), 0)[0], self._asked)
+        reads.when(check_ins.MODIFIED, self._modified("check_ins"))
+        reads.when(tasks.MODIFIED, self._modified("tasks"))
         reads.when(check_ins.OWNERS, self.where("check_ins", "tenant", "id"))
         reads.when(trust_scores.OF_AGENT, self.where("trust_scores", "tenant", "agent_id"))
         reads.when(trust_moves.LATEST, self._moves)
@@ -56,6 +58,13 @@ class Tables(ViewRows):
         self._answer_pending(reads)
         self._answer_tasks(reads)
         self._answer_watchers(reads)
+
+    def _modified(self, view: str) -> Callable[..., list[Row]]:
+        def rows(tenant: str, ids: list[str]) -> list[Row]:
+            found = self.where(view, "tenant")(tenant)
+            return [row for row in found if row["id"] in ids and row["modifications"] is not None]
+
+        return rows
 
     def _asked(
         self, statuses: list[str], tenant: str, room_id: str, since: int, *page: Any

@@ -60,6 +60,33 @@ async def test_an_agents_trail_asks_for_its_deeds_too(waitroom: Waitroom) -> Non
     assert asked["limit"] == 21
 
 
+async def test_of_a_modification_both_payloads_are_shown(waitroom: Waitroom) -> None:
+    await waitroom.room()
+    agent = await waitroom.agent()
+    asked = await waitroom.check_in(agent, context={"amount": 120})
+    task = await waitroom.task(context={"month": 3})
+    body = {"reason": "half", "modifications": {"amount": 60}}
+    rows = []
+    for id, kind, event in (
+        (asked["id"], "approvals.check_in", "approvals.check_in_modified.v1"),
+        (task["id"], "approvals.task", "approvals.task_decided.v1"),
+    ):
+        answer = await waitroom.person_calls("POST", f"/v1/check-ins/{id}/modify", body)
+        assert answer.status_code == 200, answer.text
+        rows.append(row(9) | {"resource_type": kind, "resource_id": id, "events": [event]})
+    waitroom.harness.analytics.when(AUDIT_RECORDS.table, [*rows, row(7)])
+    items = (await waitroom.person_calls("GET", "/v1/rooms/payments/audit")).json()["data"]
+    assert [item["payload"] for item in items] == [
+        {
+            "action": what["action"],
+            "context": what["context"],
+            "payload_hash": what["payload_hash"],
+            "modifications": {"amount": 60},
+        }
+        for what in (asked, task)
+    ] + [None]
+
+
 async def test_pages_follow_the_records_numbers(waitroom: Waitroom) -> None:
     waitroom.harness.analytics.when(AUDIT_RECORDS.table, [row(seq) for seq in (9, 8, 7)])
     first = (await waitroom.person_calls("GET", "/v1/audit?limit=2")).json()
