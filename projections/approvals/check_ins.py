@@ -98,6 +98,18 @@ def _settled(
 CHECK_INS = View(
     name="check_ins",
     version=2,
+    events=(
+        CheckInCreated,
+        CheckInApproved,
+        CheckInRejected,
+        CheckInModified,
+        CheckInWithdrawn,
+        CheckInExpired,
+        CheckInHeld,
+        CheckInVoted,
+        CheckInEscalated,
+        CheckInOutcomeReported,
+    ),
     columns={
         "tenant": "text",
         "id": "text",

@@ -35,6 +35,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 TRUST_MOVES = View(
     name="trust_moves",
     version=1,
+    events=(TrustMoved,),
     columns={
         "tenant": "text",
         "agent_id": "text",

@@ -52,6 +52,13 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 WEBHOOK_ENDPOINTS = View(
     name="webhook_endpoints",
     version=2,
+    events=(
+        WebhookEndpointOpened,
+        WebhookEndpointDisabled,
+        WebhookEndpointEnabled,
+        WebhookSecretRotated,
+        WebhookEndpointClosed,
+    ),
     columns={
         "tenant": "text",
         "id": "text",
