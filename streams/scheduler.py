@@ -27,7 +27,11 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 BATCH_MAX = 1000
-RESEND_MICROS = 5_000_000
+# What Kafka has acknowledged is not lost: sending it again soon would only double what the deciders
+# have to do when they are behind.
+RESEND_MICROS = 60_000_000
+# Shorter than other loops': two schedulers at once are harmless, and timers that nobody fires late.
+LEASE_SECONDS = 1.5
 
 _DUE = (
     "SELECT tenant, stream, name, due_at, command FROM timers "
@@ -48,7 +52,7 @@ class Scheduler:
     ) -> None:
         self._reads = Reads(database, size=1)
         self._bus, self._codec, self._clock = bus, codec, clock
-        self._leases = Leases(database, "scheduler", 1, owner)
+        self._leases = Leases(database, "scheduler", 1, owner, ttl=LEASE_SECONDS)
         self._sent: dict[tuple[str, str, str, int], int] = {}
         self.fired = 0
 

@@ -19,12 +19,12 @@ PAGE = 3  # small, so that cursors are followed
 class Organisation:
     """A tenant of its own. recorded: what its audit trail has to hold, by whom, what and how."""
 
-    def __init__(self, rig: Rig, model: Waitroom) -> None:
+    def __init__(self, rig: Rig, model: Waitroom, people: int = 2) -> None:
         self.rig, self.model = rig, model
-        self.tenant, people = rig.tenant()
+        self.tenant, made = rig.tenant(people)
         self.headers: dict[Caller, dict[str, str]] = {}
         self.people = []
-        for id, name, headers in people:
+        for id, name, headers in made:
             self.people.append(Person(id, name))
             self.headers[self.people[-1]] = headers
         self.recorded: Counter[tuple[str, str, str]] = Counter()
@@ -47,13 +47,15 @@ class Organisation:
         assert answer.status_code == 200, f"{path}: {answer.text}"
         return answer.json()
 
-    def pages(self, path: str, caller: Caller | None = None) -> list[dict[str, Any]]:
-        """All pages of a list."""
+    def pages(
+        self, path: str, caller: Caller | None = None, size: int = PAGE
+    ) -> list[dict[str, Any]]:
+        """All pages of a list, of that size each."""
         found, cursor, more = [], "", True
         joint = "&" if "?" in path else "?"
         while more:
-            page = self.get(f"{path}{joint}limit={PAGE}&cursor={cursor}", caller)
-            assert len(page["data"]) == PAGE or not page["has_more"], page
+            page = self.get(f"{path}{joint}limit={size}&cursor={cursor}", caller)
+            assert len(page["data"]) == size or not page["has_more"], page
             found += page["data"]
             cursor, more = page["cursor"], page["has_more"]
         return found
@@ -198,7 +200,7 @@ class Organisation:
 
     def check_audit(self) -> None:
         """The trail holds each decision and refusal once, and hangs together."""
-        trail = self._trail(sum(self.recorded.values()))
+        trail = self.trail("", sum(self.recorded.values()))
         links = [(record["seq"], record["prev_hash"]) for record in trail]
         assert links[1:] == [(record["seq"] + 1, record["hash"]) for record in trail[:-1]]
         found = Counter(
@@ -215,15 +217,12 @@ class Organisation:
         )
         assert decided == Counter(item.id for item in self.model.items if item.decision)
 
-    def _trail(self, count: int) -> list[dict[str, Any]]:
-        """The whole trail, oldest first, once it holds so many records; the views come behind."""
+    def trail(self, query: str, count: int) -> list[dict[str, Any]]:
+        """The audit trail that a query asks for, oldest first, once people have so many records in
+        it: the view comes a moment behind."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            found, cursor, more = [], "", True
-            while more:
-                page = self.get(f"/v1/audit?limit=100&cursor={cursor}")
-                found += page["data"]
-                cursor, more = page["cursor"], page["has_more"]
+            found = self.pages(f"/v1/audit?{query}", size=100)
             if len(list(_of_people(found))) >= count or time.monotonic() > deadline:
                 return found[::-1]
             time.sleep(0.1)
