@@ -1,9 +1,9 @@
 """Leases: which process runs which partition of a loop.
 
 A row per partition in Postgres, renewed every second, free when it has not been renewed for some
-seconds (`TTL_SECONDS` unless told otherwise) by Postgres' clock. A lease keeps work apart; it is not what makes the loops exact:
-that is the fence of the transactional id and the compare-and-set of the checkpoint, since a paused
-process may believe in a lease that it has lost.
+seconds (`TTL_SECONDS` unless told otherwise) by Postgres' clock. A lease keeps work apart; it is
+not what makes the loops exact: that is the fence of the transactional id and the compare-and-set of
+the checkpoint, since a paused process may believe in a lease that it has lost.
 """
 
 import asyncio

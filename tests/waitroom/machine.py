@@ -301,10 +301,10 @@ class WaitroomMachine(RuleBasedStateMachine):
                 answer,
                 caller,
                 decision_of(verb, item),
-                partial(self._ends, caller, item, verb),
+                partial(self._settles, caller, item, verb),
             )
 
-    def _ends(self, caller: Caller, item: Item, verb: str) -> Item:
+    def _settles(self, caller: Caller, item: Item, verb: str) -> Item:
         if verb == "withdraw":
             return self.model.withdraw(caller, item)
         changes = CHANGES if verb == "modify" else None
@@ -403,15 +403,15 @@ class WaitroomMachine(RuleBasedStateMachine):
 
     @precondition(with_rooms)
     @rule(who=ONE, person=OFTEN, which=ONE)
-    def signal(self, who: int, person: bool, which: int, type: str = "weather") -> None:
+    def signal(self, who: int, person: bool, which: int) -> None:
         caller, room = self.caller(who, person), pick(which, self.model.rooms)
         self.does(
             caller,
             "broadcast_signal",
             "POST",
             f"/v1/rooms/{room.slug}/signal",
-            lambda: self.model.signal(caller, room, type),
-            body={"type": type},
+            lambda: self.model.signal(caller, room, "weather"),
+            body={"type": "weather"},
         )
 
     @precondition(with_rooms)
@@ -496,12 +496,21 @@ class WaitroomMachine(RuleBasedStateMachine):
         last = self.model.agents[-1]
         for number, room in enumerate(self.model.rooms):
             self.its.check_lists(room)
-            self._watch(last, room, ["signal.broadcast"], None)
-            self.signal(0, True, number, "the end")
+            self._end(number, room, last)
             self.its.check_stream(room, self.model.watchers[-1])
         for agent in self.model.agents:
             self.its.check_agent(agent)
         self.its.check_audit()
+
+    def _end(self, number: int, room: Room, last: Agent) -> None:
+        """Let something happen that only the newest watcher is told of, after all the others."""
+        self._watch(last, room, ["check_in.help_requested"], None)
+        asked = {"action": "send mail", "risk_level": "low", "context": {}}
+        self.post_task(who=0, person=True, which=number, asked=asked, twice=False)
+        which = sum(item.kind == "task" for item in self.model.items) - 1
+        for verb in ("claim", "help"):
+            who = self.model.agents.index(last)
+            self.work(who=who, own=False, which=which, verb=verb, twice=False)
 
 
 def decision_of(verb: str, item: Item) -> str:
