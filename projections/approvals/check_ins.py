@@ -92,7 +92,14 @@ CHECK_INS = View(
         "updated_at": "bigint",
     },
     key=("tenant", "id"),
-    indexes=("(tenant, room_id, status, created_at, id)",),
+    indexes=(
+        "(tenant, room_id, status, created_at, id)",
+        # What waits is looked through by these: the few critical ones among very many. Partial, so
+        # that a decision costs them nothing but the end of an entry.
+        "(tenant, room_id, risk_level, created_at, id) WHERE status = 'pending'",
+        "(tenant, room_id, urgency, created_at, id) WHERE status = 'pending'",
+        "(tenant, room_id, agent_id, created_at, id) WHERE status = 'pending'",
+    ),
     reduce=reduce,
 )
 
@@ -116,8 +123,11 @@ def page(
     created_at and id of the last row seen.
     """
     where, parameters = ["tenant = %s", "room_id = %s"], [tenant, room_id]
+    waiting = filters.get("status") == "pending"
+    if waiting:
+        where.append("status = 'pending'")  # as the indexes have it, so that any plan may use them
     for column in ("status", "risk_level", "urgency", "agent_id"):
-        if column in filters:
+        if column in filters and not (waiting and column == "status"):
             where.append(f"{column} = %s")
             parameters.append(filters[column])
     sql = f"""{_SELECT} WHERE {" AND ".join(where)} AND (created_at, id) < (%s, %s)

@@ -1,5 +1,6 @@
 """The approvals views in memory: the real reducers, and the meaning of each query in Python."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -76,13 +77,22 @@ class Tables(ViewRows):
             reads.when(sql, rows)
 
     def _answer_pending(self, reads: MemoryReads) -> None:
-        columns = ("status", "risk_level", "urgency", "agent_id")
-        for bits in range(16):
+        columns = ("risk_level", "urgency", "agent_id")
+        statuses: list[dict[str, str]] = [{}, {"status": ""}, {"status": "pending"}]
+        for bits, status in itertools.product(range(8), statuses):
             names = [name for index, name in enumerate(columns) if bits >> index & 1]
-            sql, _ = check_ins.page("", "", dict.fromkeys(names, ""), (0, ""), 0)
+            sql, asked = check_ins.page("", "", {**status, **dict.fromkeys(names, "")}, (0, ""), 0)
+            if status and len(asked) == 6 + len(names):
+                names, status = ["status", *names], {}  # noqa: PLW2901
 
-            def rows(tenant: str, room_id: str, *rest: Any, names: Any = tuple(names)) -> list[Row]:
-                wanted = {"room_id": room_id, **dict(zip(names, rest, strict=False))}
+            def rows(
+                tenant: str,
+                room_id: str,
+                *rest: Any,
+                names: Any = tuple(names),
+                said: Any = status,
+            ) -> list[Row]:
+                wanted = {"room_id": room_id, **said, **dict(zip(names, rest, strict=False))}
                 return self._page(
                     "check_ins",
                     tenant,
