@@ -2,8 +2,9 @@
 
 An agent asks and looks at the status, with 1, 32 and 256 in flight. A person approves while an
 agent follows the room and has a webhook: from the request until the event has come by the stream,
-and until the webhook has. The list of what waits, with 100,000 check-ins in the room, which are
-copied into the read model: making them one by one is what the first figure measures.
+and until the webhook has. A signal to a crowd that listens. The list of what waits, with 100,000
+check-ins in the room, which are copied into the read model: making them one by one is what the
+first figure measures.
 """
 
 import asyncio
@@ -26,9 +27,11 @@ from bench.installation import installation
 from infra.embedded.stack import settings_of
 from projections.approvals.check_ins import CHECK_INS
 from tests.integration.webhook_rig import Behaviour, Receiver, answer
+from tests.waitroom.crowd import listening
 
 IN_FLIGHT = (1, 32, 256)
 DECISIONS_IN_FLIGHT = (1, 32)
+LISTENERS = 900  # of the thousand that a tenant may have open
 STORED = 100_000
 _ASK = {"action": "pay_invoice", "context": {"amount": 1250, "vendor": "Acme"}}
 _EGRESS = {"WEIR_EGRESS_ALLOW": "127.0.0.0/8"}
@@ -154,6 +157,22 @@ async def decisions(it: Bench, seconds: float) -> list[Figure]:
     return figures
 
 
+async def listeners(it: Bench, seconds: float) -> list[Figure]:
+    """From a person's signal until all who listen to the room have it."""
+    person, spent = await it.open(it.person), list[float]()
+    async with listening(it.port, f"{it.room}/events", it.agent, LISTENERS) as crowd:
+        began = time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            name = f"signal-{len(spent)}"
+            start = time.perf_counter()
+            await person.ask("POST", f"{it.room}/signal", {"type": name})
+            await asyncio.gather(*(one.until(f'"{name}"'.encode()) for one in crowd))
+            spent.append(time.perf_counter() - start)
+        took = time.perf_counter() - began
+    name = f"signal until all of {LISTENERS:,} listeners have it"
+    return [_figure(name, timed_of(spent, took))]
+
+
 def store(database: str, id: str) -> tuple[int, str]:
     """Copy a check-in many times, so that many wait; where nine tenths of them lie behind.
 
@@ -218,6 +237,7 @@ async def run(data: Path, seconds: float) -> list[Figure]:
     parts: list[Callable[[], Awaitable[list[Figure]]]] = [
         lambda: check_ins(it, seconds),
         lambda: decisions(it, seconds),
+        lambda: listeners(it, seconds),
         lambda: pending(it, settings_of(data).database_url, seconds),
     ]
     return list(itertools.chain.from_iterable([await part() for part in parts]))
