@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from projections import reduced
-from projections.runner import prepare
+from projections import VIEWS
+from projections.runner import prepare, reduce_all
 from schemas.codec import Codec
 from streams.effects import Effects
 
@@ -92,7 +92,7 @@ def writes(effects: Effects, codec: Codec) -> Writes:
     present = {name: _as_text(found) for name, found in rows.items() if found}
     parts = [_MOVED, *(f"\n{name} AS ({_WRITES[name]})" for name in present)]
     sql = f"WITH {','.join(parts)}\nSELECT count(*) AS moved FROM moved"
-    views = prepare(reduced(effects.events))
+    views = prepare(reduce_all(VIEWS, effects.events))
     return Writes(sql.encode(), list(present.values()), views)
 
 
