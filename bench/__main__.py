@@ -19,6 +19,8 @@ from infra.clock import SYSTEM_CLOCK
 BENCHES = {
     "telemetry": ("bench.telemetry", "telemetry over HTTP against a bare handler"),
     "check-in": ("bench.check_in", "a check-in's round trip against a bare loop"),
+    "waitroom": ("bench.waitroom", "a check-in, a decision, a long list of what waits, over HTTP"),
+    "timeouts": ("bench.timeouts", "how late check-ins time out, thousands at once"),
     "webhooks": ("bench.webhooks", "from a decision to its webhook"),
     "analytics": ("bench.analytics", "the analytics loop against raw inserts; visibility"),
     "policy-check": ("bench.policy_check", "what a policy check takes of our own time"),

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,13 +54,18 @@ class Memory(NamedTuple):
 
 
 @contextlib.contextmanager
-def installation(data: Path) -> Iterator[tuple[psutil.Process, float]]:
-    """`weir up` on a folder; yields its process and the seconds until its ready line."""
+def installation(
+    data: Path, extra: Mapping[str, str] | None = None
+) -> Iterator[tuple[psutil.Process, float]]:
+    """`weir up` on a folder; yields its process and the seconds until its ready line.
+
+    extra: settings, by the name of their variable.
+    """
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "infra.cli", "up", "--data", str(data)],
         # The limit per key would be what is measured, else.
-        env={**os.environ, "WEIR_RATE_LIMIT_PER_MINUTE": "10000000"},
+        env={**os.environ, "WEIR_RATE_LIMIT_PER_MINUTE": "10000000", **(extra or {})},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import uvloop
@@ -21,6 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from bench.connection import Answer, KeptConnection
 from bench.figure import Figure, timed_of
 from bench.installation import installation
 from infra.ids import new_id
@@ -34,49 +35,21 @@ _RESPONSE = ("Click Forgot Password on the page. " * 6)[:200]
 _RUNS = "/api/v1/observe/runs"
 
 
-class Answer(NamedTuple):
-    """What a request gave; position: where it lies in the log, empty where that is not told."""
-
-    body: bytes
-    position: str
-
-
-class Connection:
-    """One kept connection. spent: seconds of each request; ends: the last position by partition."""
+class Connection(KeptConnection):
+    """One kept connection. ends: the last position that it was told, by partition."""
 
     def __init__(self, port: int, key: str) -> None:
-        self._port, self._key = port, key
-        self.spent: list[float] = []
+        super().__init__(port, {"X-Wax-Key": key})
         self.ends: dict[str, str] = {}
-
-    async def open(self) -> None:
-        """Connect."""
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
-
-    def close(self) -> None:
-        """Hang up."""
-        self._writer.close()
 
     async def send(
         self, method: str, path: str, body: bytes = b"", kind: str = "application/json"
     ) -> Answer:
         """Ask, and time the answer. Raises RuntimeError when it is not 2xx."""
-        head = (
-            f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Wax-Key: {self._key}\r\n"
-            f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        began = time.perf_counter()
-        self._writer.write(head.encode() + body)
-        lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
-        content = await self._reader.readexactly(int(headers.get("content-length", "0")))
-        self.spent.append(time.perf_counter() - began)
-        if not lines[0].startswith("HTTP/1.1 2"):
-            raise RuntimeError(f"{path}: {lines[0]} {content[:300]!r}")
-        position = headers.get("x-log-position", "")
-        if position:
-            self.ends[position.rpartition(":")[0]] = position
-        return Answer(content, position)
+        answer = await super().send(method, path, body, kind)
+        if answer.position:
+            self.ends[answer.position.rpartition(":")[0]] = answer.position
+        return answer
 
     async def report(self, path: str, body: Any) -> Answer:
         """POST a report of runs."""

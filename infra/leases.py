@@ -1,9 +1,9 @@
 """Leases: which process runs which partition of a loop.
 
-A row per partition in Postgres, renewed every second, free when it has not been renewed for
-`TTL_SECONDS` by Postgres' clock. A lease keeps work apart; it is not what makes the loops exact:
-that is the fence of the transactional id and the compare-and-set of the checkpoint, since a paused
-process may believe in a lease that it has lost.
+A row per partition in Postgres, renewed every second, free when it has not been renewed for some
+seconds (`TTL_SECONDS` unless told otherwise) by Postgres' clock. A lease keeps work apart; it is
+not what makes the loops exact: that is the fence of the transactional id and the compare-and-set of
+the checkpoint, since a paused process may believe in a lease that it has lost.
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from infra.postgres import DatabaseUnavailable, connect
 logger = logging.getLogger(__name__)
 
 TTL_SECONDS = 6.0
-RENEW_SECONDS = 1.0
 
 _DDL = """
 CREATE TABLE IF NOT EXISTS leases (
@@ -33,11 +32,15 @@ class Leases:
     """One process's share of a loop's partitions.
 
     `held` changes as leases come and go; await `changed` for that. Fair: with `n` live members
-    each holds at most `ceil(partitions / n)`.
+    each holds at most `ceil(partitions / n)`. ttl: seconds after which a lease that was not renewed
+    is free; it is renewed six times as often.
     """
 
-    def __init__(self, url: str, loop: str, partitions: int, owner: str) -> None:
+    def __init__(
+        self, url: str, loop: str, partitions: int, owner: str, ttl: float = TTL_SECONDS
+    ) -> None:
         self._url, self._loop, self._partitions, self._owner = url, loop, partitions, owner
+        self._ttl = ttl
         self.held: set[int] = set()
         self.changed = asyncio.Condition()
         self.settled = False  # true after the first round
@@ -76,7 +79,7 @@ class Leases:
                     with contextlib.suppress(Exception):
                         await self._connection.close()
                     self._connection = None
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(self._ttl / 6)
 
     async def _renew(self) -> None:
         if self._connection is None:
@@ -98,7 +101,7 @@ class Leases:
         await connection.execute(
             "INSERT INTO lease_members VALUES (%s, %s, now() + make_interval(secs => %s)) "
             "ON CONFLICT (loop, owner) DO UPDATE SET expires_at = EXCLUDED.expires_at",
-            (self._loop, self._owner, TTL_SECONDS),
+            (self._loop, self._owner, self._ttl),
         )
         await connection.execute(
             "DELETE FROM lease_members WHERE loop = %s AND expires_at < now()", (self._loop,)
@@ -113,7 +116,7 @@ class Leases:
         cursor = await connection.execute(
             "UPDATE leases SET expires_at = now() + make_interval(secs => %s) "
             "WHERE loop = %s AND owner = %s RETURNING partition",
-            (TTL_SECONDS, self._loop, self._owner),
+            (self._ttl, self._loop, self._owner),
         )
         held = {int(row["partition"]) for row in await cursor.fetchall()}
         for partition in sorted(held, reverse=True)[: max(0, len(held) - share)]:
@@ -131,7 +134,7 @@ class Leases:
                 "ON CONFLICT (loop, partition) DO UPDATE SET owner = EXCLUDED.owner, "
                 "expires_at = EXCLUDED.expires_at WHERE leases.expires_at < now() "
                 "RETURNING partition",
-                (self._loop, partition, self._owner, TTL_SECONDS),
+                (self._loop, partition, self._owner, self._ttl),
             )
             if await cursor.fetchone():
                 held.add(partition)

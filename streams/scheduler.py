@@ -26,8 +26,15 @@ from streams.bus import CommandRequest, KafkaCommandBus
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
-BATCH_MAX = 1000
-RESEND_MICROS = 5_000_000
+# While the deciders are behind, what they have been sent is read again with each poll.
+POLL_BEHIND_SECONDS = 1.0
+BATCH_MAX = 5000
+_POST_MAX = 500  # at once, so that the loops beside this one are not held up
+# What Kafka has acknowledged is not lost: sending it again soon would only double what the deciders
+# have to do when they are behind.
+RESEND_MICROS = 60_000_000
+# Shorter than other loops': two schedulers at once are harmless, and timers that nobody fires late.
+LEASE_SECONDS = 1.5
 
 _DUE = (
     "SELECT tenant, stream, name, due_at, command FROM timers "
@@ -48,7 +55,7 @@ class Scheduler:
     ) -> None:
         self._reads = Reads(database, size=1)
         self._bus, self._codec, self._clock = bus, codec, clock
-        self._leases = Leases(database, "scheduler", 1, owner)
+        self._leases = Leases(database, "scheduler", 1, owner, ttl=LEASE_SECONDS)
         self._sent: dict[tuple[str, str, str, int], int] = {}
         self.fired = 0
 
@@ -63,7 +70,8 @@ class Scheduler:
                         continue
                 except (DatabaseUnavailable, LogUnavailable, psycopg.Error) as error:
                     logger.warning("timers cannot be fired, trying again: %s", error)
-                await asyncio.sleep(POLL_SECONDS)
+                behind = len(self._sent) >= _POST_MAX
+                await asyncio.sleep(POLL_BEHIND_SECONDS if behind else POLL_SECONDS)
         finally:
             await self._leases.stop()
             await self._reads.stop()
@@ -78,11 +86,12 @@ class Scheduler:
             key: at for key, at in self._sent.items() if key in keys and now - at < RESEND_MICROS
         }
         due = [row for row in rows if _key(row) not in self._sent][:BATCH_MAX]
-        if due:
-            await self._bus.post_many([self._request(row) for row in due])
+        for first in range(0, len(due), _POST_MAX):
+            part = due[first : first + _POST_MAX]
+            await self._bus.post_many([self._request(row) for row in part])
             failpoint("scheduler.posted")
-            self._sent |= {_key(row): now for row in due}
-            self.fired += len(due)
+            self._sent |= {_key(row): now for row in part}
+            self.fired += len(part)
         return len(due)
 
     def _request(self, row: dict[str, Any]) -> CommandRequest:

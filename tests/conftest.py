@@ -11,7 +11,7 @@ __all__ = ["settings", "stack"]
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-LONGEST_FIRST = ("chaos", "integration", "faults", "infra", "fhe_workers", "docs")
+LONGEST_FIRST = ("chaos", "waitroom", "integration", "faults", "infra", "fhe_workers", "docs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -146,6 +146,11 @@ CHECK_INS = View(
     indexes=(
         "(tenant, room_id, status, created_at, id)",
         "(tenant, room_id, status, created_at, id) WHERE escalated_at IS NOT NULL",
+        # What waits is looked through by these: the few critical ones among very many. Partial, so
+        # that a decision costs them nothing but the end of an entry.
+        "(tenant, room_id, risk_level, created_at, id) WHERE status = 'pending'",
+        "(tenant, room_id, urgency, created_at, id) WHERE status = 'pending'",
+        "(tenant, room_id, agent_id, created_at, id) WHERE status = 'pending'",
     ),
     reduce=reduce,
 )
@@ -176,8 +181,11 @@ def page(
     whether they were `escalated`. after: created_at and id of the last row seen.
     """
     where, parameters = ["tenant = %s", "room_id = %s"], [tenant, room_id]
+    waiting = filters.get("status") == "pending"
+    if waiting:
+        where.append("status = 'pending'")  # as the indexes have it, so that any plan may use them
     for column in ("status", "risk_level", "urgency", "agent_id"):
-        if column in filters:
+        if column in filters and not (waiting and column == "status"):
             where.append(f"{column} = %s")
             parameters.append(filters[column])
     if "escalated" in filters:

@@ -117,26 +117,32 @@ class Tables(ViewRows):
             reads.when(sql, rows)
 
     def _answer_pending(self, reads: MemoryReads) -> None:
-        columns = ("status", "risk_level", "urgency", "agent_id")
-        for bits, escalated in product(range(16), (None, True, False)):
+        columns = ("risk_level", "urgency", "agent_id")
+        statuses: list[dict[str, str]] = [{}, {"status": ""}, {"status": "pending"}]
+        for bits, said, escalated in product(range(8), statuses, (None, True, False)):
             names = [name for index, name in enumerate(columns) if bits >> index & 1]
-            asked: dict[str, Any] = dict.fromkeys(names, "")
+            asked: dict[str, Any] = {**said, **dict.fromkeys(names, "")}
             if escalated is not None:
                 asked["escalated"] = escalated
-            sql, _ = check_ins.page("", "", asked, (0, ""), 0)
+            sql, parameters = check_ins.page("", "", asked, (0, ""), 0)
+            # That something waits is said in the SQL, any other status by a parameter.
+            is_parameter = bool(said) and len(parameters) == 6 + len(names)
+            names = ["status", *names] if is_parameter else names
+            known = {} if is_parameter else said
 
             def rows(
                 tenant: str,
                 room_id: str,
                 *rest: Any,
                 names: Any = tuple(names),
+                known: Any = known,
                 escalated: bool | None = escalated,
             ) -> list[Row]:
-                wanted = {"room_id": room_id, **dict(zip(names, rest, strict=False))}
+                wanted = {"room_id": room_id, **known, **dict(zip(names, rest, strict=False))}
 
                 def keep(row: Row) -> bool:
-                    known = escalated in (None, row["escalated_at"] is not None)
-                    return known and all(row[name] == value for name, value in wanted.items())
+                    is_so = escalated in (None, row["escalated_at"] is not None)
+                    return is_so and all(row[name] == value for name, value in wanted.items())
 
                 return self._page("check_ins", tenant, rest[len(names) :], keep)
 

@@ -547,9 +547,12 @@ def test_statements_name_columns_of_the_view(view: View) -> None:
 def test_a_page_asks_for_the_tenant_the_room_and_what_was_filtered() -> None:
     filters = {"status": "pending", "risk_level": "high", "urgency": "low", "agent_id": "agt_1"}
     sql, parameters = page("ten_1", "room_1", filters, (AT, "ci_9"), 51)
-    values = ["ten_1", "room_1", "pending", "high", "low", "agt_1", AT, "ci_9", 51]
+    values = ["ten_1", "room_1", "high", "low", "agt_1", AT, "ci_9", 51]
     assert parameters == values
     assert sql.count("%s") == len(parameters)
+    assert "status = 'pending'" in sql
+    ended = page("ten_1", "room_1", {"status": "approved"}, (AT, "ci_9"), 51)
+    assert ended[1] == ["ten_1", "room_1", "approved", AT, "ci_9", 51]
     assert page("ten_1", "room_1", {}, (1, ""), 2)[1] == ["ten_1", "room_1", 1, "", 2]
 
 
