@@ -44,13 +44,15 @@ class JobsQuery(Struct):
 class ResultItem(Struct, frozen=True):
     """The resulting ciphertext. `ciphertext` is base64, given for one job, not in lists.
 
-    handle: names it in later computations. error_bound: what the operation adds at most to the
+    handle: names it in later computations. count: ciphertexts in it, one after another, each of
+    size_bytes / count. error_bound: what the operation adds at most to the
     error of values in [-1, 1].
     """
 
     handle: str
     level: int
     scale: float
+    count: int
     size_bytes: int
     sha256: str
     error_bound: float
@@ -129,6 +131,7 @@ def item_of(row: dict[str, Any], ciphertext: str | None = None) -> JobItem:
             handle=HANDLE_PREFIX + row["job_id"].removeprefix(JOB_PREFIX),
             level=stored["level"],
             scale=stored["scale"],
+            count=stored.get("count", 1),
             size_bytes=stored["size_bytes"],
             sha256=stored["sha256"],
             error_bound=row["error_bound"],

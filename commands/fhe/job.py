@@ -22,6 +22,7 @@ from schemas.fhe.job import (
     JobCancelled,
     JobEvent,
     JobFailed,
+    JobProgressed,
     JobSubmitted,
     JobSucceeded,
     Operand,
@@ -93,6 +94,13 @@ class SubmitJob(Struct, frozen=True, tag="fhe.submit_job.v1"):
     arguments: Json = EMPTY_JSON
 
 
+class RecordJobProgress(Struct, frozen=True, tag="fhe.record_job_progress.v1"):
+    """A worker has computed `done` of the job's `total` gates."""
+
+    done: Count
+    total: Count
+
+
 class RecordJobResult(Struct, frozen=True, tag="fhe.record_job_result.v1"):
     """A worker has computed the job; cpu_us is its processor time in microseconds."""
 
@@ -116,7 +124,9 @@ class ExpireJob(Struct, frozen=True, tag="fhe.expire_job.v1"):
     """The deadline has passed."""
 
 
-JobCommand = SubmitJob | RecordJobResult | RecordJobFailure | CancelJob | ExpireJob
+JobCommand = (
+    SubmitJob | RecordJobProgress | RecordJobResult | RecordJobFailure | CancelJob | ExpireJob
+)
 Status = Literal["absent", "queued", "succeeded", "failed", "cancelled"]
 
 
@@ -129,6 +139,7 @@ class Job(Struct, frozen=True):
     operation: Operation = "add"
     result: Operand | None = None
     quantity: int = 1
+    done: int = 0
 
 
 class JobAnswer(Struct, frozen=True):
@@ -150,6 +161,11 @@ def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEve
     if state.status == "absent":
         raise JobNotFound("no such job")
     match command:
+        case RecordJobProgress(done, total):
+            # A job that is tried again begins anew: it is told of once it has got further.
+            if state.status != "queued" or done <= state.done:
+                return []
+            return [JobProgressed(state.key_id, done, total, context.now)]
         case RecordJobResult():
             if state.status != "queued":
                 return []
@@ -275,6 +291,8 @@ def evolve(state: Job, event: JobEvent) -> Job:
                 operation=event.operation,
                 quantity=event.quantity,
             )
+        case JobProgressed():
+            return msgspec.structs.replace(state, done=event.done)
         case JobSucceeded():
             return msgspec.structs.replace(state, status="succeeded", result=event.result)
         case JobFailed():
@@ -296,6 +314,8 @@ def _loads(command: JobCommand, stream_id: str) -> Sequence[Ref]:
 def _timers(event: JobEvent, stream_id: str) -> Sequence[SetTimer | ClearTimer]:
     if isinstance(event, JobSubmitted):
         return [SetTimer(_DEADLINE, event.deadline, ExpireJob())]
+    if isinstance(event, JobProgressed):
+        return []
     return [ClearTimer(_DEADLINE)]
 
 
@@ -309,6 +329,8 @@ def _describe(command: JobCommand) -> Mapping[str, Any]:
     match command:
         case SubmitJob():
             return {"key_id": command.key_id, "operation": command.operation}
+        case RecordJobProgress():
+            return {"done": command.done, "total": command.total}
         case RecordJobResult():
             return {"cpu_us": command.cpu_us, "tries": command.tries}
         case RecordJobFailure():
@@ -319,8 +341,15 @@ def _describe(command: JobCommand) -> Mapping[str, Any]:
 INITIAL = Job()
 DECIDER: Decider[JobCommand, Job, JobEvent] = Decider(
     stream=STREAM,
-    commands=(SubmitJob, RecordJobResult, RecordJobFailure, CancelJob, ExpireJob),
-    events=(JobSubmitted, JobSucceeded, JobFailed, JobCancelled),
+    commands=(
+        SubmitJob,
+        RecordJobProgress,
+        RecordJobResult,
+        RecordJobFailure,
+        CancelJob,
+        ExpireJob,
+    ),
+    events=(JobSubmitted, JobProgressed, JobSucceeded, JobFailed, JobCancelled),
     initial=INITIAL,
     decide=decide,
     evolve=evolve,
