@@ -32,7 +32,10 @@ class BgvGates:
         return bytes(wire.to_bytes("none"))
 
     def gate(self, name: str, wires: Sequence[Any]) -> Any:
-        """The gate's output; the wires stay as they are. Raises JobRefused."""
+        """The gate's output; the wires stay as they are. Raises JobRefused.
+
+        No sum is of wires alone: of one and its opposite it would hide nothing, and be refused.
+        """
         engine = self._engine
         match (name, *wires):
             case ("not", a):
@@ -42,10 +45,10 @@ class BgvGates:
             case ("nand", a, b):
                 return self._not(self._and(a, b))
             case ("or", a, b):
-                return engine.sub(engine.add(a, b, True), self._and(a, b), False)
+                return engine.add(engine.sub(a, self._and(a, b), True), b, False)
             case ("xor", a, b):
                 both = self._and(a, b)
-                return engine.sub(engine.add(a, b, True), engine.add(both, both, True), False)
+                return engine.add(engine.sub(a, engine.add(both, both, True), True), b, False)
             case ("mux", a, b, c):
                 return self._mux(a, b, c)
         raise JobRefused("unsupported_operation", f"no gate {name} of {len(wires)}")

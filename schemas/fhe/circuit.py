@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from schemas.types import Json
+from schemas.types import Count, Json
 
 GATES_MAX = 1_024
 DEPTH_MAX = 512
@@ -52,8 +52,8 @@ class Step(Struct, frozen=True, array_like=True):
 class Source(Struct, frozen=True, array_like=True):
     """The input wire that is ciphertext `place` of operand `operand`, both from 0."""
 
-    operand: int
-    place: int
+    operand: Count
+    place: Count
 
 
 class Circuit(Struct, frozen=True):
