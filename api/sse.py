@@ -43,8 +43,8 @@ Settle = Callable[[Sequence[LiveEvent | Resync]], Awaitable[None]]
 class EventStream(Response):
     """The response. `render` makes a frame of an event, or None for what the client need not see.
 
-    It owns the subscription and closes it. Times are in seconds. `settle` is awaited with what is to
-    be rendered next, for streams that must not tell of a thing before it can be asked for.
+    It owns the subscription and closes it. Times are in seconds. `settle` is awaited with what is
+    rendered next, for streams that must not tell of a thing before it can be asked for.
     """
 
     media_type = "text/event-stream"

@@ -21,8 +21,9 @@ from projections.statements import Set
 async def settled_within(call: Call[Any, Any], check_in_id: str, seconds: int) -> dict[str, Any]:
     """The row of a check-in, once it is decided or `seconds` have passed.
 
-    The log is followed from where the views stood before the row was read. Where there is no tail, or too many listen, the
-    answer comes at once, which every client copes with. Raises Problem (404).
+    The log is followed from where the views stood before the row was read. Where there is no tail,
+    or too many listen, the answer comes at once, which every client copes with. Raises Problem
+    (404).
     """
     hub = call.services.live
     if hub is None:

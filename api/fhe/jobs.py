@@ -128,13 +128,14 @@ async def find_row(call: Call[Any, Any], job_id: str) -> dict[str, Any] | None:
 
 async def row_at_end(call: Call[Any, Any], job_id: str) -> dict[str, Any]:
     """The row of a job of which an end is on the log, as soon as it shows it."""
+    row: dict[str, Any] | None = None
     for _ in range(_ROW_TRIES):
         row = await find_row(call, job_id)
-        # The decider answers a submission when the row is there: a missing one is a bug, not a 404.
-        assert row is not None, f"no row of {job_id}"
-        if row["status"] != "queued":
+        if row is not None and row["status"] != "queued":
             break
         await asyncio.sleep(_ROW_PAUSE_SECONDS)
+    # The decider answers a submission when the row is there: a missing one is a bug, not a 404.
+    assert row is not None, f"no row of {job_id}"
     return row
 
 
