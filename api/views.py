@@ -9,7 +9,7 @@ _VIEWS_NEXT = "SELECT events_next FROM decider_checkpoints WHERE partition = %s"
 
 
 async def position_of_views(call: Call[Any, Any]) -> str | None:
-    """The last position of the tenant's partition that its rows show; None without a tail or events.
+    """The last position of the tenant's partition that its rows show; None without a tail or rows.
 
     The log is ahead of the views by a moment. Asked for before a row is read, and followed from
     (`LiveHub.subscribe(after=...)`), it leaves out nothing that the row does not show.
