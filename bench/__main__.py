@@ -28,6 +28,7 @@ BENCHES = {
     "stored": ("bench.stored", "lists, search, costs, sessions over stored calls (--calls)"),
     "rebuild": ("bench.rebuild", "the table of calls made anew, by replay, while it serves"),
     "fhe": ("bench.fhe", "encrypted jobs against raw Pyfhel"),
+    "gates": ("bench.gates", "bootstrapped gates in a child against bare tfhe-rs"),
     "installation": ("bench.installation", "start, memory, a check-in over HTTP"),
 }
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from Pyfhel import Pyfhel
 
-from schemas.fhe.parameters import ParameterSet
+from fhe_workers.engines import Loaded
+from schemas.fhe.parameters import SealParameters
 
 
 class ContextUnsound(Exception):
@@ -15,18 +16,20 @@ class ContextUnsound(Exception):
 class Context:
     """An engine for one parameter set, with or without a client's evaluation key loaded."""
 
-    def __init__(self, params: ParameterSet) -> None:
+    def __init__(self, params: SealParameters) -> None:
         self.params = params
         self.engine: Any = Pyfhel()
+        modulus = params.plain_modulus
         status = self.engine.contextGen(
             params.scheme,
             n=params.ring_degree,
-            scale=params.scale,
             qi_sizes=list(params.prime_bits),
             sec=params.security_bits,
+            **({"t_bits": modulus.bit_length()} if modulus else {"scale": params.scale}),
         )
-        if status != "success: valid" or tuple(self.engine.qi) != params.primes:
-            raise ContextUnsound(f"{params.params_id}: {status}, primes {self.engine.qi}")
+        made = tuple(self.engine.qi), self.engine.t if modulus else 0
+        if status != "success: valid" or made != (params.primes, modulus):
+            raise ContextUnsound(f"{params.params_id}: {status}, made {made}")
         self.key_bytes = 0
 
     @property
@@ -43,16 +46,16 @@ class ContextCache:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._contexts: OrderedDict[str, Context] = OrderedDict()
+        self._contexts: OrderedDict[str, Loaded] = OrderedDict()
 
-    def get(self, name: str) -> Context | None:
+    def get(self, name: str) -> Loaded | None:
         """The context called `name`, which becomes the most recently used."""
         context = self._contexts.get(name)
         if context is not None:
             self._contexts.move_to_end(name)
         return context
 
-    def put(self, name: str, context: Context) -> None:
+    def put(self, name: str, context: Loaded) -> None:
         """Keep `context` as `name` and drop the least recently used ones beyond the limit."""
         self._contexts[name] = context
         self._contexts.move_to_end(name)

@@ -1,5 +1,6 @@
 """Jobs: `/api/v1/jobs`, what became of a computation and where its result is."""
 
+import asyncio
 import base64
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,9 @@ JOB_PREFIX, HANDLE_PREFIX = "job_", "ct_"
 
 Status = Literal["queued", "succeeded", "failed", "cancelled"]
 
+# An event is on the log some milliseconds before its row is in the read model.
+_ROW_PAUSE_SECONDS, _ROW_TRIES = 0.005, 200
+
 # Failures that are nobody's fault but ours; every other reason is about the request.
 _OUR_FAULT = {
     "engine_failure": 500,
@@ -28,6 +32,7 @@ _OUR_FAULT = {
     "input_missing": 500,
     "input_corrupt": 500,
     "deadline_exceeded": 503,
+    "engine_unavailable": 503,
 }
 
 
@@ -43,13 +48,15 @@ class JobsQuery(Struct):
 class ResultItem(Struct, frozen=True):
     """The resulting ciphertext. `ciphertext` is base64, given for one job, not in lists.
 
-    handle: names it in later computations. error_bound: what the operation adds at most to the
+    handle: names it in later computations. count: ciphertexts in it, one after another, each of
+    size_bytes / count. error_bound: what the operation adds at most to the
     error of values in [-1, 1].
     """
 
     handle: str
     level: int
     scale: float
+    count: int
     size_bytes: int
     sha256: str
     error_bound: float
@@ -119,6 +126,19 @@ async def find_row(call: Call[Any, Any], job_id: str) -> dict[str, Any] | None:
     return await call.services.reads.one(fhe_jobs.BY_ID, call.tenant, job_id)
 
 
+async def row_at_end(call: Call[Any, Any], job_id: str) -> dict[str, Any]:
+    """The row of a job of which an end is on the log, as soon as it shows it."""
+    row: dict[str, Any] | None = None
+    for _ in range(_ROW_TRIES):
+        row = await find_row(call, job_id)
+        if row is not None and row["status"] != "queued":
+            break
+        await asyncio.sleep(_ROW_PAUSE_SECONDS)
+    # The decider answers a submission when the row is there: a missing one is a bug, not a 404.
+    assert row is not None, f"no row of {job_id}"
+    return row
+
+
 def item_of(row: dict[str, Any], ciphertext: str | None = None) -> JobItem:
     """A job as lists show it, or with the bytes of its result."""
     stored = row["result"]
@@ -128,6 +148,7 @@ def item_of(row: dict[str, Any], ciphertext: str | None = None) -> JobItem:
             handle=HANDLE_PREFIX + row["job_id"].removeprefix(JOB_PREFIX),
             level=stored["level"],
             scale=stored["scale"],
+            count=stored.get("count", 1),
             size_bytes=stored["size_bytes"],
             sha256=stored["sha256"],
             error_bound=row["error_bound"],
@@ -168,7 +189,8 @@ def problem_of_failure(row: dict[str, Any]) -> Problem:
     """What a failed job means to the client that waited for it."""
     reason = row["reason"]
     status = _OUR_FAULT.get(reason, 400)
-    headers = {"retry-after": "5"} if status == 503 else None
+    # An engine that is not built will not be there in a moment.
+    headers = {"retry-after": "5"} if reason == "deadline_exceeded" else None
     details = {"job_id": row["job_id"]}
     return Problem(status, reason, row["message"], details=details, headers=headers)
 

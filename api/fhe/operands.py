@@ -12,9 +12,16 @@ from api.fhe.storage import answered
 from api.problems import Problem
 from commands.fhe.job import Input
 from infra.objects import Objects
+from schemas.fhe.bits import read_bits
 from schemas.fhe.ciphertext import CiphertextInvalid, read_ciphertext
 from schemas.fhe.job import Operand, Operation
-from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX, VALUE_MAGNITUDE_MAX, ParameterSet
+from schemas.fhe.parameters import (
+    CIPHERTEXT_BYTES_MAX,
+    VALUE_MAGNITUDE_MAX,
+    CkksParameters,
+    GateParameters,
+    ParameterSet,
+)
 from schemas.types import Text
 
 Value = Annotated[float, Meta(ge=-VALUE_MAGNITUDE_MAX, le=VALUE_MAGNITUDE_MAX)]
@@ -31,6 +38,17 @@ class OperandBody(Struct):
     handle: Annotated[Text, Meta(max_length=64)] | None = None
     values: Values | None = None
     value: Value | None = None
+
+
+class BitsBody(Struct):
+    """One of: ciphertexts one after another in base64, a list of them, an earlier result's handle.
+
+    A ciphertext holds one bit (tfhe-132) or a bit in each slot (bgv-n13).
+    """
+
+    ciphertext: bytes | None = None
+    ciphertexts: Annotated[list[bytes], Meta(min_length=1, max_length=1024)] | None = None
+    handle: Annotated[Text, Meta(max_length=64)] | None = None
 
 
 class Intake:
@@ -51,9 +69,7 @@ class Intake:
             wanted = "Give one of ciphertext, handle, values, value"
             raise Problem(422, "validation_error", wanted, field=field)
         if body.handle is not None:
-            if not body.handle.startswith(HANDLE_PREFIX):
-                raise Problem(404, "not_found", "No such ciphertext", field=f"{field}.handle")
-            return Input(source_job_id=JOB_PREFIX + body.handle.removeprefix(HANDLE_PREFIX))
+            return _of_handle(body.handle, field)
         if body.ciphertext is not None:
             return await self._cipher(body.ciphertext, f"{field}.ciphertext")
         return await self._plain(body, operation, f"{field}.{given[0]}")
@@ -61,21 +77,21 @@ class Intake:
     async def _cipher(self, data: bytes, field: str) -> Input:
         if len(data) > CIPHERTEXT_BYTES_MAX:
             raise too_large(CIPHERTEXT_BYTES_MAX, close=False)
+        params = self._params
+        if not isinstance(params, CkksParameters):
+            raise unsupported(params, "do arithmetic")
         try:
-            shape = read_ciphertext(data, self._params)
+            shape = read_ciphertext(data, params)
         except CiphertextInvalid as error:
-            raise Problem(
-                400,
-                "ciphertext_invalid",
-                error.message,
-                field=field,
-                details={"reason": error.reason},
-            ) from None
+            raise _invalid(error, field) from None
         name, digest = await self._store(data)
         return Input(Operand("cipher", name, digest, len(data), shape.level, shape.scale))
 
     async def _plain(self, body: OperandBody, operation: Operation, field: str) -> Input:
-        slots = self._params.slots
+        params = self._params
+        if not isinstance(params, CkksParameters):
+            raise unsupported(params, "do arithmetic")
+        slots = params.slots
         if body.values is not None and len(body.values) > slots:
             raise Problem(400, "plaintext_invalid", f"There are {slots} slots", field=field)
         values = np.full(slots, body.value) if body.values is None else np.array(body.values)
@@ -86,9 +102,52 @@ class Intake:
         name, digest = await self._store(data)
         return Input(Operand("plain", name, digest, len(data)))
 
+    async def take_bits(self, body: BitsBody, field: str) -> Input:
+        """The operand of a gate or circuit, as `take` does it."""
+        given = [name for name in body.__struct_fields__ if getattr(body, name) is not None]
+        if len(given) != 1:
+            wanted = "Give one of ciphertext, ciphertexts, handle"
+            raise Problem(422, "validation_error", wanted, field=field)
+        if body.handle is not None:
+            return _of_handle(body.handle, field)
+        data = body.ciphertext if body.ciphertext is not None else b"".join(body.ciphertexts or [])
+        if len(data) > CIPHERTEXT_BYTES_MAX:
+            raise too_large(CIPHERTEXT_BYTES_MAX, close=False)
+        params = self._params
+        if not isinstance(params, GateParameters):
+            raise unsupported(params, "compute gates")
+        try:
+            shape = read_bits(data, params)
+        except CiphertextInvalid as error:
+            raise _invalid(error, f"{field}.{given[0]}") from None
+        name, digest = await self._store(data)
+        return Input(Operand("cipher", name, digest, len(data), count=shape.count))
+
     async def _store(self, data: bytes) -> tuple[str, str]:
         digest = sha256(data).hexdigest()
         name = f"{self._folder}/{digest}"
         await answered(self._objects.put(name, data))
         self.stored.append(name)
         return name, digest
+
+
+def unsupported(params: ParameterSet, what: str) -> Problem:
+    """The 400 of an operation that the key's parameter set does not have."""
+    return Problem(
+        400,
+        "unsupported_operation",
+        f"Keys of {params.params_id} cannot {what}",
+        field="key_id",
+        details={"params_id": params.params_id},
+    )
+
+
+def _of_handle(handle: str, field: str) -> Input:
+    if not handle.startswith(HANDLE_PREFIX):
+        raise Problem(404, "not_found", "No such ciphertext", field=f"{field}.handle")
+    return Input(source_job_id=JOB_PREFIX + handle.removeprefix(HANDLE_PREFIX))
+
+
+def _invalid(error: CiphertextInvalid, field: str) -> Problem:
+    details = {"reason": error.reason}
+    return Problem(400, "ciphertext_invalid", error.message, field=field, details=details)
