@@ -10,7 +10,7 @@ MATMUL_LEVELS = 3
 # A product of larger ones takes more than half a minute of a processor.
 MATRIX_SIZE_MAX = 64
 # Values of a matrix in the clear; its vector has as many as the larger side, rounded up.
-VECTOR_SIZE_MAX = 512
+VECTOR_SIZE_MAX = 256
 
 
 def padded_size(count: int) -> int:

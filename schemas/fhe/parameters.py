@@ -9,6 +9,7 @@ loading any cryptography; a test recomputes them with the engine.
 import struct
 from functools import cached_property
 from hashlib import blake2b
+from math import inf, prod
 
 from msgspec import Struct
 
@@ -20,6 +21,8 @@ CIPHERTEXT_BYTES_MAX = 2 * MEGABYTE
 VALUE_MAGNITUDE_MAX = 2.0**18
 # What one operation adds to the error of values in [-1, 1]; tests hold it.
 ERROR_BOUND = 1e-6
+# What encryption adds, and a rotation, before anything is divided by a prime.
+FRESH_ERROR, ROTATION_ERROR = 1e-7, 2e-6
 
 PARMS_ID_BYTES = 32
 CIPHERTEXT_HEAD_BYTES = 113
@@ -50,6 +53,10 @@ class ParameterSet(Struct, frozen=True, dict=True):
         """How many multiplications one after another a fresh ciphertext allows; None: any."""
         raise NotImplementedError
 
+    def magnitude_max(self, level: int) -> float:
+        """The largest absolute value that a ciphertext at `level` can hold."""
+        return inf
+
 
 class SealParameters(ParameterSet, frozen=True, dict=True):
     """A set of SEAL's. `primes` is the whole chain; the last one is special and never in a
@@ -77,6 +84,10 @@ class SealParameters(ParameterSet, frozen=True, dict=True):
     def scale(self) -> float:
         """The scale of a fresh ciphertext."""
         return float(2**self.scale_bits)
+
+    def magnitude_max(self, level: int) -> float:
+        """See `ParameterSet`; a third of the modulus: half is for negative values, some for noise."""
+        return float(prod(self.data_primes(level)) / self.scale / 3)
 
     def data_primes(self, level: int) -> tuple[int, ...]:
         """The primes of a ciphertext at `level`."""
