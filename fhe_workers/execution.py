@@ -37,7 +37,7 @@ ENGINE_FAILURE = "engine_failure"
 INTERNAL_ERROR = "internal_error"
 _CPU_SECONDS_MAX = 60
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
-# Both reports of a job have one command id and one fingerprint: the second is a repeat.
+# All reports of an attempt have one command id and one fingerprint: the second is a repeat.
 _OUTCOME = "fhe.outcome"
 
 
@@ -69,14 +69,15 @@ class Execution:
             await asyncio.sleep(0)
             report: Struct = await self._stored(envelope, job, result)
         except (JobRefused, EngineFailed, ObjectMissing, ObjectCorrupt) as error:
-            report = _failure(error)
+            report = _failure(error, job)
             failure = report.reason
         except Exception:
             # A bug of ours: the job has failed, but its partition goes on.
             logger.exception("a job failed", extra={"job_id": job.job_id})
-            report = RecordJobFailure(INTERNAL_ERROR, "the job could not be carried out")
+            message = "the job could not be carried out"
+            report = RecordJobFailure(INTERNAL_ERROR, message, job.attempt)
             failure = report.reason
-        await self._report(envelope, report)
+        await self._report(envelope, report, job.attempt)
         return failure
 
     async def erase(self, objects: list[str]) -> None:
@@ -131,16 +132,17 @@ class Execution:
             scale=result.computed.scale,
             count=result.computed.count,
         )
-        return RecordJobResult(operand, result.computed.cpu_us, result.tries)
+        return RecordJobResult(operand, result.computed.cpu_us, result.tries, job.attempt)
 
-    async def _report(self, envelope: Envelope, report: Struct) -> None:
+    async def _report(self, envelope: Envelope, report: Struct, attempt: int) -> None:
+        outcome = f"{_OUTCOME}.{attempt}"
         request = CommandRequest(
             tenant=envelope.tenant,
             stream_id=envelope.stream_id,
             command=report,
             actor=SYSTEM,
-            command_id=command_id(envelope.tenant, envelope.stream_id, scope=_OUTCOME),
-            fingerprint=_OUTCOME,
+            command_id=command_id(envelope.tenant, envelope.stream_id, scope=outcome),
+            fingerprint=outcome,
             correlation_id=envelope.correlation_id,
         )
         await until_answered(lambda: self._reporter.post(request))
@@ -165,15 +167,17 @@ def work_of(job: JobSubmitted) -> Work:
     )
 
 
-def _failure(error: Exception) -> RecordJobFailure:
+def _failure(error: Exception, job: JobSubmitted) -> RecordJobFailure:
     match error:
         case JobRefused():
-            return RecordJobFailure(error.reason, error.message)
+            reason, message = error.reason, error.message
         case EngineFailed():
-            return RecordJobFailure(ENGINE_FAILURE, str(error))
+            reason, message = ENGINE_FAILURE, str(error)
         case ObjectMissing():
-            return RecordJobFailure("input_missing", "an operand or the key was erased")
-    return RecordJobFailure("input_corrupt", "an operand or the key was altered in the store")
+            reason, message = "input_missing", "an operand or the key was erased"
+        case _:
+            reason, message = "input_corrupt", "an operand or the key was altered in the store"
+    return RecordJobFailure(reason, message, job.attempt)
 
 
 async def until_answered(call: Callable[[], Awaitable[T]]) -> T:

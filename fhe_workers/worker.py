@@ -61,10 +61,10 @@ def jobs_consumer(bootstrap: str, group: str = GROUP) -> Any:
 
 
 class _Running:
-    """A job that a task of this process is at."""
+    """An attempt at a job that a task of this process is at."""
 
-    def __init__(self, key_id: str, task: "asyncio.Task[Any]") -> None:
-        self.key_id, self._task = key_id, task
+    def __init__(self, job: JobSubmitted, task: "asyncio.Task[Any]") -> None:
+        self.job_id, self.key_id, self._task = job.job_id, job.key_id, task
         self.is_cancelled = False
         self.ended = asyncio.Event()
 
@@ -104,7 +104,7 @@ class Worker:
         self._has_room.set()
         self._progress: dict[TopicPartition, Progress] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[tuple[str, int], _Running] = {}
         self._commit_at = 0.0
         self._assigned = asyncio.Event()
 
@@ -230,8 +230,8 @@ class Worker:
             case JobSubmitted():
                 await self._do(record, envelope, event)
             case JobCancelled():
-                if event.job_id in self._running:
-                    self._running[event.job_id].cancel()
+                for job in [job for job in self._running.values() if job.job_id == event.job_id]:
+                    job.cancel()
             case EvaluationKeyDeleted():
                 # Jobs of this key came before its deletion; they are done with the key first.
                 for job in [job for job in self._running.values() if job.key_id == event.key_id]:
@@ -241,14 +241,15 @@ class Worker:
                 await self._bury(record, f"no event of a job: {envelope.type}")
 
     async def _do(self, record: Any, envelope: Envelope, job: JobSubmitted) -> None:
-        known = self._running.get(job.job_id)
+        attempt = job.job_id, job.attempt
+        known = self._running.get(attempt)
         if known is not None:
             # It came again after a rebalance, and this process is at it already.
             await known.ended.wait()
             return
         task = asyncio.current_task()
         assert task is not None
-        running = self._running[job.job_id] = _Running(job.key_id, task)
+        running = self._running[attempt] = _Running(job, task)
         failure = ""
         try:
             failure = await self._execution.carry_out(envelope, job)
@@ -256,7 +257,7 @@ class Worker:
             if not running.outlives_cancelling():
                 raise
         finally:
-            del self._running[job.job_id]
+            del self._running[attempt]
             running.ended.set()
         if running.is_cancelled:
             await self._execution.erase(job.own_objects)

@@ -24,6 +24,11 @@ def giant_step(rotations: Iterable[int], size: int) -> int:
     return min(usable, key=lambda step: (step + -(-size // step), step), default=1)
 
 
+def fast_step(size: int) -> int:
+    """A second rotation with which a product of this size is fast: near its square root."""
+    return 1 << ((size - 1).bit_length() + 1) // 2
+
+
 def matvec_rotations(size: int) -> tuple[int, ...]:
     """The rotations without which a vector of this size cannot be multiplied."""
     return (1,) if size > 1 else ()

@@ -86,7 +86,7 @@ class SealParameters(ParameterSet, frozen=True, dict=True):
         return float(2**self.scale_bits)
 
     def magnitude_max(self, level: int) -> float:
-        """See `ParameterSet`; a third of the modulus: half is for negative values, some for noise."""
+        """See `ParameterSet`; a third of the modulus, since half of it is for negative values."""
         return float(prod(self.data_primes(level)) / self.scale / 3)
 
     def data_primes(self, level: int) -> tuple[int, ...]:
