@@ -60,15 +60,17 @@ class Context:
     def __init__(self, params: SealParameters) -> None:
         self.params = params
         self.engine: Any = Pyfhel()
+        modulus = params.plain_modulus
         status = self.engine.contextGen(
             params.scheme,
             n=params.ring_degree,
-            scale=params.scale,
             qi_sizes=list(params.prime_bits),
             sec=params.security_bits,
+            **({"t_bits": modulus.bit_length()} if modulus else {"scale": params.scale}),
         )
-        if status != "success: valid" or tuple(self.engine.qi) != params.primes:
-            raise ContextUnsound(f"{params.params_id}: {status}, primes {self.engine.qi}")
+        made = tuple(self.engine.qi), self.engine.t if modulus else 0
+        if status != "success: valid" or made != (params.primes, modulus):
+            raise ContextUnsound(f"{params.params_id}: {status}, made {made}")
         self.key_bytes = 0
         self.rotations: frozenset[int] = frozenset()
         self.plaintexts = PlaintextCache(PLAINTEXT_CACHE_BYTES)

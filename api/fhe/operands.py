@@ -20,6 +20,7 @@ from schemas.fhe.linear import padded_size
 from schemas.fhe.parameters import (
     CIPHERTEXT_BYTES_MAX,
     VALUE_MAGNITUDE_MAX,
+    CkksParameters,
     ParameterSet,
     SealParameters,
 )
@@ -126,7 +127,7 @@ class Intake:
 
     def _plain(self, body: OperandBody, operation: Operation, field: str) -> Input:
         params = self._params
-        if not isinstance(params, SealParameters):
+        if not isinstance(params, CkksParameters):
             message = f"Encrypt the operand: {params.params_id} takes no values in the clear"
             raise Problem(400, "plaintext_invalid", message, field=field)
         slots = params.slots

@@ -30,9 +30,9 @@ RELIN_HEAD_BYTES = 64  # SEAL header, parms_id, outer and inner count
 
 # What computes, as `ParameterSet.engine`.
 PYFHEL, TFHE_RS, LATTIGO = "pyfhel", "tfhe-rs", "lattigo"
-CKKS = "ckks"
+CKKS, BGV, TFHE = "ckks", "bgv", "tfhe"
 
-_SEAL_SCHEME_NUMBER = {CKKS: 2}
+_SEAL_SCHEME_NUMBER = {CKKS: 2, BGV: 3}
 
 
 class ParameterSet(Struct, frozen=True, dict=True):
@@ -62,18 +62,19 @@ class SealParameters(ParameterSet, frozen=True, dict=True):
     """A set of SEAL's. `primes` is the whole chain; the last one is special and never in a
     ciphertext.
 
-    `level` counts the data primes already dropped: 0 is fresh, `depth` allows no multiplication.
+    Where a method takes a level, it is the number of data primes already dropped.
     """
 
     ring_degree: int
     prime_bits: tuple[int, ...]
     primes: tuple[int, ...]
-    scale_bits: int
+    # What values are counted by; 0 in a scheme that approximates.
+    plain_modulus: int
 
     @property
     def depth(self) -> int:
-        """How many multiplications one after another a fresh ciphertext allows."""
-        return len(self.primes) - 2
+        """At which level no multiplication is left."""
+        raise NotImplementedError
 
     @property
     def slots(self) -> int:
@@ -83,7 +84,7 @@ class SealParameters(ParameterSet, frozen=True, dict=True):
     @property
     def scale(self) -> float:
         """The scale of a fresh ciphertext."""
-        return float(2**self.scale_bits)
+        return 1.0
 
     def magnitude_max(self, level: int) -> float:
         """See `ParameterSet`; a third of the modulus, since half of it is for negative values."""
@@ -125,13 +126,82 @@ class SealParameters(ParameterSet, frozen=True, dict=True):
         }
 
     def _parms_id(self, primes: tuple[int, ...]) -> bytes:
-        words = (_SEAL_SCHEME_NUMBER[self.scheme], self.ring_degree, *primes, 0)
+        words = (
+            _SEAL_SCHEME_NUMBER[self.scheme],
+            self.ring_degree,
+            *primes,
+            self.plain_modulus,
+        )
         packed = struct.pack(f"<{len(words)}Q", *words)
         return blake2b(packed, digest_size=PARMS_ID_BYTES).digest()
 
 
-def _ckks(params_id: str, ring_degree: int, primes: tuple[int, ...]) -> SealParameters:
-    return SealParameters(
+class CkksParameters(SealParameters, frozen=True, dict=True):
+    """A set for arithmetic on reals.
+
+    `level` counts the data primes already dropped: 0 is fresh, `depth` allows no multiplication.
+    """
+
+    scale_bits: int
+
+    @property
+    def depth(self) -> int:
+        """How many multiplications one after another a fresh ciphertext allows."""
+        return len(self.primes) - 2
+
+    @property
+    def scale(self) -> float:
+        """The scale of a fresh ciphertext."""
+        return float(2**self.scale_bits)
+
+
+class BgvParameters(SealParameters, frozen=True, dict=True):
+    """A set for gates on many bits at once, one in each slot. No data prime is ever dropped.
+
+    Noise multiplies when ciphertexts do, so a product's level is the sum of its factors' and one
+    more: it counts the multiplications behind it, all of them, and not the longest chain.
+    multiplications_max: how many leave room for the noise; measured, one more is always garbage.
+    """
+
+    multiplications_max: int
+
+    @property
+    def depth(self) -> int:
+        """How many multiplications a ciphertext may have behind it."""
+        return self.multiplications_max
+
+    @property
+    def slots(self) -> int:
+        """Bits per ciphertext."""
+        return self.ring_degree
+
+
+class TfheParameters(ParameterSet, frozen=True, dict=True):
+    """A set of tfhe-rs for gates on single bits; each gate bootstraps, so any depth will do.
+
+    Names as there: the small LWE dimension, the GLWE dimension and polynomial size of the
+    bootstrapping key, and the decompositions of the bootstrap (pbs) and of the key switch (ks).
+    """
+
+    lwe_dimension: int
+    glwe_dimension: int
+    polynomial_size: int
+    pbs_base_log: int
+    pbs_level: int
+    ks_base_log: int
+    ks_level: int
+
+    @property
+    def depth(self) -> None:
+        """No limit."""
+        return None
+
+
+GateParameters = BgvParameters | TfheParameters
+
+
+def _ckks(params_id: str, ring_degree: int, primes: tuple[int, ...]) -> CkksParameters:
+    return CkksParameters(
         params_id=params_id,
         scheme=CKKS,
         engine=PYFHEL,
@@ -140,6 +210,7 @@ def _ckks(params_id: str, ring_degree: int, primes: tuple[int, ...]) -> SealPara
         ring_degree=ring_degree,
         prime_bits=tuple(prime.bit_length() for prime in primes),
         primes=primes,
+        plain_modulus=0,
         scale_bits=40,
     )
 
@@ -174,10 +245,39 @@ CKKS_N14D5 = _ckks(
     ),
 )
 
-SEAL_SETS: dict[str, SealParameters] = {
+BGV_N13 = BgvParameters(
+    params_id="bgv-n13",
+    scheme=BGV,
+    engine=PYFHEL,
+    security_bits=128,
+    error_bound=0.0,
+    ring_degree=8192,
+    prime_bits=(43, 43, 44, 44, 44),
+    primes=(8796092858369, 8796092792833, 17592186028033, 17592185438209, 17592184717313),
+    plain_modulus=114689,
+    multiplications_max=4,
+)
+# tfhe-rs calls it DEFAULT_PARAMETERS: a gate is wrong with probability 2^-64.
+TFHE_132 = TfheParameters(
+    params_id="tfhe-132",
+    scheme=TFHE,
+    engine=TFHE_RS,
+    security_bits=132,
+    error_bound=0.0,
+    lwe_dimension=805,
+    glwe_dimension=3,
+    polynomial_size=512,
+    pbs_base_log=10,
+    pbs_level=2,
+    ks_base_log=3,
+    ks_level=5,
+)
+
+CKKS_SETS: dict[str, CkksParameters] = {
     params.params_id: params for params in (CKKS_N13, CKKS_N14, CKKS_N14D5)
 }
+SEAL_SETS: dict[str, SealParameters] = {**CKKS_SETS, BGV_N13.params_id: BGV_N13}
 SETS_BY_KEY_PARMS_ID: dict[bytes, SealParameters] = {
     params.key_parms_id: params for params in SEAL_SETS.values()
 }
-PARAMETER_SETS: dict[str, ParameterSet] = {**SEAL_SETS}
+PARAMETER_SETS: dict[str, ParameterSet] = {**SEAL_SETS, TFHE_132.params_id: TFHE_132}
