@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from commands.fhe.job import RecordJobFailure, RecordJobResult
 from commands.fhe.operations import need_of
+from fhe_workers.bootstrapping import Bootstrapper
 from fhe_workers.messages import Work
 from fhe_workers.pool import EngineFailed, InPlace, Operands, Pool, Result
 from fhe_workers.refusals import JobRefused
@@ -25,8 +26,9 @@ from infra.ids import command_id
 from infra.kafka import LogUnavailable
 from infra.objects import ObjectCorrupt, ObjectMissing, Objects, ObjectsUnavailable
 from schemas.envelope import SYSTEM, Envelope
+from schemas.fhe.evaluation_key import StoredPart
 from schemas.fhe.job import JobSubmitted, Operand
-from schemas.fhe.parameters import PARAMETER_SETS
+from schemas.fhe.parameters import LATTIGO, PARAMETER_SETS
 from streams.bus import CommandRequest
 
 logger = logging.getLogger(__name__)
@@ -44,9 +46,22 @@ _OUTCOME = "fhe.outcome"
 class Execution:
     """Carries jobs out; one per worker."""
 
-    def __init__(self, *, pool: Pool, objects: Objects, reports: Reports, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        objects: Objects,
+        reports: Reports,
+        clock: Clock,
+        bootstrapper: Bootstrapper,
+    ) -> None:
         self._pool, self._objects, self._clock = pool, objects, clock
+        self._bootstrapper = bootstrapper
         self._reporter = Reporter(reports)
+
+    def is_long(self, job: JobSubmitted) -> bool:
+        """Whether the job takes seconds and waits for the one helper, so that others go past it."""
+        return PARAMETER_SETS[job.params_id].engine == LATTIGO
 
     async def carry_out(self, envelope: Envelope, job: JobSubmitted) -> str:
         """Compute the job and report; returns the reason when it failed, else an empty string.
@@ -87,18 +102,25 @@ class Execution:
 
     async def _compute(self, job: JobSubmitted) -> Result:
         async def fetch_key() -> list[bytes]:
-            parts = [
-                self._objects.get(part.object, size=part.size_bytes, digest=part.sha256)
-                for part in job.key_parts
-            ]
-            return list(await asyncio.gather(*parts))
+            return list(await asyncio.gather(*map(self._part, job.key_parts)))
 
         work = work_of(job)
 
         async def run() -> Result:
             return await self._pool.run(work, await self._operands(job.operands), fetch_key)
 
-        return await until_answered(run)
+        async def refresh() -> Result:
+            views = [
+                self._objects.get(one.object, size=one.size_bytes, digest=one.sha256)
+                for one in job.operands
+            ]
+            operands = await asyncio.gather(*views)
+            return await self._bootstrapper.run(work, operands, job.key_parts, self._part)
+
+        return await until_answered(refresh if self.is_long(job) else run)
+
+    async def _part(self, part: StoredPart) -> bytes:
+        return await self._objects.get(part.object, size=part.size_bytes, digest=part.sha256)
 
     async def _operands(self, operands: Sequence[Operand]) -> Operands:
         """The operands, or how to get them once a child waits for them.

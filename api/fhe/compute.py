@@ -38,6 +38,13 @@ class ComputeBody(Struct):
     operands: Annotated[list[OperandBody], Meta(min_length=2, max_length=2)]
 
 
+class BootstrapBody(Struct):
+    """One ciphertext of a set that can be refreshed, with values between -1 and 1."""
+
+    key_id: Annotated[Text, Meta(max_length=64)]
+    operand: OperandBody
+
+
 class MatmulBody(Struct):
     """An encrypted vector and a matrix in the clear, or two encrypted matrices of this size.
 
@@ -88,6 +95,16 @@ async def matmul(call: Call[MatmulBody, ComputeQuery]) -> Answer:
     return await submit(call, body.key_id, "matmul", take)
 
 
+async def bootstrap(call: Call[BootstrapBody, ComputeQuery]) -> Answer:
+    """Refresh a ciphertext: all its multiplications are left again."""
+    body = call.body
+
+    async def take(intake: Intake) -> Taken:
+        return Taken([await intake.take(body.operand, "bootstrap", "operand")])
+
+    return await submit(call, body.key_id, "bootstrap", take)
+
+
 def compute_route(
     path: str,
     handler: Callable[[Any], Awaitable[Answer]],
@@ -135,5 +152,14 @@ ROUTES = [
         "square root of the size makes it fast. Two encrypted matrices take three levels, the "
         "relinearisation part, and the rotations by 1, the size and minus the size.",
         MatmulBody,
+    ),
+    compute_route(
+        "bootstrap",
+        bootstrap,
+        "Refresh a ciphertext, so that all multiplications are left again",
+        "For keys of ckks-boot-n15. Takes some seconds, and some more when the key was not used "
+        "for a while: `Prefer: respond-async` suits it. 503 `engine_unavailable` where the engine "
+        "is not built.",
+        BootstrapBody,
     ),
 ]

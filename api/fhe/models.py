@@ -13,7 +13,7 @@ from api.routing import Answer, Call, Route, Who
 from commands.fhe.operations import ModelArguments
 from schemas.fhe.linear import fast_step
 from schemas.fhe.models import MODELS, Model
-from schemas.fhe.parameters import SEAL_SETS
+from schemas.fhe.parameters import CKKS_SETS
 from schemas.types import Text
 
 
@@ -84,7 +84,7 @@ def _item(model: Model) -> ModelItem:
     ranges: Sequence[tuple[float, float] | None] = model.input_ranges or [None] * len(
         model.input_names
     )
-    params_ids = [name for name, params in SEAL_SETS.items() if params.depth >= model.levels]
+    params_ids = [name for name, params in CKKS_SETS.items() if params.depth >= model.levels]
     return ModelItem(
         model_id=model.model_id,
         name=model.name,

@@ -16,11 +16,13 @@ from commands.fhe.job import Input
 from infra.objects import Objects
 from schemas.fhe.ciphertext import CiphertextInvalid, read_ciphertext
 from schemas.fhe.job import Operand, Operation
+from schemas.fhe.lattigo import read_lattigo_ciphertext
 from schemas.fhe.linear import padded_size
 from schemas.fhe.parameters import (
     CIPHERTEXT_BYTES_MAX,
     VALUE_MAGNITUDE_MAX,
     CkksParameters,
+    LattigoParameters,
     ParameterSet,
     SealParameters,
 )
@@ -101,9 +103,13 @@ class Intake:
     def _cipher(self, data: bytes, magnitude: float, field: str) -> Input:
         if len(data) > CIPHERTEXT_BYTES_MAX:
             raise too_large(CIPHERTEXT_BYTES_MAX, close=False)
-        assert isinstance(self._params, SealParameters)
+        params = self._params
         try:
-            shape = read_ciphertext(data, self._params)
+            if isinstance(params, LattigoParameters):
+                shape = read_lattigo_ciphertext(data, params)
+            else:
+                assert isinstance(params, SealParameters)
+                shape = read_ciphertext(data, params)
         except CiphertextInvalid as error:
             raise Problem(
                 400,
@@ -127,7 +133,7 @@ class Intake:
 
     def _plain(self, body: OperandBody, operation: Operation, field: str) -> Input:
         params = self._params
-        if not isinstance(params, CkksParameters):
+        if not isinstance(params, CkksParameters | LattigoParameters):
             message = f"Encrypt the operand: {params.params_id} takes no values in the clear"
             raise Problem(400, "plaintext_invalid", message, field=field)
         slots = params.slots

@@ -14,7 +14,7 @@ from msgspec import Struct
 from commands.decider import ClearTimer, Context, Decider, Emit, Ref, SetTimer
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
 from commands.fhe.evaluation_key import EvaluationKey, KeyNotFound
-from commands.fhe.operations import Need, need_of
+from commands.fhe.operations import Need, ValueOverflow, need_of
 from commands.refusals import AlreadyDone, InvalidCommand, NotFound, Refusal
 from schemas.billing.usage import STREAM as USAGE_STREAM
 from schemas.billing.usage import UsageRecorded
@@ -39,7 +39,10 @@ _DEADLINE = "deadline"
 OPERATIONS_METER, CPU_METER = "fhe.operations", "fhe.cpu_microseconds"
 # What an operation counts as whose result was there already.
 CACHED_METER = "fhe.cached_operations"
-_WAY_OUT = "refresh the operands by bootstrapping, or encrypt under a set that goes deeper"
+_WAY_OUT = (
+    "refresh the operands by bootstrapping if their set can (ckks-boot-n15), or encrypt under one "
+    "that goes deeper"
+)
 
 
 class JobNotFound(NotFound):
@@ -78,13 +81,6 @@ class LevelExhausted(Refusal):
     """The operands' level leaves too few multiplications: the result would be garbage."""
 
     code = "level_exhausted"
-    kind = "unprocessable"
-
-
-class ValueOverflow(Refusal):
-    """The result might be larger than its level can hold, and would be garbage."""
-
-    code = "value_overflow"
     kind = "unprocessable"
 
 

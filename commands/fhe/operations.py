@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from commands.fhe import precision
 from commands.fhe.precision import EXACT, Estimate
-from commands.refusals import InvalidCommand, NotFound
+from commands.refusals import InvalidCommand, Kind, NotFound, Refusal
 from schemas.fhe.job import Operand, OperandKind, Operation
 from schemas.fhe.key_material import RELIN, ROTATE
 from schemas.fhe.linear import (
@@ -24,7 +24,13 @@ from schemas.fhe.linear import (
     padded_size,
 )
 from schemas.fhe.models import MODELS
-from schemas.fhe.parameters import CKKS, ParameterSet
+from schemas.fhe.parameters import (
+    BOOTSTRAP_MAGNITUDE_MAX,
+    CKKS,
+    CKKS_BOOT,
+    LattigoParameters,
+    ParameterSet,
+)
 from schemas.types import Json
 
 CIPHER: OperandKind = "cipher"
@@ -41,6 +47,13 @@ class UnsupportedOperation(InvalidCommand):
 
 class ModelNotFound(NotFound):
     """No model of this id runs here."""
+
+
+class ValueOverflow(Refusal):
+    """The result might be larger than its level can hold, and would be garbage."""
+
+    code = "value_overflow"
+    kind: Kind = "unprocessable"
 
 
 class Need(Struct, frozen=True):
@@ -146,6 +159,31 @@ def _model(operands: Sequence[Operand], arguments: Json, params: ParameterSet) -
     )
 
 
+def _bootstrap(operands: Sequence[Operand], arguments: Json, params: ParameterSet) -> Need:
+    if [operand.kind for operand in operands] != [CIPHER]:
+        raise InvalidCommand("give one ciphertext")
+    magnitude = operands[0].magnitude
+    if magnitude > BOOTSTRAP_MAGNITUDE_MAX:
+        raise ValueOverflow(
+            f"values up to {magnitude:.3g} cannot be bootstrapped: multiply them by "
+            f"{BOOTSTRAP_MAGNITUDE_MAX / magnitude:.3g} first",
+            magnitude=magnitude,
+            magnitude_max=BOOTSTRAP_MAGNITUDE_MAX,
+        )
+    return Need(level=0, estimate=precision.of_bootstrap(operands, params))
+
+
+def _with_whole_key(row: Row) -> Row:
+    """The row of a set whose keys are loaded whole or not at all."""
+
+    def need(operands: Sequence[Operand], arguments: Json, params: ParameterSet) -> Need:
+        assert isinstance(params, LattigoParameters)
+        found = row(operands, arguments, params)
+        return msgspec.structs.replace(found, parts=tuple(params.part_bytes))
+
+    return need
+
+
 def _lowest(operands: Sequence[Operand]) -> int:
     return max(operand.level for operand in operands)
 
@@ -165,6 +203,9 @@ OPERATIONS: Mapping[tuple[Operation, str], Row] = {
     ("multiply", CKKS): _MULTIPLY,
     ("matmul", CKKS): _matmul,
     ("model", CKKS): _model,
+    ("add", CKKS_BOOT): _with_whole_key(_ADD),
+    ("multiply", CKKS_BOOT): _with_whole_key(_MULTIPLY),
+    ("bootstrap", CKKS_BOOT): _with_whole_key(_bootstrap),
 }
 
 

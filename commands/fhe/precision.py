@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from schemas.fhe.job import Operand
 from schemas.fhe.models import Model
-from schemas.fhe.parameters import FRESH_ERROR, ROTATION_ERROR, ParameterSet
+from schemas.fhe.parameters import BOOTSTRAP_ERROR, ROTATION_ERROR, ParameterSet
 
 
 class Estimate(Struct, frozen=True):
@@ -25,43 +25,42 @@ class Estimate(Struct, frozen=True):
 EXACT = Estimate(1.0, 0.0)
 
 
-def estimate_of(operand: Operand) -> Estimate:
-    """What is known of an operand; values in the clear are exact."""
-    fresh = FRESH_ERROR if operand.kind == "cipher" else 0.0
-    return Estimate(operand.magnitude, operand.error or fresh)
+def estimates_of(operands: Sequence[Operand], params: ParameterSet) -> list[Estimate]:
+    """What is known of operands; values in the clear are exact."""
+    fresh = {"cipher": params.error_bound / 10, "plain": 0.0}
+    return [Estimate(one.magnitude, one.error or fresh[one.kind]) for one in operands]
 
 
 def of_sum(operands: Sequence[Operand], params: ParameterSet) -> Estimate:
     """The sum of two operands."""
-    left, right = map(estimate_of, operands)
+    left, right = estimates_of(operands, params)
     return Estimate(left.magnitude + right.magnitude, left.error + right.error + params.error_bound)
 
 
 def of_product(operands: Sequence[Operand], params: ParameterSet) -> Estimate:
     """The product of two operands, slot by slot."""
-    left, right = map(estimate_of, operands)
+    left, right = estimates_of(operands, params)
     return _product(left, right, params)
 
 
 def of_matvec(operands: Sequence[Operand], size: int, params: ParameterSet) -> Estimate:
     """An encrypted vector, multiplied by a matrix whose `magnitude` is its largest row sum."""
-    vector, matrix = map(estimate_of, operands)
+    vector, matrix = estimates_of(operands, params)
     return _transformed(vector, matrix.magnitude, size, params)
 
 
 def of_matmul(operands: Sequence[Operand], size: int, params: ParameterSet) -> Estimate:
     """The product of two encrypted matrices of this size."""
     walked = ROTATION_ERROR * sqrt(2 * size)
-    left, right = (
-        Estimate(one.magnitude, one.error + walked) for one in map(estimate_of, operands)
-    )
+    known = estimates_of(operands, params)
+    left, right = (Estimate(one.magnitude, one.error + walked) for one in known)
     one = _product(left, right, params)
     return Estimate(size * one.magnitude, size * one.error)
 
 
 def of_model(operands: Sequence[Operand], model: Model, params: ParameterSet) -> Estimate:
     """A model's answer to an encrypted vector."""
-    [vector] = map(estimate_of, operands)
+    [vector] = estimates_of(operands, params)
     linear = _transformed(vector, model.row_sum, model.size, params)
     linear = Estimate(linear.magnitude + model.bias_max, linear.error + params.error_bound)
     if model.sigmoid is None:
@@ -73,6 +72,12 @@ def of_model(operands: Sequence[Operand], model: Model, params: ParameterSet) ->
         (slope + 3 * cubic * square) * linear.error
         + (3 + square + linear.magnitude) * params.error_bound,
     )
+
+
+def of_bootstrap(operands: Sequence[Operand], params: ParameterSet) -> Estimate:
+    """A ciphertext that was refreshed."""
+    [given] = estimates_of(operands, params)
+    return Estimate(given.magnitude, given.error + BOOTSTRAP_ERROR)
 
 
 def precision_bits(error: float) -> int | None:

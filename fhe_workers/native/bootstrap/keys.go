@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -79,7 +80,7 @@ func (k *keyShapes) check(name string, data []byte) error {
 	shape, from := map[string]*shape{"rlk": k.relin, "d2s": k.d2s, "s2d": k.s2d}[name], 0
 	if element, is := strings.CutPrefix(name, "gal"); is {
 		wanted, err := strconv.ParseUint(element, 10, 64)
-		if err != nil || !contains(k.set.galoisElements(), wanted) {
+		if err != nil || !slices.Contains(k.set.galoisElements(), wanted) {
 			return refuse("key_invalid", "no rotation of this set has the part "+name)
 		}
 		if len(data) < 8 || binary.LittleEndian.Uint64(data) != wanted {
@@ -138,13 +139,4 @@ func (b *bundle) finish() error {
 	}
 	b.ready = ready
 	return nil
-}
-
-func contains(all []uint64, one uint64) bool {
-	for _, each := range all {
-		if each == one {
-			return true
-		}
-	}
-	return false
 }

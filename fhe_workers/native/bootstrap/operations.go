@@ -123,5 +123,5 @@ func (s *server) values(data []byte) ([]float64, error) {
 	return values, nil
 }
 
-// valueMax keeps values below what the lowest level can hold: 2^40 at a scale of 2^31.
-const valueMax = 1 << 7
+// valueMax is the API's bound of a value in the clear; what a level can hold the decider knows.
+const valueMax = 1 << 18

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/tuneinsight/lattigo/v6/circuits/ckks/bootstrapping"
 	"github.com/tuneinsight/lattigo/v6/core/rlwe"
@@ -72,5 +73,7 @@ func (s *set) encapsulated() (rlwe.Parameters, error) {
 // galoisElements are those of the rotations that bootstrapping does, and of the conjugation.
 func (s *set) galoisElements() []uint64 {
 	chain := s.chain()
-	return append(s.boot.GaloisElements(chain), chain.GaloisElementForComplexConjugation())
+	all := append(s.boot.GaloisElements(chain), chain.GaloisElementForComplexConjugation())
+	slices.Sort(all)
+	return slices.Compact(all)
 }
