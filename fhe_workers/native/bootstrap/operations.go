@@ -26,7 +26,7 @@ func (s *server) compute(key *bundle, asked request, blobs [][]byte) (*rlwe.Ciph
 		return nil, err
 	}
 	if asked.Do == "bootstrap" && len(blobs) == 1 {
-		return key.ready.Bootstrap(left)
+		return s.refreshed(key, left)
 	}
 	if len(blobs) != 2 {
 		return nil, unsupported
@@ -53,6 +53,20 @@ func (s *server) compute(key *bundle, asked request, blobs [][]byte) (*rlwe.Ciph
 		return rescaled(evaluator, left, values)
 	}
 	return nil, unsupported
+}
+
+// refreshed is a bootstrapped ciphertext. The library's circuit is right for the nominal scale alone:
+// at another one its error is the difference, some thousand times over. So the scale is called
+// nominal, which makes the values larger or smaller by the difference, and is put back afterwards.
+func (s *server) refreshed(key *bundle, given *rlwe.Ciphertext) (*rlwe.Ciphertext, error) {
+	nominal := s.set.residual.DefaultScale()
+	drift := given.Scale.Div(nominal)
+	given.Scale = nominal
+	result, err := key.ready.Bootstrap(given)
+	if err == nil {
+		result.Scale = result.Scale.Mul(drift)
+	}
+	return result, err
 }
 
 // rescaled is left * right at the lower of their levels, relinearised, one level below. Values in the
