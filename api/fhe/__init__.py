@@ -1,6 +1,13 @@
 """Encrypted computation over HTTP: evaluation keys, computations, jobs."""
 
-from api.fhe import compute, jobs, keys, models
+from api.fhe import compute, gates, job_events, jobs, keys, models
 from api.routing import Route
 
-ROUTES: list[Route] = [*keys.ROUTES, *compute.ROUTES, *models.ROUTES, *jobs.ROUTES]
+ROUTES: list[Route] = [
+    *keys.ROUTES,
+    *compute.ROUTES,
+    *models.ROUTES,
+    *gates.ROUTES,
+    *jobs.ROUTES,
+    *job_events.ROUTES,
+]

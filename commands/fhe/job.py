@@ -22,13 +22,14 @@ from schemas.fhe.job import (
     JobCancelled,
     JobEvent,
     JobFailed,
+    JobProgressed,
     JobSubmitted,
     JobSucceeded,
     Operand,
     Operation,
 )
 from schemas.fhe.key_material import RELIN
-from schemas.fhe.parameters import PARAMETER_SETS, ParameterSet
+from schemas.fhe.parameters import CKKS_BOOT, PARAMETER_SETS, ParameterSet
 from schemas.types import EMPTY_JSON, Count, Json, Text
 
 STREAM = "fhe.job"
@@ -39,10 +40,6 @@ _DEADLINE = "deadline"
 OPERATIONS_METER, CPU_METER = "fhe.operations", "fhe.cpu_microseconds"
 # What an operation counts as whose result was there already.
 CACHED_METER = "fhe.cached_operations"
-_WAY_OUT = (
-    "refresh the operands by bootstrapping if their set can (ckks-boot-n15), or encrypt under one "
-    "that goes deeper"
-)
 
 
 class JobNotFound(NotFound):
@@ -118,6 +115,13 @@ class ReuseResult(Struct, frozen=True, tag="fhe.reuse_result.v1"):
     request_id: str
 
 
+class RecordJobProgress(Struct, frozen=True, tag="fhe.record_job_progress.v1"):
+    """A worker has computed `done` of the job's `total` gates."""
+
+    done: Count
+    total: Count
+
+
 class RecordJobResult(Struct, frozen=True, tag="fhe.record_job_result.v1"):
     """A worker has computed the job; cpu_us is its processor time in microseconds."""
 
@@ -143,7 +147,15 @@ class ExpireJob(Struct, frozen=True, tag="fhe.expire_job.v1"):
     """The deadline has passed."""
 
 
-JobCommand = SubmitJob | ReuseResult | RecordJobResult | RecordJobFailure | CancelJob | ExpireJob
+JobCommand = (
+    SubmitJob
+    | ReuseResult
+    | RecordJobProgress
+    | RecordJobResult
+    | RecordJobFailure
+    | CancelJob
+    | ExpireJob
+)
 Status = Literal["absent", "queued", "succeeded", "failed", "cancelled"]
 
 
@@ -160,6 +172,7 @@ class Job(Struct, frozen=True):
     request_id: str = ""
     magnitude: float = 1.0
     error: float = 0.0
+    done: int = 0
 
 
 class JobAnswer(Struct, frozen=True):
@@ -191,6 +204,11 @@ def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEve
     match command:
         case ReuseResult():
             return _reused(command.request_id, state, context)
+        case RecordJobProgress(done, total):
+            # A job that is tried again begins anew: it is told of once it has got further.
+            if state.status != "queued" or done <= state.done:
+                return []
+            return [JobProgressed(state.key_id, done, total, context.now)]
         case RecordJobResult():
             if state.status != "queued":
                 return []
@@ -283,7 +301,7 @@ def _check_need(
     if params.depth is not None and need.level > params.depth:
         raise LevelExhausted(
             f"the result would need level {need.level}, and {params.params_id} ends at "
-            f"{params.depth}; {_WAY_OUT}",
+            f"{params.depth}; {_way_out(params)}",
             level=max(operand.level for operand in operands),
             needed=need.level,
             depth=params.depth,
@@ -292,13 +310,19 @@ def _check_need(
     largest = params.magnitude_max(need.level)
     if need.estimate.magnitude > largest:
         raise ValueOverflow(
-            f"values up to {need.estimate.magnitude:.3g} do not fit, {largest:.3g} do; {_WAY_OUT}, "
-            "or state a smaller magnitude of your ciphertexts",
+            f"values up to {need.estimate.magnitude:.3g} do not fit, {largest:.3g} do; "
+            f"{_way_out(params)}, or state a smaller magnitude of your ciphertexts",
             magnitude=need.estimate.magnitude,
             magnitude_max=largest,
             level=need.level,
             deeper=_deeper(params),
         )
+
+
+def _way_out(params: ParameterSet) -> str:
+    if params.scheme == CKKS_BOOT:
+        return "bootstrap the operands first"
+    return "encrypt under a set that goes deeper, or under one that can be refreshed"
 
 
 def _deeper(params: ParameterSet) -> list[str]:
@@ -375,6 +399,8 @@ def evolve(state: Job, event: JobEvent) -> Job:
                 magnitude=event.magnitude,
                 error=event.error,
             )
+        case JobProgressed():
+            return msgspec.structs.replace(state, done=event.done)
         case JobSucceeded():
             return msgspec.structs.replace(state, status="succeeded", result=event.result)
         case JobFailed():
@@ -400,6 +426,8 @@ def _loads(command: JobCommand, stream_id: str) -> Sequence[Ref]:
 def _timers(event: JobEvent, stream_id: str) -> Sequence[SetTimer | ClearTimer]:
     if isinstance(event, JobSubmitted):
         return [SetTimer(_DEADLINE, event.deadline, ExpireJob())]
+    if isinstance(event, JobProgressed):
+        return []
     return [ClearTimer(_DEADLINE)]
 
 
@@ -421,6 +449,8 @@ def _describe(command: JobCommand) -> Mapping[str, Any]:
     match command:
         case SubmitJob():
             return {"key_id": command.key_id, "operation": command.operation}
+        case RecordJobProgress():
+            return {"done": command.done, "total": command.total}
         case RecordJobResult():
             return {"cpu_us": command.cpu_us, "tries": command.tries}
         case RecordJobFailure():
@@ -432,8 +462,16 @@ INITIAL = Job()
 DECIDER: Decider[JobCommand, Job, JobEvent] = Decider(
     stream=STREAM,
     version=2,
-    commands=(SubmitJob, ReuseResult, RecordJobResult, RecordJobFailure, CancelJob, ExpireJob),
-    events=(JobSubmitted, JobSucceeded, JobFailed, JobCancelled),
+    commands=(
+        SubmitJob,
+        ReuseResult,
+        RecordJobProgress,
+        RecordJobResult,
+        RecordJobFailure,
+        CancelJob,
+        ExpireJob,
+    ),
+    events=(JobSubmitted, JobProgressed, JobSucceeded, JobFailed, JobCancelled),
     initial=INITIAL,
     decide=decide,
     evolve=evolve,

@@ -26,6 +26,7 @@ from commands.fhe.job import (
     KeyMissingRotation,
     LevelExhausted,
     RecordJobFailure,
+    RecordJobProgress,
     RecordJobResult,
     ReuseResult,
     SubmitJob,
@@ -34,7 +35,15 @@ from commands.fhe.job import (
 from commands.fhe.operations import need_of
 from commands.refusals import InvalidCommand, Refusal
 from schemas.billing.usage import UsageRecorded
-from schemas.fhe.job import JobCancelled, JobFailed, JobSubmitted, JobSucceeded, Operand, Operation
+from schemas.fhe.job import (
+    JobCancelled,
+    JobFailed,
+    JobProgressed,
+    JobSubmitted,
+    JobSucceeded,
+    Operand,
+    Operation,
+)
 from schemas.fhe.parameters import CKKS_N13
 from tests.commands.fhe.cases import KEY, RELIN, ROTATE, cipher, plain
 from tests.given import HUMAN, NOW, Given
@@ -242,6 +251,37 @@ def test_a_foreign_or_missing_result_is_refused() -> None:
 def test_a_result_is_recorded_and_counted_once() -> None:
     a_job(SUBMITTED).when(RECORD).then(SUCCEEDED, *USAGE).when(RECORD).then_quiet()
     a_job().when(RECORD).then_refused(JobNotFound)
+
+
+def test_progress_is_told_while_the_job_goes_on() -> None:
+    told = JobProgressed("ek_1", 5, 9, NOW)
+    progress = RecordJobProgress(5, 9)
+    a_job(SUBMITTED).when(progress).then(told).when(progress).then_quiet()
+    # A second try begins anew.
+    a_job(SUBMITTED, told).when(RecordJobProgress(2, 9)).then_quiet()
+    a_job(SUBMITTED, SUCCEEDED).when(progress).then_quiet()
+    a_job(SUBMITTED, told).when(RECORD).then(SUCCEEDED, *USAGE)
+    a_job().when(progress).then_refused(JobNotFound)
+    assert DECIDER.timers(told, "job_1") == []
+
+
+def test_gates_without_the_server_s_part_are_refused() -> None:
+    bit = Input(cipher("a"))
+    key = msgspec.structs.replace(KEY, params_id="tfhe-132")
+    refusal = a_job(key=key).when(submit(bit, operation="not")).then_refused(KeyMissingPart)
+    assert refusal.details == {"part": "server"}
+
+
+def test_as_many_operations_are_counted_as_gates_were_computed() -> None:
+    server = msgspec.structs.replace(RELIN, kind="server")
+    key = msgspec.structs.replace(KEY, params_id="tfhe-132", parts=[server])
+    three = Input(msgspec.structs.replace(cipher("a"), count=3))
+    given = a_job(key=key).when(submit(three, three, operation="xor"))
+    [event] = given.decided()
+    assert isinstance(event, JobSubmitted) and event.quantity == 3
+    _, *emitted = a_job(event).when(RECORD).decided()
+    counted = [emit.event.quantity for emit in emitted if isinstance(emit, Emit)]
+    assert counted == [3, 3_300]
 
 
 def test_a_failure_is_recorded_once_and_never_after_a_result() -> None:
