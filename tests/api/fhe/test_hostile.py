@@ -1,4 +1,4 @@
-"""Hostile operands over HTTP: a 4xx, nothing stored, and the memory of a request is all it takes."""
+"""Hostile operands over HTTP: a 4xx, nothing stored, memory flat; what bootstrapping is asked."""
 
 import random
 from typing import Any
@@ -83,7 +83,11 @@ async def test_what_the_bootstrapping_set_is_asked(alice: Client) -> None:
         assert queued.status_code == 202
         for operand, status, code in (
             ({"ciphertext": b64(HEAD)}, 400, "ciphertext_invalid"),
-            ({"ciphertext": b64(bytes(CKKS_BOOT_N15.ciphertext_lengths[0]))}, 400, "ciphertext_invalid"),
+            (
+                {"ciphertext": b64(bytes(CKKS_BOOT_N15.ciphertext_lengths[0]))},
+                400,
+                "ciphertext_invalid",
+            ),
             (cipher(alice, [1.0]), 400, "ciphertext_invalid"),
             ({**worn, "magnitude": 2.0}, 422, "value_overflow"),
         ):
@@ -94,8 +98,12 @@ async def test_what_the_bootstrapping_set_is_asked(alice: Client) -> None:
         response = await compute(world, "multiply", product)
         assert error(response, 422) == "level_exhausted"
         assert "bootstrap the operands first" in response.json()["error"]["message"]
-        response = await compute(world, "add?wait=0", {**product, "operands": [worn, {"value": 0.5}]})
+        response = await compute(
+            world, "add?wait=0", {**product, "operands": [worn, {"value": 0.5}]}
+        )
         assert response.status_code == 202
         # The other sets' keys cannot.
-        response = await compute(world, "bootstrap", {"key_id": small, "operand": cipher(alice, [1])})
+        response = await compute(
+            world, "bootstrap", {"key_id": small, "operand": cipher(alice, [1])}
+        )
         assert error(response, 400) == "unsupported_operation"
