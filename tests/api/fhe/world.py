@@ -11,6 +11,7 @@ from api.live import TooManyListeners
 from commands.fhe.job import RecordJobFailure, RecordJobResult
 from fhe_workers import jobs
 from fhe_workers.contexts import ContextCache
+from fhe_workers.engines import engine_of
 from fhe_workers.execution import work_of
 from fhe_workers.refusals import JobRefused
 from infra.ids import new_id
@@ -144,6 +145,8 @@ class World:
         work = work_of(job)
         operands = [await self._read(operand) for operand in job.operands]
         try:
+            # Here is no helper either.
+            engine_of(jobs.parameters(job.params_id))
             context = jobs.context_for(work, self._cache)
             if context is None:
                 parts = [await self._read(part) for part in job.key_parts]
