@@ -10,7 +10,7 @@ client's Last-Event-ID on without an event (HTML standard, "dispatch the event",
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -37,12 +37,14 @@ class Frame(Struct, frozen=True):
 
 
 Render = Callable[[LiveEvent], Frame | None]
+Settle = Callable[[Sequence[LiveEvent | Resync]], Awaitable[None]]
 
 
 class EventStream(Response):
     """The response. `render` makes a frame of an event, or None for what the client need not see.
 
-    It owns the subscription and closes it. Times are in seconds.
+    It owns the subscription and closes it. Times are in seconds. `settle` is awaited with what is
+    rendered next, for streams that must not tell of a thing before it can be asked for.
     """
 
     media_type = "text/event-stream"
@@ -56,11 +58,12 @@ class EventStream(Response):
         send_timeout: float = SEND_TIMEOUT_SECONDS,
         lifetime: float = LIFETIME_SECONDS,
         headers: Mapping[str, str] | None = None,
+        settle: Settle | None = None,
     ) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers({**_HEADERS, **(headers or {})})
-        self._subscription, self._render = subscription, render
+        self._subscription, self._render, self._settle = subscription, render, settle
         self._heartbeat, self._send_timeout, self._lifetime = heartbeat, send_timeout, lifetime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,14 +96,13 @@ class EventStream(Response):
             written_at = clock()
             while not subscription.ended and clock() < closes_at:
                 patience = min(self._heartbeat, closes_at - clock())
-                items = await subscription.batch(max(patience, 0.0))
-                body = b"".join(self._frame(item) for item in items)
+                body = await self._frames(await subscription.batch(max(patience, 0.0)))
                 if not body and clock() - written_at >= self._heartbeat:
                     body = b": heartbeat\n" + self._checkpoint() + b"\n"
                 if body:
                     await write(body)
                     written_at = clock()
-            rest = b"".join([self._frame(item) for item in await subscription.batch(0.0, 1000)])
+            rest = await self._frames(await subscription.batch(0.0, 1000))
             reason = subscription.ended or "lifetime"
             await write(rest + b": %b\nretry: %d\n\n" % (reason.encode(), RETRY_MS), more=False)
         except TimeoutError:
@@ -113,6 +115,11 @@ class EventStream(Response):
     def _checkpoint(self) -> bytes:
         position = self._subscription.checkpoint()
         return b"id: %b\n" % str(position).encode() if position is not None else b""
+
+    async def _frames(self, items: Sequence[LiveEvent | Resync]) -> bytes:
+        if self._settle is not None:
+            await self._settle(items)
+        return b"".join([self._frame(item) for item in items])
 
     def _frame(self, item: LiveEvent | Resync) -> bytes:
         if isinstance(item, Resync):

@@ -9,6 +9,7 @@ from api.approvals.visible import check_in_row, is_task
 from api.live import TooManyListeners
 from api.routing import Call
 from api.subscription import LiveEvent, Resync, Subscription
+from api.views import position_of_views
 from commands.approvals.check_in import STREAM as CHECK_IN
 from commands.approvals.task_state import STREAM as TASK
 from infra.kafka import LogUnavailable
@@ -16,22 +17,18 @@ from projections.approvals.check_ins import CHECK_INS
 from projections.approvals.tasks import TASKS
 from projections.statements import Set
 
-# How far the views hold a partition of `events`; written in the transaction that moves them.
-_VIEWS_NEXT = "SELECT events_next FROM decider_checkpoints WHERE partition = %s"
-
 
 async def settled_within(call: Call[Any, Any], check_in_id: str, seconds: int) -> dict[str, Any]:
     """The row of a check-in, once it is decided or `seconds` have passed.
 
-    The log is ahead of the views by a moment, so it is followed from where the views stood before
-    the row was read: nothing falls in between. Where there is no tail, or too many listen, the
-    answer comes at once, which every client copes with. Raises Problem (404).
+    The log is followed from where the views stood before the row was read. Where there is no tail,
+    or too many listen, the answer comes at once, which every client copes with. Raises Problem
+    (404).
     """
     hub = call.services.live
     if hub is None:
         return await check_in_row(call, check_in_id)
-    partition = hub.partition_of(call.tenant)
-    views = await call.services.reads.one(_VIEWS_NEXT, partition.partition)
+    shown = await position_of_views(call)
     row = await check_in_row(call, check_in_id)
     if row["decision"] is not None:
         return row
@@ -41,9 +38,7 @@ async def settled_within(call: Call[Any, Any], check_in_id: str, seconds: int) -
         subscription = await hub.subscribe(
             call.tenant,
             wants=lambda event: event.envelope.stream == stream,
-            after=f"{partition.topic}:{partition.partition}:{views['events_next'] - 1}"
-            if views
-            else None,
+            after=shown,
             credential=call.principal.key_id or call.principal.session_id,
             holder=call.actor.id,
         )

@@ -1,24 +1,27 @@
 """A job as it goes on: `GET /api/v1/jobs/{job_id}/events`, server-sent events."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from api.fhe.jobs import find_row
+from api.fhe.jobs import find_row, row_at_end
 from api.live import TooManyListeners
 from api.problems import FHE, Problem, not_found
 from api.roles import COMPUTE_READERS
 from api.routing import Call, Route, Who
 from api.sse import EventStream, Frame
-from api.subscription import BadPosition, LiveEvent, Subscription
+from api.subscription import BadPosition, LiveEvent, Resync, Subscription
+from api.views import position_of_views
 from commands.fhe.job import STREAM
+from schemas.avro_derivation import tag_of
 from schemas.fhe.job import JobCancelled, JobFailed, JobProgressed, JobSucceeded
 from schemas.types import Text
 
-# So long at most is an end missed that came between the look at the job and the subscription.
-_LIFETIME_SECONDS = 60.0
+_ENDS = frozenset(tag_of(event) for event in (JobSucceeded, JobFailed, JobCancelled))
+_TOLD = _ENDS | {tag_of(JobProgressed)}
 
 
 class JobEventsQuery(Struct, frozen=True):
@@ -45,13 +48,19 @@ class JobEnd(Struct, frozen=True):
 async def stream_job_events(call: Call[None, JobEventsQuery]) -> Any:
     """Follow a job to its end. `Last-Event-ID` resumes from the log, without loss or repeat."""
     job_id = call.path["job_id"]
+    shown = await position_of_views(call)
+    row = await find_row(call, job_id)
+    if row is None:
+        not_found("No such job")
+    if row["status"] != "queued":
+        return _ended(JobEnd(job_id, row["status"]))
     stream = f"{STREAM}/{job_id}"
+    last_seen = call.raw.headers.get("last-event-id", "") or call.query.last_event_id
     try:
-        # Before the look at the job, so that it does not end unseen in between.
         subscription = await call.services.live.subscribe(
             call.tenant,
-            wants=lambda event: event.type.startswith("fhe.job_") and _stream(event) == stream,
-            after=call.raw.headers.get("last-event-id", "") or call.query.last_event_id or None,
+            wants=lambda event: event.type in _TOLD and event.envelope.stream == stream,
+            after=last_seen or shown,
             credential=call.principal.key_id or call.principal.session_id,
             holder=call.actor.id,
         )
@@ -62,18 +71,14 @@ async def stream_job_events(call: Call[None, JobEventsQuery]) -> Any:
     except TooManyListeners:
         message = "Too many event streams are open"
         raise Problem(429, "rate_limited", message, headers={"retry-after": "10"}) from None
-    row = await find_row(call, job_id)
-    if row is None or row["status"] != "queued":
-        async with subscription:
-            if row is None:
-                not_found("No such job")
-            return _ended(JobEnd(job_id, row["status"]))
+
+    async def settle(items: Sequence[LiveEvent | Resync]) -> None:
+        # Whoever is told of the end asks for the result.
+        if any(isinstance(item, LiveEvent) and item.type in _ENDS for item in items):
+            await row_at_end(call, job_id)
+
     following = _Following(job_id, subscription)
-    return EventStream(subscription, following.frame_of, lifetime=_LIFETIME_SECONDS)
-
-
-def _stream(event: LiveEvent) -> str:
-    return event.envelope.stream
+    return EventStream(subscription, following.frame_of, settle=settle)
 
 
 def _ended(end: JobEnd) -> Response:
@@ -117,8 +122,8 @@ ROUTES = [
         summary="Follow a job",
         description=(
             "Server-sent events: `progress` with `done` and `total` gates, about once a second "
-            "while a long job is computed, and `end` with the job's status. A stream lasts a "
-            "minute at most; come back with `Last-Event-ID`."
+            "while a long job is computed, and `end` with the job's status, when its result can be "
+            "asked for."
         ),
         query=JobEventsQuery,
         refusals=(400, 404, 429),

@@ -1,5 +1,6 @@
 """Jobs: `/api/v1/jobs`, what became of a computation and where its result is."""
 
+import asyncio
 import base64
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,9 @@ from schemas.types import Text
 JOB_PREFIX, HANDLE_PREFIX = "job_", "ct_"
 
 Status = Literal["queued", "succeeded", "failed", "cancelled"]
+
+# An event is on the log some milliseconds before its row is in the read model.
+_ROW_PAUSE_SECONDS, _ROW_TRIES = 0.005, 200
 
 # Statuses of failures that are our fault, or that the decider also refuses with; else it is 400.
 _STATUS_OF_REASON = {
@@ -131,6 +135,19 @@ async def cancel_job(call: Call[None, None]) -> JobItem:
 async def find_row(call: Call[Any, Any], job_id: str) -> dict[str, Any] | None:
     """The row of one of the tenant's jobs."""
     return await call.services.reads.one(fhe_jobs.BY_ID, call.tenant, job_id)
+
+
+async def row_at_end(call: Call[Any, Any], job_id: str) -> dict[str, Any]:
+    """The row of a job of which an end is on the log, as soon as it shows it."""
+    row: dict[str, Any] | None = None
+    for _ in range(_ROW_TRIES):
+        row = await find_row(call, job_id)
+        if row is not None and row["status"] != "queued":
+            break
+        await asyncio.sleep(_ROW_PAUSE_SECONDS)
+    # The decider answers a submission when the row is there: a missing one is a bug, not a 404.
+    assert row is not None, f"no row of {job_id}"
+    return row
 
 
 def item_of(row: dict[str, Any], ciphertext: str | None = None) -> JobItem:

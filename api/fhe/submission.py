@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from api.fhe.jobs import find_row, problem_of_failure, whole_item
+from api.fhe.jobs import find_row, problem_of_failure, row_at_end, whole_item
 from api.fhe.keys import key_row
 from api.fhe.operands import Intake
 from api.fhe.storage import discard
@@ -29,8 +29,6 @@ from schemas.fhe.parameters import PARAMETER_SETS
 from schemas.types import EMPTY_JSON, Json
 
 _ENDS = frozenset(tag_of(event) for event in (JobSucceeded, JobFailed, JobCancelled))
-# An event is on the log some milliseconds before its row is in the read model.
-_ROW_PAUSE_SECONDS, _ROW_TRIES = 0.005, 200
 
 
 class ComputeQuery(Struct):
@@ -162,7 +160,7 @@ async def _row_after(
         if left <= 0:
             break
         if await subscription.batch(left):
-            row = await _row_at_end(call, job_id)
+            row = await row_at_end(call, job_id)
     return row
 
 
@@ -181,15 +179,6 @@ def _patience(call: ComputeCall) -> tuple[int, dict[str, str]]:
     given = [item.removeprefix("wait=") for item in preferences if item.startswith("wait=")]
     seconds = int(given[0]) if given and given[0].isascii() and given[0].isdigit() else 0
     return min(seconds, call.query.wait), {"preference-applied": "respond-async"}
-
-
-async def _row_at_end(call: ComputeCall, job_id: str) -> dict[str, Any]:
-    for _ in range(_ROW_TRIES):
-        row = await _row(call, job_id)
-        if row["status"] != "queued":
-            break
-        await asyncio.sleep(_ROW_PAUSE_SECONDS)
-    return row
 
 
 async def _row(call: ComputeCall, job_id: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.build import install, pyfhel
+from infra.build import install, pyfhel, tfhe
 from infra.build.install import InstallError
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +68,7 @@ def test_a_finished_installation_is_not_repeated(
     ran: list[list[str]] = []
     monkeypatch.setattr(install, "_run", ran.append)
     monkeypatch.setattr(install, "_pyfhel_wheel", lambda: tmp_path / "pyfhel.whl")
+    monkeypatch.setattr(install, "_tfhe_extension", lambda: None)
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "venv" / "bin" / "python").touch()
     install.install()
@@ -91,6 +92,7 @@ def test_an_interrupted_installation_is_made_anew(
     (tmp_path / "venv" / "installed").write_text(install.stamp() + "older")
     monkeypatch.setattr(install, "_run", interrupted)
     monkeypatch.setattr(install, "_pyfhel_wheel", lambda: tmp_path / "pyfhel.whl")
+    monkeypatch.setattr(install, "_tfhe_extension", lambda: None)
     with pytest.raises(InstallError):
         install.install()
     assert not (tmp_path / "venv" / "installed").exists()
@@ -111,6 +113,49 @@ def test_a_machine_without_a_compiler_is_told_what_to_install(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(pyfhel.BuildError, match=r"install make and a C\+\+ compiler"):
         pyfhel.ensure_wheel()
+
+
+def test_the_gates_are_built_once_and_are_optional(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WEIR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(pyfhel.BuildError, match="install cargo"):
+        tfhe.ensure_extension()
+    # Without cargo the installation goes on, and says what does not work.
+    assert install._tfhe_extension() is None
+    assert "keys of tfhe-132 answer engine_unavailable" in capfd.readouterr().err
+    built = tmp_path / "tfhe" / tfhe.cache_key() / tfhe.FILE_NAME
+    built.touch()
+    assert tfhe.ensure_extension() == install._tfhe_extension() == built
+
+
+def test_a_build_that_fails_says_where_to_look(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cargo = tmp_path / "cargo"
+    cargo.write_text("#!/bin/sh\necho too old\nexit 101\n")
+    cargo.chmod(0o755)
+    monkeypatch.setenv("WEIR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(pyfhel.BuildError, match="the reason is in") as failed:
+        tfhe.ensure_extension()
+    assert Path(str(failed.value).rsplit(" ", 1)[1]).read_text() == "too old\n"
+    assert tfhe.cached_extension() is None
+
+
+def test_the_crates_are_pinned_by_hash_and_come_from_where_cargo_says() -> None:
+    lock = tomllib.loads((tfhe.CRATE / "Cargo.lock").read_text())
+    foreign = [package for package in lock["package"] if package["name"] != "weir_tfhe"]
+    assert all(re.fullmatch(r"[0-9a-f]{64}", package["checksum"]) for package in foreign)
+    # The one name under which every cargo knows the public registry, whatever mirror it uses.
+    assert {package["source"] for package in foreign} == {
+        "registry+https://github.com/rust-lang/crates.io-index"
+    }
+    manifest = tomllib.loads((tfhe.CRATE / "Cargo.toml").read_text())
+    wanted = [*manifest["dependencies"].values(), *manifest["build-dependencies"].values()]
+    versions = [entry["version"] if isinstance(entry, dict) else entry for entry in wanted]
+    assert all(version.startswith("=") for version in versions)
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra import doctor
+from infra.build import tfhe
 from infra.doctor import Finding, Verdict, examine, show
 from infra.embedded import jars, kafka, postgres
 from infra.embedded.part import PartFailed
@@ -87,6 +88,20 @@ def test_a_missing_compiler_is_named_when_pyfhel_is_missing(
     monkeypatch.setattr("sys.executable", "/no/such/python")
     monkeypatch.setattr(doctor, "missing_tools", lambda: ["make", "a C++ compiler"])
     assert "install make and a C++ compiler" in only(doctor.check_pyfhel()).advice
+
+
+def test_gates_that_are_not_built_are_a_remark(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert only(doctor.check_tfhe()).verdict is Verdict.OK
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    monkeypatch.setenv("WEIR_CACHE_DIR", str(tmp_path))
+    finding = only(doctor.check_tfhe())
+    assert finding.verdict is Verdict.WARN
+    assert "engine_unavailable" in finding.found and "install cargo" in finding.advice
+    log = tmp_path / "tfhe" / tfhe.cache_key() / "build.log"
+    log.touch()
+    assert str(log) in only(doctor.check_tfhe()).advice
 
 
 def test_an_old_python_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

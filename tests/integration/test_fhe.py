@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -29,8 +30,9 @@ from infra.postgres import Reads
 from infra.readiness import VARIABLE
 from streams.runtime import codec
 from tests.api.memory import MemoryAnalytics, MemoryCredentials
-from tests.fhe_workers.clients import Client
+from tests.fhe_workers.clients import Client, GateClient
 from tests.loops import loops, read_topic
+from tests.schemas.fhe.circuits import adder, bits_of, number_of
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 X = np.array([0.5, -0.25, 1.0])
@@ -126,6 +128,10 @@ class Fhe:
 
 def is_success(event: LiveEvent) -> bool:
     return event.type == "fhe.job_succeeded.v1"
+
+
+def is_progress(event: LiveEvent) -> bool:
+    return event.type == "fhe.job_progressed.v1"
 
 
 async def first_of(subscription: Subscription) -> int:
@@ -245,6 +251,53 @@ async def test_a_killed_workers_jobs_run_again_and_count_once(
         # Children end with their parent's pipes; none is left to compute for nobody.
         gone, alive = await asyncio.to_thread(psutil.wait_procs, orphans, 30)
         assert not alive and len(gone) == len(orphans)
+
+
+async def test_a_circuit_goes_on_after_its_child_is_killed_and_tells_how_far_it_is(
+    settings: Settings,
+) -> None:
+    gates, outputs = adder(24)
+    a, b = 9_876_543, 7_654_321
+    dora = GateClient()
+    inputs = {
+        name: {"ciphertext": base64.b64encode(dora.encrypt(bits_of(number, 24))).decode()}
+        for name, number in (("a", a), ("b", b))
+    }
+    async with serving(settings) as fhe, WorkerProcess(settings) as worker:
+        uploaded = await fhe.client.post(
+            "/api/v1/keys?params_id=tfhe-132", content=dora.server_key, headers=OCTETS
+        )
+        assert uploaded.status_code == 201, uploaded.text
+        progress = await fhe.services.live.subscribe(fhe.tenant, wants=is_progress)
+        body = {
+            "key_id": uploaded.json()["key_id"],
+            "inputs": inputs,
+            "gates": msgspec.to_builtins(gates),
+            "outputs": outputs,
+        }
+        response = await fhe.client.post("/api/v1/tfhe/circuits?wait=0", json=body)
+        assert response.status_code == 202, response.text
+        job_id = response.json()["job_id"]
+        following = asyncio.create_task(fhe.client.get(f"/api/v1/jobs/{job_id}/events"))
+        await first_of(progress)
+        worker.signal_children(signal.SIGKILL)
+        # The stream ends with the job, and so does the request for it.
+        text = (await asyncio.wait_for(following, 120)).text
+        assert "event: progress\n" in text and f'"total":{len(gates)}' in text
+        assert text.count("event: end\n") == 1 and '"status":"succeeded"' in text
+        done = await fhe.job(job_id)
+        found = dora.decrypt(base64.b64decode(done["result"]["ciphertext"]))
+        assert number_of(found) == a + b
+        [counted] = [
+            event.quantity
+            for event in await fhe.events("billing.usage_recorded.v1")
+            if event.meter == "fhe.operations"
+        ]
+        assert counted == len(gates)
+        # To who comes later it is told at once.
+        later = await fhe.client.get(f"/api/v1/jobs/{job_id}/events")
+        assert later.text == f'event: end\ndata: {{"job_id":"{job_id}","status":"succeeded"}}\n\n'
+        assert (await fhe.client.get("/api/v1/jobs/job_none/events")).status_code == 404
 
 
 async def test_a_cancelled_job_stops_and_leaves_nothing(settings: Settings, alice: Client) -> None:
