@@ -47,7 +47,11 @@ class BrokenPool(Pool):
         self._error = error
 
     async def run(
-        self, work: Any, operands: Sequence[Any], key_source: Callable[[], Awaitable[list[bytes]]]
+        self,
+        work: Any,
+        operands: Sequence[Any],
+        key_source: Callable[[], Awaitable[list[bytes]]],
+        *_: Any,
     ) -> Result:
         raise self._error
 
