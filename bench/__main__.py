@@ -29,6 +29,10 @@ BENCHES = {
     "rebuild": ("bench.rebuild", "the table of calls made anew, by replay, while it serves"),
     "fhe": ("bench.fhe", "encrypted jobs against raw Pyfhel"),
     "gates": ("bench.gates", "bootstrapped gates in a child against bare tfhe-rs"),
+    "fhe-products": (
+        "bench.fhe_products",
+        "matrix products, cached work, bootstrapping, hostile bytes",
+    ),
     "installation": ("bench.installation", "start, memory, a check-in over HTTP"),
 }
 

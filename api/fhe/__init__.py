@@ -1,11 +1,12 @@
 """Encrypted computation over HTTP: evaluation keys, computations, jobs."""
 
-from api.fhe import compute, gates, job_events, jobs, keys
+from api.fhe import compute, gates, job_events, jobs, keys, models
 from api.routing import Route
 
 ROUTES: list[Route] = [
     *keys.ROUTES,
     *compute.ROUTES,
+    *models.ROUTES,
     *gates.ROUTES,
     *jobs.ROUTES,
     *job_events.ROUTES,

@@ -14,7 +14,7 @@ from msgspec import Struct
 from commands.decider import ClearTimer, Context, Decider, Emit, Ref, SetTimer
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
 from commands.fhe.evaluation_key import EvaluationKey, KeyNotFound
-from commands.fhe.operations import Need, need_of
+from commands.fhe.operations import Need, ValueOverflow, need_of
 from commands.refusals import AlreadyDone, InvalidCommand, NotFound, Refusal
 from schemas.billing.usage import STREAM as USAGE_STREAM
 from schemas.billing.usage import UsageRecorded
@@ -29,7 +29,7 @@ from schemas.fhe.job import (
     Operation,
 )
 from schemas.fhe.key_material import RELIN
-from schemas.fhe.parameters import PARAMETER_SETS, ParameterSet
+from schemas.fhe.parameters import CKKS_BOOT, PARAMETER_SETS, ParameterSet
 from schemas.types import EMPTY_JSON, Count, Json, Text
 
 STREAM = "fhe.job"
@@ -38,6 +38,8 @@ DEADLINE_MICROS = 3_600 * 1_000_000
 _DEADLINE = "deadline"
 # What a computation counts as: one operation, and the processor time that it took.
 OPERATIONS_METER, CPU_METER = "fhe.operations", "fhe.cpu_microseconds"
+# What an operation counts as whose result was there already.
+CACHED_METER = "fhe.cached_operations"
 
 
 class JobNotFound(NotFound):
@@ -66,10 +68,17 @@ class KeyMissingRelin(KeyMissingPart):
     code = "key_missing_relin"
 
 
-class LevelExhausted(InvalidCommand):
-    """No multiplication is left at the operands' level."""
+class KeyMissingRotation(KeyMissingPart):
+    """The operation needs rotations that the evaluation key does not allow."""
+
+    code = "key_missing_rotation"
+
+
+class LevelExhausted(Refusal):
+    """The operands' level leaves too few multiplications: the result would be garbage."""
 
     code = "level_exhausted"
+    kind = "unprocessable"
 
 
 class JobFinished(AlreadyDone):
@@ -86,12 +95,24 @@ class Input(Struct, frozen=True):
 
 
 class SubmitJob(Struct, frozen=True, tag="fhe.submit_job.v1"):
-    """Compute `operation` over `inputs` under a key of this tenant."""
+    """Compute `operation` over `inputs` under a key of this tenant.
+
+    The stream is named by all of these, so the same work is the same stream, and is done once.
+    request_id: names the request. lost_object: the name of the result, when the store has lost it.
+    """
 
     key_id: str
     operation: Operation
     inputs: list[Input]
     arguments: Json = EMPTY_JSON
+    request_id: str = ""
+    lost_object: str = ""
+
+
+class ReuseResult(Struct, frozen=True, tag="fhe.reuse_result.v1"):
+    """A request asks for work that is done, or on its way, already."""
+
+    request_id: str
 
 
 class RecordJobProgress(Struct, frozen=True, tag="fhe.record_job_progress.v1"):
@@ -107,6 +128,7 @@ class RecordJobResult(Struct, frozen=True, tag="fhe.record_job_result.v1"):
     result: Operand
     cpu_us: Count
     tries: Count
+    attempt: Count = 1
 
 
 class RecordJobFailure(Struct, frozen=True, tag="fhe.record_job_failure.v1"):
@@ -114,6 +136,7 @@ class RecordJobFailure(Struct, frozen=True, tag="fhe.record_job_failure.v1"):
 
     reason: str
     message: Text
+    attempt: Count = 1
 
 
 class CancelJob(Struct, frozen=True, tag="fhe.cancel_job.v1"):
@@ -125,7 +148,13 @@ class ExpireJob(Struct, frozen=True, tag="fhe.expire_job.v1"):
 
 
 JobCommand = (
-    SubmitJob | RecordJobProgress | RecordJobResult | RecordJobFailure | CancelJob | ExpireJob
+    SubmitJob
+    | ReuseResult
+    | RecordJobProgress
+    | RecordJobResult
+    | RecordJobFailure
+    | CancelJob
+    | ExpireJob
 )
 Status = Literal["absent", "queued", "succeeded", "failed", "cancelled"]
 
@@ -139,28 +168,42 @@ class Job(Struct, frozen=True):
     operation: Operation = "add"
     result: Operand | None = None
     quantity: int = 1
+    attempt: int = 0
+    request_id: str = ""
+    magnitude: float = 1.0
+    error: float = 0.0
     done: int = 0
 
 
 class JobAnswer(Struct, frozen=True):
-    """The job as it stands after the command."""
+    """The job as it stands after the command.
+
+    is_new: this very request has submitted it. is_cached: the result was there already.
+    """
 
     job_id: str
     status: Status
     key_id: str
     params_id: str
     operation: Operation
+    is_new: bool = False
+    is_cached: bool = False
 
 
 def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEvent | Emit]:
     """Raises KeyNotFound, CiphertextNotFound, KeyMismatch, UnsupportedOperation, KeyMissingPart,
-    LevelExhausted, InvalidCommand on submission; JobNotFound; JobFinished on cancelling.
+    LevelExhausted, ValueOverflow, InvalidCommand on submission; JobNotFound; JobFinished on
+    cancelling.
     """
     if isinstance(command, SubmitJob):
-        return [] if state.status != "absent" else [_submitted(command, context)]
+        if _has_to_be_done(command, state):
+            return [_submitted(command, state, context)]
+        return _reused(command.request_id, state, context)
     if state.status == "absent":
         raise JobNotFound("no such job")
     match command:
+        case ReuseResult():
+            return _reused(command.request_id, state, context)
         case RecordJobProgress(done, total):
             # A job that is tried again begins anew: it is told of once it has got further.
             if state.status != "queued" or done <= state.done:
@@ -171,6 +214,8 @@ def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEve
                 return []
             return [_succeeded(command, state, context), *_usage(command, state, context)]
         case RecordJobFailure():
+            if command.attempt != state.attempt:
+                return []
             return _failed(state, context, command.reason, command.message)
         case ExpireJob():
             return _failed(state, context, "deadline_exceeded", "no worker was free in time")
@@ -183,7 +228,22 @@ def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEve
     assert_never(command)
 
 
-def _submitted(command: SubmitJob, context: Context) -> JobSubmitted:
+def _has_to_be_done(command: SubmitJob, state: Job) -> bool:
+    """Whether there is no result, nor will be: never asked for, ended without one, or lost it."""
+    if state.result is not None:
+        return state.result.object == command.lost_object
+    return state.status != "queued"
+
+
+def _reused(request_id: str, state: Job, context: Context) -> Sequence[Emit]:
+    """A result that is there is counted as such; who joins a job on its way pays nothing."""
+    if state.result is None:
+        return []
+    usage_id = _reuse_id(context.stream_id, request_id)
+    return [_recorded(usage_id, CACHED_METER, state.quantity, context)]
+
+
+def _submitted(command: SubmitJob, state: Job, context: Context) -> JobSubmitted:
     key: EvaluationKey = context.state(KEY_STREAM, command.key_id)
     if not key.is_live:
         raise KeyNotFound("no such evaluation key", key_id=command.key_id)
@@ -203,6 +263,10 @@ def _submitted(command: SubmitJob, context: Context) -> JobSubmitted:
         deadline=context.now + DEADLINE_MICROS,
         arguments=command.arguments,
         quantity=need.quantity,
+        attempt=state.attempt + 1,
+        request_id=command.request_id,
+        magnitude=need.estimate.magnitude,
+        error=need.estimate.error,
     )
 
 
@@ -230,12 +294,44 @@ def _check_need(
     if missing:
         part = min(missing)
         raise KeyMissingPart(f"the evaluation key has no {part} part", part=part)
+    absent = sorted(set(need.rotations) - key.rotations)
+    if absent:
+        steps = ", ".join(map(str, absent))
+        raise KeyMissingRotation(f"the evaluation key has no rotation by {steps}", missing=absent)
     if params.depth is not None and need.level > params.depth:
         raise LevelExhausted(
-            "no multiplication is left at this level",
+            f"the result would need level {need.level}, and {params.params_id} ends at "
+            f"{params.depth}; {_way_out(params)}",
             level=max(operand.level for operand in operands),
+            needed=need.level,
             depth=params.depth,
+            deeper=_deeper(params),
         )
+    largest = params.magnitude_max(need.level)
+    if need.estimate.magnitude > largest:
+        raise ValueOverflow(
+            f"values up to {need.estimate.magnitude:.3g} do not fit, {largest:.3g} do; "
+            f"{_way_out(params)}, or state a smaller magnitude of your ciphertexts",
+            magnitude=need.estimate.magnitude,
+            magnitude_max=largest,
+            level=need.level,
+            deeper=_deeper(params),
+        )
+
+
+def _way_out(params: ParameterSet) -> str:
+    if params.scheme == CKKS_BOOT:
+        return "bootstrap the operands first"
+    return "encrypt under a set that goes deeper, or under one that can be refreshed"
+
+
+def _deeper(params: ParameterSet) -> list[str]:
+    """The sets that allow more, of which each ciphertext is made anew."""
+    return [
+        other.params_id
+        for other in PARAMETER_SETS.values()
+        if (other.depth or 0) > (params.depth or 0) and other.scheme == params.scheme
+    ]
 
 
 def _succeeded(command: RecordJobResult, state: Job, context: Context) -> JobSucceeded:
@@ -243,8 +339,10 @@ def _succeeded(command: RecordJobResult, state: Job, context: Context) -> JobSuc
         key_id=state.key_id,
         params_id=state.params_id,
         operation=state.operation,
-        result=command.result,
-        error_bound=PARAMETER_SETS[state.params_id].error_bound,
+        result=msgspec.structs.replace(
+            command.result, magnitude=state.magnitude, error=state.error
+        ),
+        error_bound=state.error,
         cpu_us=command.cpu_us,
         tries=command.tries,
         succeeded_at=context.now,
@@ -255,24 +353,30 @@ def _usage(command: RecordJobResult, state: Job, context: Context) -> Sequence[E
     """In the transaction of the result, so that what is delivered is counted, and once."""
     quantities = {OPERATIONS_METER: state.quantity, CPU_METER: max(1, command.cpu_us)}
     return [
-        Emit(
-            USAGE_STREAM,
-            usage_id,
-            UsageRecorded(
-                usage_id=usage_id,
-                meter=meter,
-                quantity=quantities[meter],
-                occurred_at=context.now,
-                source="fhe",
-                resource=context.stream_id,
-            ),
-        )
-        for meter, usage_id in _usage_ids(context.stream_id).items()
+        _recorded(usage_id, meter, quantities[meter], context)
+        for meter, usage_id in _usage_ids(context.stream_id, command.attempt).items()
     ]
 
 
-def _usage_ids(job_id: str) -> Mapping[str, str]:
-    return {meter: f"{job_id}.{meter}" for meter in (OPERATIONS_METER, CPU_METER)}
+def _recorded(usage_id: str, meter: str, quantity: int, context: Context) -> Emit:
+    usage = UsageRecorded(
+        usage_id=usage_id,
+        meter=meter,
+        quantity=quantity,
+        occurred_at=context.now,
+        source="fhe",
+        resource=context.stream_id,
+    )
+    return Emit(USAGE_STREAM, usage_id, usage)
+
+
+def _usage_ids(job_id: str, attempt: int) -> Mapping[str, str]:
+    name = job_id if attempt == 1 else f"{job_id}.{attempt}"
+    return {meter: f"{name}.{meter}" for meter in (OPERATIONS_METER, CPU_METER)}
+
+
+def _reuse_id(job_id: str, request_id: str) -> str:
+    return f"{job_id}.{request_id}.{CACHED_METER}"
 
 
 def _failed(state: Job, context: Context, reason: str, message: str) -> Sequence[JobEvent]:
@@ -290,6 +394,10 @@ def evolve(state: Job, event: JobEvent) -> Job:
                 params_id=event.params_id,
                 operation=event.operation,
                 quantity=event.quantity,
+                attempt=event.attempt,
+                request_id=event.request_id,
+                magnitude=event.magnitude,
+                error=event.error,
             )
         case JobProgressed():
             return msgspec.structs.replace(state, done=event.done)
@@ -304,11 +412,15 @@ def evolve(state: Job, event: JobEvent) -> Job:
 
 def _loads(command: JobCommand, stream_id: str) -> Sequence[Ref]:
     if isinstance(command, RecordJobResult):
-        return [Ref(USAGE_STREAM, usage_id) for usage_id in _usage_ids(stream_id).values()]
-    if not isinstance(command, SubmitJob):
+        ids = _usage_ids(stream_id, command.attempt).values()
+        return [Ref(USAGE_STREAM, usage_id) for usage_id in ids]
+    if not isinstance(command, SubmitJob | ReuseResult):
         return ()
+    reuse = Ref(USAGE_STREAM, _reuse_id(stream_id, command.request_id))
+    if isinstance(command, ReuseResult):
+        return (reuse,)
     sources = [Ref(STREAM, given.source_job_id) for given in command.inputs if given.source_job_id]
-    return (Ref(KEY_STREAM, command.key_id), *sources)
+    return (Ref(KEY_STREAM, command.key_id), *sources, reuse)
 
 
 def _timers(event: JobEvent, stream_id: str) -> Sequence[SetTimer | ClearTimer]:
@@ -320,8 +432,16 @@ def _timers(event: JobEvent, stream_id: str) -> Sequence[SetTimer | ClearTimer]:
 
 
 def _answer(command: JobCommand, state: Job, context: Context) -> JobAnswer:
+    asks = isinstance(command, SubmitJob | ReuseResult)
     return JobAnswer(
-        context.stream_id, state.status, state.key_id, state.params_id, state.operation
+        job_id=context.stream_id,
+        status=state.status,
+        key_id=state.key_id,
+        params_id=state.params_id,
+        operation=state.operation,
+        is_new=isinstance(command, SubmitJob)
+        and (state.status, state.request_id) == ("queued", command.request_id),
+        is_cached=asks and state.status == "succeeded",
     )
 
 
@@ -341,8 +461,10 @@ def _describe(command: JobCommand) -> Mapping[str, Any]:
 INITIAL = Job()
 DECIDER: Decider[JobCommand, Job, JobEvent] = Decider(
     stream=STREAM,
+    version=2,
     commands=(
         SubmitJob,
+        ReuseResult,
         RecordJobProgress,
         RecordJobResult,
         RecordJobFailure,

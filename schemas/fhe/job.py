@@ -17,6 +17,8 @@ class Operand(Struct, frozen=True):
     """One input of a job, in the object store. `level` and `scale` are a ciphertext's.
 
     level: multiplications that it has behind it. count: ciphertexts in it, one after another.
+    magnitude: no value in it is larger (of a matrix: no sum over a row of absolute values).
+    error: no value is further from the exact one; 0 for what nothing was computed of.
     """
 
     kind: OperandKind
@@ -26,6 +28,8 @@ class Operand(Struct, frozen=True):
     level: Count = 0
     scale: float = 0.0
     count: Count = 1
+    magnitude: float = 1.0
+    error: float = 0.0
 
 
 class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
@@ -35,6 +39,8 @@ class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
     deadline: when nobody needs the result any more; a job not done by then has failed.
     arguments: the operation's own, as its row of the table of operations reads them.
     quantity: how many operations it is counted as.
+    attempt: how often the same work was submitted, this time included, because there is no result.
+    request_id: of the request that submitted it. magnitude and error: see `Operand`, of the result.
     """
 
     job_id: str
@@ -48,6 +54,10 @@ class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
     deadline: Micros
     arguments: Json = EMPTY_JSON
     quantity: Count = 1
+    attempt: Count = 1
+    request_id: str = ""
+    magnitude: float = 1.0
+    error: float = 0.0
 
 
 class JobProgressed(Struct, frozen=True, tag="fhe.job_progressed.v1"):
@@ -62,7 +72,7 @@ class JobProgressed(Struct, frozen=True, tag="fhe.job_progressed.v1"):
 class JobSucceeded(Struct, frozen=True, tag="fhe.job_succeeded.v1"):
     """The result is in the object store under its handle.
 
-    error_bound: what the operation adds at most to the error of values in [-1, 1].
+    error_bound: how far the values may be from the exact ones, by all operations that led here.
     """
 
     key_id: str

@@ -9,6 +9,7 @@ loading any cryptography; a test recomputes them with the engine.
 import struct
 from functools import cached_property
 from hashlib import blake2b
+from math import inf, prod
 
 from msgspec import Struct
 
@@ -20,6 +21,10 @@ CIPHERTEXT_BYTES_MAX = 2 * MEGABYTE
 VALUE_MAGNITUDE_MAX = 2.0**18
 # What one operation adds to the error of values in [-1, 1]; tests hold it.
 ERROR_BOUND = 1e-6
+# What a rotation adds in SEAL's sets, before anything is divided by a prime, and bootstrapping.
+ROTATION_ERROR, BOOTSTRAP_ERROR = 2e-6, 1e-4
+# Bootstrapping computes a function that is only right near zero.
+BOOTSTRAP_MAGNITUDE_MAX = 1.0
 
 PARMS_ID_BYTES = 32
 CIPHERTEXT_HEAD_BYTES = 113
@@ -30,7 +35,7 @@ TFHE_HEAD_BYTES = 36
 
 # What computes, as `ParameterSet.engine`.
 PYFHEL, TFHE_RS, LATTIGO = "pyfhel", "tfhe-rs", "lattigo"
-CKKS, BGV, TFHE = "ckks", "bgv", "tfhe"
+CKKS, BGV, TFHE, CKKS_BOOT = "ckks", "bgv", "tfhe", "ckks-boot"
 
 _SEAL_SCHEME_NUMBER = {CKKS: 2, BGV: 3}
 
@@ -39,7 +44,7 @@ class ParameterSet(Struct, frozen=True, dict=True):
     """What every set has, whatever computes with it.
 
     engine: which library computes. error_bound: what one operation adds at most to the error of
-    values in [-1, 1], 0 for exact schemes.
+    values in [-1, 1], 0 for exact schemes; ten times what encryption does.
     """
 
     params_id: str
@@ -52,6 +57,10 @@ class ParameterSet(Struct, frozen=True, dict=True):
     def depth(self) -> int | None:
         """How many multiplications one after another a fresh ciphertext allows; None: any."""
         raise NotImplementedError
+
+    def magnitude_max(self, level: int) -> float:
+        """The largest absolute value that a ciphertext at `level` can hold."""
+        return inf
 
 
 class SealParameters(ParameterSet, frozen=True, dict=True):
@@ -145,6 +154,40 @@ class CkksParameters(SealParameters, frozen=True, dict=True):
     def scale(self) -> float:
         """The scale of a fresh ciphertext."""
         return float(2**self.scale_bits)
+
+    def magnitude_max(self, level: int) -> float:
+        """See `ParameterSet`; a third of the modulus, since half of it is for negative values."""
+        return float(prod(self.data_primes(level)) / self.scale / 3)
+
+
+class LattigoParameters(ParameterSet, frozen=True, dict=True):
+    """A set of Lattigo's, whose ciphertexts can be refreshed, and are no others' ciphertexts.
+
+    `level` counts the multiplications that are done, as everywhere here. prime_bits: of the primes
+    of a fresh ciphertext, the last of which goes first. ciphertext_lengths: in bytes, by level.
+    part_bytes: the parts of an evaluation key, all of which are needed, and their lengths.
+    """
+
+    scale_bits: int
+    prime_bits: tuple[int, ...]
+    slots: int
+    ciphertext_lengths: tuple[int, ...]
+    part_bytes: dict[str, int]
+
+    @property
+    def depth(self) -> int:
+        """How many multiplications one after another a fresh ciphertext allows."""
+        return len(self.ciphertext_lengths) - 1
+
+    @property
+    def scale(self) -> float:
+        """The scale of a fresh ciphertext."""
+        return float(2**self.scale_bits)
+
+    def magnitude_max(self, level: int) -> float:
+        """See `ParameterSet`."""
+        left = sum(self.prime_bits[: len(self.prime_bits) - level])
+        return float(2 ** (left - self.scale_bits) / 3)
 
 
 class BgvParameters(SealParameters, frozen=True, dict=True):
@@ -275,6 +318,49 @@ TFHE_132 = TfheParameters(
     ks_level=5,
 )
 
+# Lattigo calls it N15QP880H16384H32, here for 16 values; its parts are seeds and halves of keys.
+_BOOT_GALOIS_ELEMENTS = (
+    5,
+    25,
+    125,
+    625,
+    3125,
+    7937,
+    12589,
+    15625,
+    15873,
+    16873,
+    19025,
+    28609,
+    31745,
+    32769,
+    49153,
+    57345,
+    60833,
+    61313,
+    61441,
+    62945,
+    63489,
+    65535,
+)
+CKKS_BOOT_N15 = LattigoParameters(
+    params_id="ckks-boot-n15",
+    scheme=CKKS_BOOT,
+    engine=LATTIGO,
+    security_bits=128,
+    error_bound=2e-5,
+    scale_bits=31,
+    prime_bits=(40, 31, 31),
+    slots=16,
+    ciphertext_lengths=(1_573_214, 1_048_910, 524_606),
+    part_bytes={
+        "rlk": 37_750_192,
+        "d2s": 1_048_672,
+        "s2d": 37_750_192,
+        **{f"gal{element}": 37_750_208 for element in _BOOT_GALOIS_ELEMENTS},
+    },
+)
+
 CKKS_SETS: dict[str, CkksParameters] = {
     params.params_id: params for params in (CKKS_N13, CKKS_N14, CKKS_N14D5)
 }
@@ -282,4 +368,8 @@ SEAL_SETS: dict[str, SealParameters] = {**CKKS_SETS, BGV_N13.params_id: BGV_N13}
 SETS_BY_KEY_PARMS_ID: dict[bytes, SealParameters] = {
     params.key_parms_id: params for params in SEAL_SETS.values()
 }
-PARAMETER_SETS: dict[str, ParameterSet] = {**SEAL_SETS, TFHE_132.params_id: TFHE_132}
+PARAMETER_SETS: dict[str, ParameterSet] = {
+    **SEAL_SETS,
+    TFHE_132.params_id: TFHE_132,
+    CKKS_BOOT_N15.params_id: CKKS_BOOT_N15,
+}

@@ -150,6 +150,8 @@ class World:
         body = {"key_id": key["key_id"], "operands": [{"ciphertext": cipher}] * 2}
         job = self._post("/api/v1/compute/add?wait=0", "api_key", body)
         self.ids["/api/v1/jobs/{job_id}"] = job["job_id"]
+        # Models are everybody's; the key that one runs under is not.
+        self.ids["/api/v1/compute/models/{model_id}"] = "digits-linear-v1"
         # No id, but what is asked for: the key in the body is nobody's.
         self.ids["/api/v1/tfhe/gates/{gate}"] = "and"
 

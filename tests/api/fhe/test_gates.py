@@ -89,7 +89,7 @@ async def test_packed_bits_by_bgv_until_no_level_is_left(world: World, carol: Bi
         assert done["result"]["level"] == level
         operands[0] = {"handle": done["result"]["handle"]}
     body = {"key_id": key_id, "operands": operands[:2]}
-    refused = await _post(world, "/api/v1/tfhe/gates/AND", body, 400)
+    refused = await _post(world, "/api/v1/tfhe/gates/AND", body, 422)
     assert refused["error"]["code"] == "level_exhausted"
     inverted = {"key_id": key_id, "operands": operands[:1]}
     done = await _post(world, "/api/v1/tfhe/gates/NOT?wait=60", inverted)

@@ -11,6 +11,7 @@ from api.live import TooManyListeners
 from commands.fhe.job import RecordJobFailure, RecordJobResult
 from fhe_workers import jobs
 from fhe_workers.contexts import ContextCache
+from fhe_workers.engines import engine_of
 from fhe_workers.execution import work_of
 from fhe_workers.refusals import JobRefused
 from infra.ids import new_id
@@ -144,19 +145,21 @@ class World:
         work = work_of(job)
         operands = [await self._read(operand) for operand in job.operands]
         try:
+            # Here is no helper either.
+            engine_of(jobs.parameters(job.params_id))
             context = jobs.context_for(work, self._cache)
             if context is None:
                 parts = [await self._read(part) for part in job.key_parts]
                 context = jobs.learn_key(work, parts, self._cache)
             result = jobs.compute(work, context, operands)
         except JobRefused as error:
-            return RecordJobFailure(error.reason, error.message)
+            return RecordJobFailure(error.reason, error.message, job.attempt)
         digest = sha256(result.data).hexdigest()
         object = f"fhe/results/{job.job_id}/{digest}"
         await self.objects.put(object, result.data)
         size, count = len(result.data), result.count
         operand = Operand("cipher", object, digest, size, result.level, result.scale, count)
-        return RecordJobResult(operand, cpu_us=3_300, tries=1)
+        return RecordJobResult(operand, cpu_us=3_300, tries=1, attempt=job.attempt)
 
     async def _read(self, stored: Any) -> bytes:
         return await self.objects.get(stored.object, size=stored.size_bytes, digest=stored.sha256)

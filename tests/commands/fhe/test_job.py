@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,12 +23,16 @@ from commands.fhe.job import (
     KeyMismatch,
     KeyMissingPart,
     KeyMissingRelin,
+    KeyMissingRotation,
     LevelExhausted,
     RecordJobFailure,
     RecordJobProgress,
     RecordJobResult,
+    ReuseResult,
     SubmitJob,
+    ValueOverflow,
 )
+from commands.fhe.operations import need_of
 from commands.refusals import InvalidCommand, Refusal
 from schemas.billing.usage import UsageRecorded
 from schemas.fhe.job import (
@@ -39,36 +44,61 @@ from schemas.fhe.job import (
     Operand,
     Operation,
 )
-from schemas.fhe.parameters import ERROR_BOUND
+from schemas.fhe.parameters import CKKS_N13
 from tests.commands.fhe.cases import KEY, RELIN, ROTATE, cipher, plain
 from tests.given import HUMAN, NOW, Given
 
 KEY_REF = Ref("fhe.evaluation_key", "ek_1")
 RESULT = cipher("out", level=1)
+# A rotation part without the rotation by 1.
+FOUR = msgspec.structs.replace(ROTATE, rotations=[4])
 
 
-def submit(*inputs: Input, operation: Operation = "multiply") -> SubmitJob:
-    return SubmitJob("ek_1", operation, list(inputs))
+def submit(*inputs: Input, operation: Operation = "multiply", request: str = "r1") -> SubmitJob:
+    return SubmitJob("ek_1", operation, list(inputs), request_id=request)
 
 
 def submitted(operands: list[Operand], own: list[str], operation: Operation = "multiply") -> Any:
+    estimate = need_of(operation, operands, "{}", CKKS_N13).estimate
     return JobSubmitted(
-        "job_1", "ek_1", "ckks-n13", operation, operands, [RELIN], own, NOW, NOW + DEADLINE_MICROS
+        job_id="job_1",
+        key_id="ek_1",
+        params_id="ckks-n13",
+        operation=operation,
+        operands=operands,
+        key_parts=[RELIN],
+        own_objects=own,
+        submitted_at=NOW,
+        deadline=NOW + DEADLINE_MICROS,
+        request_id="r1",
+        magnitude=estimate.magnitude,
+        error=estimate.error,
     )
 
 
 STORED = [Input(cipher("a")), Input(cipher("b"))]
 OPERANDS = [cipher("a"), cipher("b")]
 SUBMITTED = submitted(OPERANDS, [operand.object for operand in OPERANDS])
-SUCCEEDED = JobSucceeded("ek_1", "ckks-n13", "multiply", RESULT, ERROR_BOUND, 3_300, 1, NOW)
+SUCCEEDED = JobSucceeded(
+    key_id="ek_1",
+    params_id="ckks-n13",
+    operation="multiply",
+    result=msgspec.structs.replace(RESULT, magnitude=1.0, error=SUBMITTED.error),
+    error_bound=SUBMITTED.error,
+    cpu_us=3_300,
+    tries=1,
+    succeeded_at=NOW,
+)
 FAILED = JobFailed("ek_1", "engine_failure", "the engine died twice", NOW)
 CANCELLED = JobCancelled("job_1", "ek_1", NOW)
-USAGE = [
-    Emit(
+
+
+def usage(usage_id: str, meter: str, quantity: int) -> Emit:
+    return Emit(
         "billing.usage",
-        f"job_1.{meter}",
+        usage_id,
         UsageRecorded(
-            usage_id=f"job_1.{meter}",
+            usage_id=usage_id,
             meter=meter,
             quantity=quantity,
             occurred_at=NOW,
@@ -76,8 +106,20 @@ USAGE = [
             resource="job_1",
         ),
     )
-    for meter, quantity in (("fhe.operations", 1), ("fhe.cpu_microseconds", 3_300))
-]
+
+
+def usage_of(name: str) -> list[Emit]:
+    return [
+        usage(f"{name}.fhe.operations", "fhe.operations", 1),
+        usage(f"{name}.fhe.cpu_microseconds", "fhe.cpu_microseconds", 3_300),
+    ]
+
+
+def reuse(request: str) -> Emit:
+    return usage(f"job_1.{request}.fhe.cached_operations", "fhe.cached_operations", 1)
+
+
+USAGE = usage_of("job_1")
 RECORD = RecordJobResult(RESULT, 3_300, 1)
 RECORD_FAILURE = RecordJobFailure("engine_failure", "the engine died twice")
 
@@ -103,9 +145,47 @@ def test_an_operand_may_be_the_result_of_an_earlier_job() -> None:
     a_job(states=source).when(command).then(expected)
 
 
-def test_the_same_submission_again_is_the_same_job() -> None:
-    a_job(SUBMITTED).when(submit(*STORED)).then_quiet()
-    a_job(SUBMITTED, SUCCEEDED).when(submit(*STORED)).then_quiet()
+def test_the_same_work_is_done_once_and_a_result_that_is_there_is_counted_as_cached() -> None:
+    again = submit(*STORED, request="r2")
+    a_job(SUBMITTED).when(again).then_quiet().when(ReuseResult("r3")).then_quiet()
+    done = a_job(SUBMITTED, SUCCEEDED)
+    done.when(again).then(reuse("r2")).when(ReuseResult("r3")).then(reuse("r3"))
+    a_job().when(ReuseResult("r3")).then_refused(JobNotFound)
+
+
+@pytest.mark.parametrize("end", [FAILED, CANCELLED])
+def test_work_that_ended_without_a_result_is_done_anew(end: Any) -> None:
+    second = msgspec.structs.replace(SUBMITTED, attempt=2, request_id="r2")
+    anew = a_job(SUBMITTED, end).when(submit(*STORED, request="r2")).then(second)
+    # A failure of the first attempt comes too late; its result would be as good as any.
+    anew.when(RECORD_FAILURE).then_quiet()
+    late = msgspec.structs.replace(RECORD, attempt=2)
+    anew.when(late).then(SUCCEEDED, *usage_of("job_1.2")).when(RECORD).then_quiet()
+    a_job(SUBMITTED, end).when(ReuseResult("r3")).then_quiet()
+
+
+def test_a_result_that_the_store_has_lost_is_computed_anew() -> None:
+    lost = msgspec.structs.replace(submit(*STORED, request="r2"), lost_object=RESULT.object)
+    second = msgspec.structs.replace(SUBMITTED, attempt=2, request_id="r2")
+    a_job(SUBMITTED, SUCCEEDED).when(lost).then(second).when(lost).then_quiet()
+    other = msgspec.structs.replace(lost, lost_object="fhe/ten_1/results/another")
+    a_job(SUBMITTED, SUCCEEDED).when(other).then(reuse("r2"))
+
+
+def test_the_answer_says_whose_work_it_is_and_whether_it_was_done() -> None:
+    context = Context("ten_1", "job_1", HUMAN, NOW, "cmd_1", {}, {})
+    queued = DECIDER.evolve(DECIDER.initial, SUBMITTED)
+    done = DECIDER.evolve(queued, SUCCEEDED)
+
+    def said(command: JobCommand, state: Job) -> tuple[bool, bool]:
+        answer = DECIDER.answer(command, state, context)
+        return answer.is_new, answer.is_cached
+
+    assert said(submit(*STORED), queued) == (True, False)
+    assert said(submit(*STORED, request="r2"), queued) == (False, False)
+    assert said(submit(*STORED, request="r2"), done) == (False, True)
+    assert said(ReuseResult("r2"), done) == (False, True)
+    assert said(RECORD, done) == (False, False)
 
 
 def test_submissions_that_cannot_succeed_are_refused() -> None:
@@ -117,9 +197,38 @@ def test_submissions_that_cannot_succeed_are_refused() -> None:
     a_job(key=rotation_only).when(both).then_refused(KeyMissingRelin)
     lowest = submit(Input(cipher("a")), Input(cipher("b", level=2)))
     refusal = a_job().when(lowest).then_refused(LevelExhausted)
-    assert refusal.details == {"level": 2, "depth": 2}
+    assert refusal.kind == "unprocessable"
+    deeper = ["ckks-n14", "ckks-n14d5"]
+    assert refusal.details == {"level": 2, "needed": 3, "depth": 2, "deeper": deeper}
     a_job().when(submit(Input(cipher("a")))).then_refused(InvalidCommand)
     a_job().when(submit(Input(plain()), Input(plain()))).then_refused(InvalidCommand)
+
+
+def test_values_that_would_overflow_are_refused() -> None:
+    huge = msgspec.structs.replace(plain("v"), magnitude=2.0**18)
+    once = submit(Input(cipher("a", level=1)), Input(huge))
+    [event] = a_job().when(once).decided()
+    assert isinstance(event, JobSubmitted) and event.magnitude == 2.0**18
+    larger = msgspec.structs.replace(cipher("a", level=1), magnitude=2.0)
+    refusal = a_job().when(submit(Input(larger), Input(huge))).then_refused(ValueOverflow)
+    assert refusal.kind == "unprocessable"
+    assert refusal.details["deeper"] == ["ckks-n14", "ckks-n14d5"]
+    assert (refusal.details["magnitude"], refusal.details["level"]) == (2.0**19, 2)
+    # Higher up there is room for it.
+    [event] = a_job().when(submit(Input(cipher("a")), Input(huge))).decided()
+    assert isinstance(event, JobSubmitted)
+
+
+def test_a_matrix_product_needs_its_rotations() -> None:
+    command = SubmitJob("ek_1", "matmul", [Input(cipher("a")), Input(plain())], '{"size": 8}')
+    refusal = a_job().when(command).then_refused(KeyMissingPart)
+    assert refusal.details == {"part": "rotate"}
+    poor = msgspec.structs.replace(KEY, parts=[RELIN, FOUR])
+    refusal = a_job(key=poor).when(command).then_refused(KeyMissingRotation)
+    assert refusal.details == {"missing": [1]}
+    rich = msgspec.structs.replace(KEY, parts=[RELIN, ROTATE])
+    [event] = a_job(key=rich).when(command).decided()
+    assert isinstance(event, JobSubmitted)
 
 
 def test_an_addition_needs_neither_a_level_nor_a_relinearisation_key() -> None:
@@ -207,28 +316,42 @@ def test_the_deadline_is_a_timer_that_the_end_clears() -> None:
         assert DECIDER.timers(event, "job_1") == [ClearTimer("deadline")]
 
 
-_COMMANDS = st.sampled_from([submit(*STORED), RECORD, RECORD_FAILURE, CancelJob(), ExpireJob()])
+_COMMANDS = st.sampled_from(
+    [
+        submit(*STORED),
+        submit(*STORED, request="r2"),
+        ReuseResult("r3"),
+        RECORD,
+        RECORD_FAILURE,
+        msgspec.structs.replace(RECORD_FAILURE, attempt=2),
+        CancelJob(),
+        ExpireJob(),
+    ]
+)
 
 
-@settings(max_examples=100)
+@settings(max_examples=200)
 @given(st.lists(_COMMANDS, max_size=12))
 def test_no_sequence_of_commands_ends_or_counts_a_job_twice(commands: list[JobCommand]) -> None:
-    state, recorded, counted = DECIDER.initial, [], 0
+    state, recorded, counted = DECIDER.initial, [], []
     for command in commands:
         context = Context("ten_1", "job_1", HUMAN, NOW, "cmd_1", {KEY_REF: KEY}, {})
         try:
             events = DECIDER.decide(command, state, context)
         except Refusal:
             continue
-        counted += sum(isinstance(event, Emit) for event in events)
+        counted += [event.id for event in events if isinstance(event, Emit)]
         for event in events:
             if isinstance(event, Emit):
                 continue
             recorded.append(event)
             state = DECIDER.evolve(state, event)
-    assert len(recorded) <= 2
-    assert [type(event) for event in recorded[:1]] in ([], [JobSubmitted])
-    ended = state.status in ("succeeded", "failed", "cancelled")
-    assert ended == (len(recorded) == 2)
-    assert (state.result is not None) == (state.status == "succeeded")
-    assert counted == (2 if state.status == "succeeded" else 0)
+    # Submitted, ended, submitted anew, ended ...: at most one end has a result, and it is the last.
+    assert all(isinstance(event, JobSubmitted) for event in recorded[::2])
+    assert not any(isinstance(event, JobSubmitted) for event in recorded[1::2])
+    successes = [event for event in recorded if isinstance(event, JobSucceeded)]
+    assert successes in ([], recorded[-1:])
+    assert (state.result is not None) == (state.status == "succeeded") == bool(successes)
+    computed = [usage_id for usage_id in counted if not usage_id.endswith("cached_operations")]
+    assert len(computed) == 2 * len(successes)
+    assert successes or not counted
