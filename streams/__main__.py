@@ -19,10 +19,12 @@ from infra.kafka import Log
 from infra.leases import Leases
 from infra.objects import Objects
 from infra.postgres import Reads
+from infra.stripe import Stripe
 from projections import CLICKHOUSE_VIEWS
 from streams.analytics import AnalyticsLoop
 from streams.approvals.adoptions import Adoptions
 from streams.approvals.watching import Watching
+from streams.billing.subscription_changes import SubscriptionChanges
 from streams.decider_role import DeciderRole
 from streams.observability.erasures import Eraser
 from streams.platform.audit_exports import AuditExporter
@@ -140,6 +142,12 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
         allowed=settings.egress_allow,
         owner=owner(),
     )
+    subscription_changes = SubscriptionChanges(
+        bootstrap=settings.kafka_bootstrap_servers,
+        codec=codec(),
+        bus=bus,
+        stripe=Stripe(settings),
+    )
     with tempfile.TemporaryDirectory(prefix="weir-streams-") as folder:
         role = faust_app.Processors(settings, codec(), bus, Path(folder))
         works = (
@@ -148,6 +156,7 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
             adoptions.run(),
             watching.run(),
             webhooks.run(),
+            subscription_changes.run(),
         )
         try:
             await until_stopped(_together(*works), stop)
