@@ -56,7 +56,7 @@ def _route(operation: Operation, summary: str, description: str) -> Route:
         query=ComputeQuery,
         body=ComputeBody,
         response=JobItem,
-        refusals=(202, 400, 404, 409),
+        refusals=(202, 400, 402, 404, 409),
         max_body=BODY_BYTES_MAX,
     )
 

@@ -11,11 +11,15 @@ from typing import Any, Literal, assert_never
 import msgspec
 from msgspec import Struct
 
+from commands.billing.account import Account, commit, release, reserve
 from commands.decider import ClearTimer, Context, Decider, Emit, Ref, SetTimer
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
 from commands.fhe.evaluation_key import EvaluationKey, KeyNotFound
 from commands.fhe.operations import Need, need_of
+from commands.fhe.pricing import price_of
 from commands.refusals import AlreadyDone, InvalidCommand, NotFound, Refusal
+from schemas.billing.account import ACCOUNT_ID, AccountEvent, ReleaseReason
+from schemas.billing.account import STREAM as ACCOUNT_STREAM
 from schemas.billing.usage import STREAM as USAGE_STREAM
 from schemas.billing.usage import UsageRecorded
 from schemas.fhe.job import (
@@ -35,8 +39,9 @@ STREAM = "fhe.job"
 # After this long nobody waits for the result; far more than a worker needs for any queue.
 DEADLINE_MICROS = 3_600 * 1_000_000
 _DEADLINE = "deadline"
-# What a computation counts as: one operation, and the processor time that it took.
+# What a computation counts as: operations, the processor time that they took, and their price.
 OPERATIONS_METER, CPU_METER = "fhe.operations", "fhe.cpu_microseconds"
+PRICE_METER = "fhe.price_nanodollars"
 
 
 class JobNotFound(NotFound):
@@ -129,6 +134,7 @@ class Job(Struct, frozen=True):
     operation: Operation = "add"
     result: Operand | None = None
     quantity: int = 1
+    price_nanodollars: int = 0
 
 
 class JobAnswer(Struct, frozen=True):
@@ -143,28 +149,58 @@ class JobAnswer(Struct, frozen=True):
 
 def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEvent | Emit]:
     """Raises KeyNotFound, CiphertextNotFound, KeyMismatch, UnsupportedOperation, KeyMissingPart,
-    LevelExhausted, InvalidCommand on submission; JobNotFound; JobFinished on cancelling.
+    LevelExhausted, InvalidCommand, BudgetCapReached, QuotaExhausted on submission; JobNotFound;
+    JobFinished on cancelling.
     """
     if isinstance(command, SubmitJob):
-        return [] if state.status != "absent" else [_submitted(command, context)]
+        return [] if state.status != "absent" else _accepted(command, context)
     if state.status == "absent":
         raise JobNotFound("no such job")
     match command:
         case RecordJobResult():
             if state.status != "queued":
                 return []
-            return [_succeeded(command, state, context), *_usage(command, state, context)]
+            return [
+                _succeeded(command, state, context),
+                *_usage(command, state, context),
+                *_paid(state, context),
+            ]
         case RecordJobFailure():
             return _failed(state, context, command.reason, command.message)
         case ExpireJob():
-            return _failed(state, context, "deadline_exceeded", "no worker was free in time")
+            reason, message = "deadline_exceeded", "no worker was free in time"
+            return _failed(state, context, reason, message, "expired")
         case CancelJob():
             if state.status == "cancelled":
                 return []
             if state.status != "queued":
                 raise JobFinished(f"the job has {state.status} already")
-            return [JobCancelled(context.stream_id, state.key_id, context.now)]
+            cancelled = JobCancelled(context.stream_id, state.key_id, context.now)
+            return [cancelled, *_freed(state, context, "cancelled")]
     assert_never(command)
+
+
+def _accepted(command: SubmitJob, context: Context) -> Sequence[JobEvent | Emit]:
+    """The job, and its price set aside: no worker is touched for what cannot be paid."""
+    job = _submitted(command, context)
+    account: Account = context.state(ACCOUNT_STREAM, ACCOUNT_ID)
+    amount, version = job.price_nanodollars, job.price_version
+    return [job, *_emitted(reserve(account, job.job_id, amount, version, context.now))]
+
+
+def _paid(state: Job, context: Context) -> Sequence[Emit]:
+    account: Account = context.state(ACCOUNT_STREAM, ACCOUNT_ID)
+    return _emitted(commit(account, context.stream_id, state.price_nanodollars, context.now))
+
+
+def _freed(state: Job, context: Context, reason: ReleaseReason) -> Sequence[Emit]:
+    account: Account = context.state(ACCOUNT_STREAM, ACCOUNT_ID)
+    amount = state.price_nanodollars
+    return _emitted(release(account, context.stream_id, amount, reason, context.now))
+
+
+def _emitted(events: Sequence[AccountEvent]) -> Sequence[Emit]:
+    return [Emit(ACCOUNT_STREAM, ACCOUNT_ID, event) for event in events]
 
 
 def _submitted(command: SubmitJob, context: Context) -> JobSubmitted:
@@ -175,6 +211,7 @@ def _submitted(command: SubmitJob, context: Context) -> JobSubmitted:
     params = PARAMETER_SETS[key.params_id]
     need = need_of(command.operation, operands, command.arguments, params)
     _check_need(need, operands, key, params)
+    price = price_of(command.operation, key.params_id, need.quantity, context.now)
     return JobSubmitted(
         job_id=context.stream_id,
         key_id=command.key_id,
@@ -187,6 +224,8 @@ def _submitted(command: SubmitJob, context: Context) -> JobSubmitted:
         deadline=context.now + DEADLINE_MICROS,
         arguments=command.arguments,
         quantity=need.quantity,
+        price_nanodollars=price.amount,
+        price_version=price.version,
     )
 
 
@@ -237,7 +276,11 @@ def _succeeded(command: RecordJobResult, state: Job, context: Context) -> JobSuc
 
 def _usage(command: RecordJobResult, state: Job, context: Context) -> Sequence[Emit]:
     """In the transaction of the result, so that what is delivered is counted, and once."""
-    quantities = {OPERATIONS_METER: state.quantity, CPU_METER: max(1, command.cpu_us)}
+    quantities = {
+        OPERATIONS_METER: state.quantity,
+        CPU_METER: max(1, command.cpu_us),
+        PRICE_METER: state.price_nanodollars,
+    }
     return [
         Emit(
             USAGE_STREAM,
@@ -252,17 +295,21 @@ def _usage(command: RecordJobResult, state: Job, context: Context) -> Sequence[E
             ),
         )
         for meter, usage_id in _usage_ids(context.stream_id).items()
+        if quantities[meter]
     ]
 
 
 def _usage_ids(job_id: str) -> Mapping[str, str]:
-    return {meter: f"{job_id}.{meter}" for meter in (OPERATIONS_METER, CPU_METER)}
+    return {meter: f"{job_id}.{meter}" for meter in (OPERATIONS_METER, CPU_METER, PRICE_METER)}
 
 
-def _failed(state: Job, context: Context, reason: str, message: str) -> Sequence[JobEvent]:
+def _failed(
+    state: Job, context: Context, reason: str, message: str, released: ReleaseReason = "failed"
+) -> Sequence[JobEvent | Emit]:
     if state.status != "queued":
         return []
-    return [JobFailed(state.key_id, reason, message, context.now)]
+    failed = JobFailed(state.key_id, reason, message, context.now)
+    return [failed, *_freed(state, context, released)]
 
 
 def evolve(state: Job, event: JobEvent) -> Job:
@@ -274,6 +321,7 @@ def evolve(state: Job, event: JobEvent) -> Job:
                 params_id=event.params_id,
                 operation=event.operation,
                 quantity=event.quantity,
+                price_nanodollars=event.price_nanodollars,
             )
         case JobSucceeded():
             return msgspec.structs.replace(state, status="succeeded", result=event.result)
@@ -285,12 +333,14 @@ def evolve(state: Job, event: JobEvent) -> Job:
 
 
 def _loads(command: JobCommand, stream_id: str) -> Sequence[Ref]:
+    account = Ref(ACCOUNT_STREAM, ACCOUNT_ID)
     if isinstance(command, RecordJobResult):
-        return [Ref(USAGE_STREAM, usage_id) for usage_id in _usage_ids(stream_id).values()]
+        usages = [Ref(USAGE_STREAM, usage_id) for usage_id in _usage_ids(stream_id).values()]
+        return [account, *usages]
     if not isinstance(command, SubmitJob):
-        return ()
+        return [account]
     sources = [Ref(STREAM, given.source_job_id) for given in command.inputs if given.source_job_id]
-    return (Ref(KEY_STREAM, command.key_id), *sources)
+    return [account, Ref(KEY_STREAM, command.key_id), *sources]
 
 
 def _timers(event: JobEvent, stream_id: str) -> Sequence[SetTimer | ClearTimer]:

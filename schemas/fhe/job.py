@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from schemas.billing.account import Nanodollars
 from schemas.fhe.evaluation_key import StoredPart
 from schemas.types import EMPTY_JSON, Count, Json, Micros, Sha256, Text
 
@@ -34,7 +35,8 @@ class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
     own_objects: the operands that only this job uses, so that they can go when it is over.
     deadline: when nobody needs the result any more; a job not done by then has failed.
     arguments: the operation's own, as its row of the table of operations reads them.
-    quantity: how many operations it is counted as.
+    quantity: how many operations it is counted as. price_nanodollars: what it costs if it
+    succeeds, by the price list price_version.
     """
 
     job_id: str
@@ -48,6 +50,8 @@ class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
     deadline: Micros
     arguments: Json = EMPTY_JSON
     quantity: Count = 1
+    price_nanodollars: Nanodollars = 0
+    price_version: str = ""
 
 
 class JobSucceeded(Struct, frozen=True, tag="fhe.job_succeeded.v1"):
