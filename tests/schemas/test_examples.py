@@ -33,6 +33,7 @@ each = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent
 # tables of the sender's own.
 UNSHOWN = {
     "approvals.signal_broadcast.v1",
+    "billing.subscription_change_due.v1",
     "identity.login_failed.v1",
     "observability.person_forgotten.v1",
     "platform.command_handled.v1",
