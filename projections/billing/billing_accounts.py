@@ -38,6 +38,7 @@ def _json(value: SpendingCap | Balance | None) -> str | None:
 BILLING_ACCOUNTS = View(
     name="billing_accounts",
     version=1,
+    events=(PlanAssigned, SpendingCapsSet, ChargeReserved, ChargeCommitted, ChargeReleased),
     columns={
         "tenant": "text",
         "plan_code": "text",

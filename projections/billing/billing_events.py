@@ -47,6 +47,17 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 BILLING_EVENTS = View(
     name="billing_events",
     version=1,
+    events=(
+        UsageRecorded,
+        BudgetSet,
+        BudgetRemoved,
+        BudgetReached,
+        PlanAssigned,
+        SpendingCapsSet,
+        CapThresholdReached,
+        SubscriptionChanged,
+        InvoiceChanged,
+    ),
     columns={
         "tenant": "text",
         "event_id": "text",

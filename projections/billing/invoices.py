@@ -31,6 +31,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 INVOICES = View(
     name="invoices",
     version=1,
+    events=(InvoiceChanged,),
     columns={
         "tenant": "text",
         "invoice_id": "text",

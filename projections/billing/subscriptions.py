@@ -57,6 +57,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 SUBSCRIPTIONS = View(
     name="subscriptions",
     version=1,
+    events=(SubscriptionChangeRequested, SubscriptionChangeWithdrawn, SubscriptionChanged),
     columns={
         "tenant": "text",
         "subscription_id": "text",

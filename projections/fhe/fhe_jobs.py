@@ -57,6 +57,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 FHE_JOBS = View(
     name="fhe_jobs",
     version=2,
+    events=(JobSubmitted, JobSucceeded, JobFailed, JobCancelled),
     columns={
         "tenant": "text",
         "job_id": "text",

@@ -32,6 +32,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 FHE_KEYS = View(
     name="fhe_keys",
     version=1,
+    events=(EvaluationKeyRegistered, EvaluationKeyDeleted),
     columns={
         "tenant": "text",
         "key_id": "text",

@@ -41,6 +41,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 WEBHOOK_ENDPOINTS = View(
     name="webhook_endpoints",
     version=1,
+    events=(WebhookEndpointOpened, WebhookEndpointDisabled, WebhookEndpointClosed),
     columns={
         "tenant": "text",
         "id": "text",
