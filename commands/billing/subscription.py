@@ -253,11 +253,10 @@ def _recorded(
 ) -> Sequence[SubscriptionEvent | Emit]:
     if not _is_ours(told, state):
         return _abandoned(told, state, context)
-    known = state.known
-    if known is not None and (known.status in _ENDED or _order(told) <= _order(known)):
-        return []
     pending = state.pending
     completes = pending.change_id if pending and _completes(told, pending) else ""
+    if state.known is not None and not _is_newer(told, state.known, completes):
+        return []
     return [
         SubscriptionChanged(subscription=told, completes=completes),
         *_plan(told, context),
@@ -286,6 +285,13 @@ def _abandoned(
             next_at=context.now,
         )
     ]
+
+
+def _is_newer(told: StripeSubscription, known: StripeSubscription, completes: str) -> bool:
+    if known.status in _ENDED:
+        return False
+    # What was asked for comes after what was known when it was asked, also within one second.
+    return _order(told) > _order(known) or (completes != "" and told.version >= known.version)
 
 
 def _order(told: StripeSubscription) -> tuple[int, int, str]:
