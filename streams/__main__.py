@@ -31,6 +31,7 @@ from streams.platform.audit_exports import AuditExporter
 from streams.platform.webhooks import Webhooks
 from streams.runtime import clickhouse, codec, command_bus, person_keys, registry
 from streams.scheduler import Scheduler
+from streams.tenancy.trials import Trials
 
 Ready = Callable[[], None]
 
@@ -120,12 +121,20 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
     bus, reads = command_bus(settings), Reads(settings.database_url)
     await bus.start()
     await reads.start()
+    objects = Objects(settings.object_store_url)
     exporter = AuditExporter(
         bootstrap=settings.kafka_bootstrap_servers,
         codec=codec(),
         bus=bus,
         reads=reads,
-        objects=Objects(settings.object_store_url),
+        objects=objects,
+    )
+    trials = Trials(
+        bootstrap=settings.kafka_bootstrap_servers,
+        codec=codec(),
+        bus=bus,
+        reads=reads,
+        objects=objects,
     )
     adoptions = Adoptions(bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus)
     watching = Watching(
@@ -157,6 +166,7 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
             watching.run(),
             webhooks.run(),
             subscription_changes.run(),
+            trials.run(),
         )
         try:
             await until_stopped(_together(*works), stop)

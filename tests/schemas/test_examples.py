@@ -40,6 +40,9 @@ UNSHOWN = {
     "platform.webhook_requested.v1",
     "platform.webhook_redriven.v1",
     "platform.webhook_attempted.v1",
+    "tenancy.trial_began.v1",
+    "tenancy.trial_ended.v1",
+    "tenancy.trial_granted.v1",
 }
 
 
