@@ -125,6 +125,16 @@ def commit(account: Account, charge_id: str, amount: int, now: int) -> Sequence[
     return [committed, *_thresholds(account, after, now)]
 
 
+def charge(
+    account: Account, charge_id: str, amount: int, price_version: str, now: int
+) -> Sequence[AccountEvent]:
+    """Spend `amount` at once, for what is delivered already. Raises as `reserve`."""
+    reserved = reserve(account, charge_id, amount, price_version, now)
+    for event in reserved:
+        account = evolve(account, event)
+    return [*reserved, *commit(account, charge_id, amount, now)]
+
+
 def release(
     account: Account, charge_id: str, amount: int, reason: ReleaseReason, now: int
 ) -> Sequence[AccountEvent]:

@@ -16,6 +16,7 @@ from commands.billing.account import (
     SetSpendingCaps,
     SpendingLimitReached,
     assign_plan,
+    charge,
     commit,
     release,
     reserve,
@@ -82,6 +83,16 @@ def test_a_charge_is_reserved_then_committed_or_released() -> None:
     assert freed == ChargeReleased(
         charge_id="job_2", amount=20, reason="cancelled", balance=balance(0, 30)
     )
+
+
+def test_what_is_delivered_already_is_reserved_and_spent_at_once() -> None:
+    state = folded(SpendingCapsSet(day=HARD))
+    first, second, reached = charge(state, "job_1", 60, "v", NOW)
+    assert first == reserved(60, balance(60))
+    assert second == ChargeCommitted(charge_id="job_1", amount=60, balance=balance(0, 60))
+    assert thresholds([reached]) == [("day", 50, 60)]
+    with pytest.raises(BudgetCapReached):
+        charge(folded(SpendingCapsSet(day=HARD), first, second), "job_2", 41, "v", NOW)
 
 
 def test_what_is_free_of_charge_leaves_no_trace() -> None:
