@@ -6,9 +6,11 @@ import logging
 import os
 from collections.abc import Callable
 
+from fhe_workers.bootstrapping import Bootstrapper
 from fhe_workers.execution import Execution
 from fhe_workers.pool import Pool, PoolLimits
 from fhe_workers.worker import Worker, jobs_consumer
+from infra.build.bootstrap import cached_helper
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings, load_settings
 from infra.kafka import Log, LogUnavailable
@@ -34,6 +36,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[], Non
             return
         running.push_async_callback(bus.stop)
         pool = await running.enter_async_context(Pool(PoolLimits(children=children)))
+        bootstrapper = await running.enter_async_context(Bootstrapper(cached_helper()))
         worker = Worker(
             connect=lambda: jobs_consumer(bootstrap),
             execution=Execution(
@@ -41,6 +44,7 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[], Non
                 objects=Objects(settings.object_store_url, in_place=True),
                 reports=bus,
                 clock=SYSTEM_CLOCK,
+                bootstrapper=bootstrapper,
             ),
             codec=codec(),
             dead_letters=dead_letters,

@@ -68,13 +68,13 @@ def add(context: Context, left: Ciphertext, right: Ciphertext) -> Ciphertext:
     """left + right, at the lower of the two levels, with the operands' scales made equal first."""
     left, right = _align(context, left, right)
     body = context.engine.add(left.body, right.body, True)
-    return _at(body, left.level)
+    return at(body, left.level)
 
 
 def add_plain(context: Context, left: Ciphertext, values: Values) -> Ciphertext:
     """left + values, slot by slot; missing values count as 0. Uses no level."""
-    plain = _encode(context, values, left.scale, left.level)
-    return _at(context.engine.add_plain(left.body, plain, True), left.level)
+    plain = encode(context, values, left.scale, left.level)
+    return at(context.engine.add_plain(left.body, plain, True), left.level)
 
 
 def multiply(context: Context, left: Ciphertext, right: Ciphertext) -> Ciphertext:
@@ -84,12 +84,12 @@ def multiply(context: Context, left: Ciphertext, right: Ciphertext) -> Ciphertex
     """
     require_relin_key(context)
     level = max(left.level, right.level)
-    _require_level(context, level)
+    require_levels(context, level)
     body = context.engine.multiply(
-        _lowered(context, left, level).body, _lowered(context, right, level).body, True
+        lowered(context, left, level).body, lowered(context, right, level).body, True
     )
     context.engine.relinearize(body)
-    return _rescaled(context, body, level)
+    return rescaled(context, body, level)
 
 
 def multiply_plain(context: Context, left: Ciphertext, values: Values) -> Ciphertext:
@@ -97,12 +97,11 @@ def multiply_plain(context: Context, left: Ciphertext, values: Values) -> Cipher
 
     Missing values count as 0. Raises `JobRefused`: level_exhausted, plaintext_invalid.
     """
-    _require_level(context, left.level)
+    require_levels(context, left.level)
     # Encoded at the scale of the very prime that the rescale divides by, the scale is unchanged.
-    prime = float(context.params.data_primes(left.level)[-1])
-    plain = _encode(context, values, prime, left.level)
+    plain = encode(context, values, next_prime(context, left.level), left.level)
     body = context.engine.multiply_plain(left.body, plain, True)
-    return _rescaled(context, body, left.level)
+    return rescaled(context, body, left.level)
 
 
 def refusal_of(error: Exception) -> JobRefused:
@@ -129,12 +128,12 @@ def _brought_down(context: Context, upper: Ciphertext, lower: Ciphertext) -> Cip
     product's scale equal to `lower`'s; dropping primes alone would leave a relative error of
     about 1e-6.
     """
-    last = _lowered(context, upper, lower.level - 1)
-    prime = float(context.params.data_primes(last.level)[-1])
+    last = lowered(context, upper, lower.level - 1)
+    prime = next_prime(context, last.level)
     ones = np.ones(context.params.slots)
-    plain = _encode(context, ones, lower.scale * prime / last.scale, last.level)
+    plain = encode(context, ones, lower.scale * prime / last.scale, last.level)
     body = context.engine.multiply_plain(last.body, plain, True)
-    return _relabelled(_rescaled(context, body, last.level), lower.scale)
+    return _relabelled(rescaled(context, body, last.level), lower.scale)
 
 
 def _relabelled(ciphertext: Ciphertext, scale: float) -> Ciphertext:
@@ -149,29 +148,33 @@ def _relabelled(ciphertext: Ciphertext, scale: float) -> Ciphertext:
         raise JobRefused("scale_mismatch", "the operands have different scales")
     body = PyCtxt(copy_ctxt=ciphertext.body)
     body.set_scale(scale)
-    return _at(body, ciphertext.level)
+    return at(body, ciphertext.level)
 
 
-def _lowered(context: Context, ciphertext: Ciphertext, level: int) -> Ciphertext:
+def lowered(context: Context, ciphertext: Ciphertext, level: int) -> Ciphertext:
+    """The ciphertext with primes dropped until it is at `level`; a copy unless it was."""
     if ciphertext.level == level:
         return ciphertext
     body = PyCtxt(copy_ctxt=ciphertext.body)
     for _ in range(level - ciphertext.level):
         context.engine.mod_switch_to_next(body)
-    return _at(body, level)
+    return at(body, level)
 
 
-def _rescaled(context: Context, body: Any, level: int) -> Ciphertext:
+def rescaled(context: Context, body: Any, level: int) -> Ciphertext:
+    """`body`, which is at `level`, divided by the prime that it loses; changes `body` itself."""
     context.engine.rescale_to_next(body)
-    return _at(body, level + 1)
+    return at(body, level + 1)
 
 
-def _at(body: Any, level: int) -> Ciphertext:
+def at(body: Any, level: int) -> Ciphertext:
+    """`body` as a ciphertext that is at `level`, whatever the engine believes."""
     body.mod_level = level
     return Ciphertext(body, level)
 
 
-def _encode(context: Context, values: Values, scale: float, level: int) -> Any:
+def encode(context: Context, values: Values, scale: float, level: int) -> Any:
+    """Values as the engine's plaintext at `level`; raises `JobRefused` (plaintext_invalid)."""
     if len(values) > context.params.slots:
         raise JobRefused("plaintext_invalid", f"more than {context.params.slots} plaintext values")
     # `not all <=` also catches what is not a number, which the engine encodes without a word.
@@ -184,9 +187,16 @@ def _encode(context: Context, values: Values, scale: float, level: int) -> Any:
     return plain
 
 
-def _require_level(context: Context, level: int) -> None:
-    if level >= context.params.depth:
+def next_prime(context: Context, level: int) -> float:
+    """The prime that a rescale at `level` divides by."""
+    return float(context.params.data_primes(level)[-1])
+
+
+def require_levels(context: Context, level: int, count: int = 1) -> None:
+    """Refuse what would need more than the levels below `level`."""
+    if level + count > context.params.depth:
         raise JobRefused(
             "level_exhausted",
-            f"level {level} is the last of {context.params.params_id}: no multiplication is left",
+            f"{count} more levels are needed, and {context.params.params_id} has "
+            f"{context.params.depth - level} left",
         )

@@ -1,6 +1,7 @@
 """Encryption contexts: made from a parameter id, kept while there is room, never from a blob."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from Pyfhel import Pyfhel
@@ -13,22 +14,66 @@ class ContextUnsound(Exception):
     """The engine did not make the parameters that were asked for; nothing may be computed."""
 
 
+# Holds the 64 diagonals of a 64x64 matrix in each parameter set.
+PLAINTEXT_CACHE_BYTES = 64 * 1024**2
+
+
+class PlaintextCache:
+    """Encoded diagonals of matrices: to encode one costs more than to multiply with it.
+
+    Each context has its own, so that nobody can tell from the time that a computation takes which
+    matrices somebody else uses. The least recently used matrix goes first; what does not fit beside
+    the one at hand is not kept, since dropping its own diagonals would drop each before its use.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._matrices: OrderedDict[str, dict[tuple[int, int], Any]] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+
+    def get(
+        self, matrix: str, place: tuple[int, int], size_bytes: int, encode: Callable[[], Any]
+    ) -> Any:
+        """What is kept for a matrix (named by its hash) at `place`, or what `encode` makes now."""
+        kept = self._matrices.setdefault(matrix, {})
+        self._matrices.move_to_end(matrix)
+        plain = kept.get(place)
+        if plain is None:
+            plain = encode()
+            while self.resident_bytes + size_bytes > self._limit_bytes and len(self._matrices) > 1:
+                oldest, _ = self._matrices.popitem(last=False)
+                self._sizes.pop(oldest, None)
+            if self.resident_bytes + size_bytes <= self._limit_bytes:
+                kept[place] = plain
+                self._sizes[matrix] = self._sizes.get(matrix, 0) + size_bytes
+        return plain
+
+    @property
+    def resident_bytes(self) -> int:
+        """What is kept, in bytes."""
+        return sum(self._sizes.values())
+
+
 class Context:
     """An engine for one parameter set, with or without a client's evaluation key loaded."""
 
     def __init__(self, params: SealParameters) -> None:
         self.params = params
         self.engine: Any = Pyfhel()
+        modulus = params.plain_modulus
         status = self.engine.contextGen(
             params.scheme,
             n=params.ring_degree,
-            scale=params.scale,
             qi_sizes=list(params.prime_bits),
             sec=params.security_bits,
+            **({"t_bits": modulus.bit_length()} if modulus else {"scale": params.scale}),
         )
-        if status != "success: valid" or tuple(self.engine.qi) != params.primes:
-            raise ContextUnsound(f"{params.params_id}: {status}, primes {self.engine.qi}")
+        made = tuple(self.engine.qi), self.engine.t if modulus else 0
+        if status != "success: valid" or made != (params.primes, modulus):
+            raise ContextUnsound(f"{params.params_id}: {status}, made {made}")
         self.key_bytes = 0
+        self.rotations: frozenset[int] = frozenset()
+        self.plaintexts = PlaintextCache(PLAINTEXT_CACHE_BYTES)
 
     @property
     def resident_bytes(self) -> int:
@@ -36,7 +81,7 @@ class Context:
 
         Measured 18 MB for 7.9 MB of keys at ring degree 8192, 47 MB for 26 MB at 16384.
         """
-        return self.params.ring_degree * 1280 + self.key_bytes
+        return self.params.ring_degree * 1280 + self.key_bytes + self.plaintexts.resident_bytes
 
 
 class ContextCache:

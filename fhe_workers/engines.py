@@ -54,9 +54,14 @@ def engine_of(params: ParameterSet) -> Engine:
     try:
         return cast(Engine, import_module(_MODULES[name]))
     except (KeyError, ImportError):
-        tool = _BUILT_BY.get(name, "its toolchain")
-        raise JobRefused(
-            "engine_unavailable",
-            f"{params.params_id} needs {name}, which is not built here: "
-            f"it takes {tool} and make install",
-        ) from None
+        raise engine_missing(params) from None
+
+
+def engine_missing(params: ParameterSet) -> JobRefused:
+    """What a job is told whose engine is not there."""
+    tool = _BUILT_BY.get(params.engine, "its toolchain")
+    return JobRefused(
+        "engine_unavailable",
+        f"{params.params_id} needs {params.engine}, which is not built here: "
+        f"it takes {tool} and make install",
+    )

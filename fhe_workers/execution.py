@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from commands.fhe.job import RecordJobFailure, RecordJobResult
 from commands.fhe.operations import need_of
+from fhe_workers.bootstrapping import Bootstrapper
 from fhe_workers.messages import Work
 from fhe_workers.pool import EngineFailed, InPlace, Operands, Pool, Result
 from fhe_workers.refusals import JobRefused
@@ -25,8 +26,9 @@ from infra.ids import command_id
 from infra.kafka import LogUnavailable
 from infra.objects import ObjectCorrupt, ObjectMissing, Objects, ObjectsUnavailable
 from schemas.envelope import SYSTEM, Envelope
+from schemas.fhe.evaluation_key import StoredPart
 from schemas.fhe.job import JobSubmitted, Operand
-from schemas.fhe.parameters import PARAMETER_SETS
+from schemas.fhe.parameters import LATTIGO, PARAMETER_SETS
 from streams.bus import CommandRequest
 
 logger = logging.getLogger(__name__)
@@ -37,16 +39,29 @@ ENGINE_FAILURE = "engine_failure"
 INTERNAL_ERROR = "internal_error"
 _CPU_SECONDS_MAX = 60
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
-# Both reports of a job have one command id and one fingerprint: the second is a repeat.
+# All reports of an attempt have one command id and one fingerprint: the second is a repeat.
 _OUTCOME = "fhe.outcome"
 
 
 class Execution:
     """Carries jobs out; one per worker."""
 
-    def __init__(self, *, pool: Pool, objects: Objects, reports: Reports, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        objects: Objects,
+        reports: Reports,
+        clock: Clock,
+        bootstrapper: Bootstrapper,
+    ) -> None:
         self._pool, self._objects, self._clock = pool, objects, clock
+        self._bootstrapper = bootstrapper
         self._reporter = Reporter(reports)
+
+    def is_long(self, job: JobSubmitted) -> bool:
+        """Whether the job takes seconds and waits for the one helper, so that others go past it."""
+        return PARAMETER_SETS[job.params_id].engine == LATTIGO
 
     async def carry_out(self, envelope: Envelope, job: JobSubmitted) -> str:
         """Compute the job and report; returns the reason when it failed, else an empty string.
@@ -69,14 +84,15 @@ class Execution:
             await asyncio.sleep(0)
             report: Struct = await self._stored(envelope, job, result)
         except (JobRefused, EngineFailed, ObjectMissing, ObjectCorrupt) as error:
-            report = _failure(error)
+            report = _failure(error, job)
             failure = report.reason
         except Exception:
             # A bug of ours: the job has failed, but its partition goes on.
             logger.exception("a job failed", extra={"job_id": job.job_id})
-            report = RecordJobFailure(INTERNAL_ERROR, "the job could not be carried out")
+            message = "the job could not be carried out"
+            report = RecordJobFailure(INTERNAL_ERROR, message, job.attempt)
             failure = report.reason
-        await self._report(envelope, report)
+        await self._report(envelope, report, job.attempt)
         return failure
 
     async def erase(self, objects: list[str]) -> None:
@@ -86,18 +102,25 @@ class Execution:
 
     async def _compute(self, job: JobSubmitted) -> Result:
         async def fetch_key() -> list[bytes]:
-            parts = [
-                self._objects.get(part.object, size=part.size_bytes, digest=part.sha256)
-                for part in job.key_parts
-            ]
-            return list(await asyncio.gather(*parts))
+            return list(await asyncio.gather(*map(self._part, job.key_parts)))
 
         work = work_of(job)
 
         async def run() -> Result:
             return await self._pool.run(work, await self._operands(job.operands), fetch_key)
 
-        return await until_answered(run)
+        async def refresh() -> Result:
+            views = [
+                self._objects.get(one.object, size=one.size_bytes, digest=one.sha256)
+                for one in job.operands
+            ]
+            operands = await asyncio.gather(*views)
+            return await self._bootstrapper.run(work, operands, job.key_parts, self._part)
+
+        return await until_answered(refresh if self.is_long(job) else run)
+
+    async def _part(self, part: StoredPart) -> bytes:
+        return await self._objects.get(part.object, size=part.size_bytes, digest=part.sha256)
 
     async def _operands(self, operands: Sequence[Operand]) -> Operands:
         """The operands, or how to get them once a child waits for them.
@@ -131,16 +154,17 @@ class Execution:
             scale=result.computed.scale,
             count=result.computed.count,
         )
-        return RecordJobResult(operand, result.computed.cpu_us, result.tries)
+        return RecordJobResult(operand, result.computed.cpu_us, result.tries, job.attempt)
 
-    async def _report(self, envelope: Envelope, report: Struct) -> None:
+    async def _report(self, envelope: Envelope, report: Struct, attempt: int) -> None:
+        outcome = f"{_OUTCOME}.{attempt}"
         request = CommandRequest(
             tenant=envelope.tenant,
             stream_id=envelope.stream_id,
             command=report,
             actor=SYSTEM,
-            command_id=command_id(envelope.tenant, envelope.stream_id, scope=_OUTCOME),
-            fingerprint=_OUTCOME,
+            command_id=command_id(envelope.tenant, envelope.stream_id, scope=outcome),
+            fingerprint=outcome,
             correlation_id=envelope.correlation_id,
         )
         await until_answered(lambda: self._reporter.post(request))
@@ -165,15 +189,17 @@ def work_of(job: JobSubmitted) -> Work:
     )
 
 
-def _failure(error: Exception) -> RecordJobFailure:
+def _failure(error: Exception, job: JobSubmitted) -> RecordJobFailure:
     match error:
         case JobRefused():
-            return RecordJobFailure(error.reason, error.message)
+            reason, message = error.reason, error.message
         case EngineFailed():
-            return RecordJobFailure(ENGINE_FAILURE, str(error))
+            reason, message = ENGINE_FAILURE, str(error)
         case ObjectMissing():
-            return RecordJobFailure("input_missing", "an operand or the key was erased")
-    return RecordJobFailure("input_corrupt", "an operand or the key was altered in the store")
+            reason, message = "input_missing", "an operand or the key was erased"
+        case _:
+            reason, message = "input_corrupt", "an operand or the key was altered in the store"
+    return RecordJobFailure(reason, message, job.attempt)
 
 
 async def until_answered(call: Callable[[], Awaitable[T]]) -> T:

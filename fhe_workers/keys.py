@@ -4,6 +4,8 @@ The gateway has read the key with the same reader before it stored it; the worke
 more because the object store lies between the two.
 """
 
+from collections.abc import Iterable
+
 from fhe_workers.contexts import Context
 from fhe_workers.refusals import JobRefused
 from schemas.fhe.key_material import RELIN, ROTATE, KeyRefused, read_key_part
@@ -27,6 +29,7 @@ def load_keys(params: SealParameters, parts: list[bytes]) -> Context:
             context.engine.from_bytes_relin_key(data)
         elif part.kind == ROTATE:
             context.engine.from_bytes_rotate_key(data)
+            context.rotations = frozenset(part.rotations)
         context.key_bytes += len(data)
     return context
 
@@ -39,3 +42,13 @@ def require_relin_key(context: Context) -> None:
     """
     if context.engine.is_relin_key_empty():
         raise JobRefused("key_missing_relin", "the evaluation key has no relinearisation part")
+
+
+def require_rotations(context: Context, steps: Iterable[int]) -> None:
+    """Refuse to go on when a rotation key is missing; the engine would invent one here, too."""
+    missing = sorted(set(steps) - context.rotations)
+    if missing or context.engine.is_rotate_key_empty():
+        raise JobRefused(
+            "key_missing_rotation",
+            f"the evaluation key has no rotation by {', '.join(map(str, missing)) or 'any step'}",
+        )

@@ -2,11 +2,13 @@
 
 import numpy as np
 
-from fhe_workers import ckks, keys
+from commands.fhe.operations import MatmulArguments, ModelArguments, arguments_of
+from fhe_workers import ckks, inference, keys, linear
 from fhe_workers.contexts import Context
 from fhe_workers.engines import Outcome
 from fhe_workers.messages import Work
 from fhe_workers.refusals import JobRefused
+from schemas.fhe.models import MODELS
 from schemas.fhe.parameters import SealParameters
 
 
@@ -43,6 +45,20 @@ def _apply(work: Work, context: Context, operands: list[bytes]) -> ckks.Cipherte
             return ckks.multiply_plain(
                 context, ckks.load(context, operands[0]), _values(operands[1])
             )
+        case ("matmul", ("cipher", "plain")):
+            size = arguments_of(work.arguments, MatmulArguments).size
+            values = _values(operands[1])
+            if len(values) != size * size:
+                raise JobRefused("plaintext_invalid", f"the matrix is not {size} x {size}")
+            vector = ckks.load(context, operands[0])
+            return linear.matvec(context, values.reshape(size, size), vector)
+        case ("matmul", ("cipher", "cipher")):
+            size = arguments_of(work.arguments, MatmulArguments).size
+            left, right = (ckks.load(context, data) for data in operands)
+            return linear.matmul(context, left, right, size)
+        case ("model", ("cipher",)):
+            model = MODELS[arguments_of(work.arguments, ModelArguments).model_id]
+            return inference.infer(context, model, ckks.load(context, operands[0]))
     raise JobRefused(
         "unsupported_operation", f"no {work.operation} of {', '.join(work.operand_kinds)}"
     )

@@ -36,6 +36,8 @@ _FULL_SECONDS = 20.0
 # So many jobs are under way for each child beside the one that it computes: the next one is there
 # in time, and reports of those that have ended can wait for each other.
 _AHEAD = 7
+# Long jobs that wait for each other, beside those; beyond them they hold up the others after all.
+_ASIDE_MAX = 256
 
 
 class DeadLetters(Protocol):
@@ -61,10 +63,10 @@ def jobs_consumer(bootstrap: str, group: str = GROUP) -> Any:
 
 
 class _Running:
-    """A job that a task of this process is at."""
+    """An attempt at a job that a task of this process is at."""
 
-    def __init__(self, key_id: str, task: "asyncio.Task[Any]") -> None:
-        self.key_id, self._task = key_id, task
+    def __init__(self, job: JobSubmitted, task: "asyncio.Task[Any]") -> None:
+        self.job_id, self.key_id, self._task = job.job_id, job.key_id, task
         self.is_cancelled = False
         self.ended = asyncio.Event()
 
@@ -104,7 +106,9 @@ class Worker:
         self._has_room.set()
         self._progress: dict[TopicPartition, Progress] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._running: dict[str, _Running] = {}
+        # Jobs that are long and take no place from others; only so many of them.
+        self._aside: set[asyncio.Task[None]] = set()
+        self._running: dict[tuple[str, int], _Running] = {}
         self._commit_at = 0.0
         self._assigned = asyncio.Event()
 
@@ -134,9 +138,10 @@ class Worker:
             await self._wind_up()
         finally:
             stopped.cancel()
-            for task in self._tasks:
+            unfinished = self._tasks | self._aside
+            for task in unfinished:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*unfinished, return_exceptions=True)
             if self._jobs is not None:
                 await stop_consumer(self._jobs)
 
@@ -205,7 +210,16 @@ class Worker:
                 self._tasks.add(task)
                 task.add_done_callback(self._finished)
 
+    def _step_aside(self, task: "asyncio.Task[Any]") -> None:
+        if len(self._aside) < _ASIDE_MAX:
+            self._aside.add(task)
+            self._leave(task)
+
     def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._aside.discard(task)
+        self._leave(task)
+
+    def _leave(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if len(self._tasks) <= self._enough_room_at:
             self._has_room.set()
@@ -230,8 +244,8 @@ class Worker:
             case JobSubmitted():
                 await self._do(record, envelope, event)
             case JobCancelled():
-                if event.job_id in self._running:
-                    self._running[event.job_id].cancel()
+                for job in [job for job in self._running.values() if job.job_id == event.job_id]:
+                    job.cancel()
             case EvaluationKeyDeleted():
                 # Jobs of this key came before its deletion; they are done with the key first.
                 for job in [job for job in self._running.values() if job.key_id == event.key_id]:
@@ -241,14 +255,17 @@ class Worker:
                 await self._bury(record, f"no event of a job: {envelope.type}")
 
     async def _do(self, record: Any, envelope: Envelope, job: JobSubmitted) -> None:
-        known = self._running.get(job.job_id)
+        attempt = job.job_id, job.attempt
+        known = self._running.get(attempt)
         if known is not None:
             # It came again after a rebalance, and this process is at it already.
             await known.ended.wait()
             return
         task = asyncio.current_task()
         assert task is not None
-        running = self._running[job.job_id] = _Running(job.key_id, task)
+        running = self._running[attempt] = _Running(job, task)
+        if self._execution.is_long(job):
+            self._step_aside(task)
         failure = ""
         try:
             failure = await self._execution.carry_out(envelope, job)
@@ -256,7 +273,7 @@ class Worker:
             if not running.outlives_cancelling():
                 raise
         finally:
-            del self._running[job.job_id]
+            del self._running[attempt]
             running.ended.set()
         if running.is_cancelled:
             await self._execution.erase(job.own_objects)
@@ -290,8 +307,8 @@ class Worker:
                     self._progress[partition].give_back(offset)
 
     async def _wind_up(self) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_STOP_SECONDS)
+        if unfinished := self._tasks | self._aside:
+            await asyncio.wait(unfinished, timeout=_STOP_SECONDS)
         await self._commit(at_once=True)
 
 

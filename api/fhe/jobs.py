@@ -11,6 +11,7 @@ from api.problems import FHE, Problem, not_found
 from api.roles import COMPUTE_READERS, COMPUTERS
 from api.routing import Call, Route, Who
 from commands.fhe.job import CancelJob
+from commands.fhe.precision import precision_bits
 from infra.clock import iso
 from infra.objects import ObjectMissing
 from projections.fhe import fhe_jobs
@@ -21,14 +22,16 @@ JOB_PREFIX, HANDLE_PREFIX = "job_", "ct_"
 
 Status = Literal["queued", "succeeded", "failed", "cancelled"]
 
-# Failures that are nobody's fault but ours; every other reason is about the request.
-_OUR_FAULT = {
+# Statuses of failures that are our fault, or that the decider also refuses with; else it is 400.
+_STATUS_OF_REASON = {
     "engine_failure": 500,
     "internal_error": 500,
     "input_missing": 500,
     "input_corrupt": 500,
     "deadline_exceeded": 503,
     "engine_unavailable": 503,
+    "level_exhausted": 422,
+    "value_overflow": 422,
 }
 
 
@@ -44,8 +47,10 @@ class JobsQuery(Struct):
 class ResultItem(Struct, frozen=True):
     """The resulting ciphertext. `ciphertext` is base64, given for one job, not in lists.
 
-    handle: names it in later computations. error_bound: what the operation adds at most to the
-    error of values in [-1, 1].
+    handle: names it in later computations; the same work always has the same. magnitude: no value
+    is larger, and error_bound: none is further from the exact one, provided that no value in the
+    ciphertexts it began with was larger than stated. precision_bits: so many bits behind the binary
+    point can be relied on; null when the result is exact.
     """
 
     handle: str
@@ -54,6 +59,8 @@ class ResultItem(Struct, frozen=True):
     size_bytes: int
     sha256: str
     error_bound: float
+    magnitude: float
+    precision_bits: int | None
     ciphertext: str | None = None
 
 
@@ -72,7 +79,10 @@ class JobPrice(Struct, frozen=True):
 
 
 class JobItem(Struct, frozen=True):
-    """A job. `result` when it has succeeded, `error` when it has failed."""
+    """A job. `result` when it has succeeded, `error` when it has failed.
+
+    cached: the answer to a request for work whose result was there already.
+    """
 
     job_id: str
     status: Status
@@ -85,6 +95,7 @@ class JobItem(Struct, frozen=True):
     price: JobPrice
     result: ResultItem | None
     error: FailureItem | None
+    cached: bool = False
 
 
 class JobPage(Struct, frozen=True):
@@ -140,6 +151,8 @@ def item_of(row: dict[str, Any], ciphertext: str | None = None) -> JobItem:
             size_bytes=stored["size_bytes"],
             sha256=stored["sha256"],
             error_bound=row["error_bound"],
+            magnitude=stored.get("magnitude", 1.0),
+            precision_bits=precision_bits(row["error_bound"]),
             ciphertext=ciphertext,
         )
     if row["status"] == "failed":
@@ -177,7 +190,7 @@ async def whole_item(call: Call[Any, Any], row: dict[str, Any]) -> JobItem:
 def problem_of_failure(row: dict[str, Any]) -> Problem:
     """What a failed job means to the client that waited for it."""
     reason = row["reason"]
-    status = _OUR_FAULT.get(reason, 400)
+    status = _STATUS_OF_REASON.get(reason, 400)
     # An engine that is not built will not be there in a moment.
     headers = {"retry-after": "5"} if reason == "deadline_exceeded" else None
     details = {"job_id": row["job_id"]}

@@ -1,10 +1,12 @@
 """Operands of a computation: read, checked, and stored for the worker."""
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Annotated
 
 import numpy as np
 from msgspec import Meta, Struct
+from numpy.typing import NDArray
 
 from api.bodies import too_large
 from api.fhe.jobs import HANDLE_PREFIX, JOB_PREFIX
@@ -14,36 +16,57 @@ from commands.fhe.job import Input
 from infra.objects import Objects
 from schemas.fhe.ciphertext import CiphertextInvalid, read_ciphertext
 from schemas.fhe.job import Operand, Operation
+from schemas.fhe.lattigo import read_lattigo_ciphertext
+from schemas.fhe.linear import padded_size
 from schemas.fhe.parameters import (
     CIPHERTEXT_BYTES_MAX,
     VALUE_MAGNITUDE_MAX,
+    CkksParameters,
+    LattigoParameters,
     ParameterSet,
     SealParameters,
 )
 from schemas.types import Text
 
+Vector = NDArray[np.float64]
+_FORMS = ("ciphertext", "handle", "values", "value")
 Value = Annotated[float, Meta(ge=-VALUE_MAGNITUDE_MAX, le=VALUE_MAGNITUDE_MAX)]
+Magnitude = Annotated[float, Meta(gt=0, le=VALUE_MAGNITUDE_MAX)]
 Values = Annotated[list[Value], Meta(min_length=1, max_length=8192)]
 
 
 class OperandBody(Struct):
     """One of: a ciphertext in base64, the handle of an earlier result, values in the clear.
 
-    `value` counts for every slot; of `values`, the slots beyond the last are 0.
+    `value` counts for every slot; of `values`, the slots beyond the last are 0. `magnitude`, of a
+    ciphertext: no value in it is larger. By it we follow whether results can overflow, and how
+    exact they are.
     """
 
     ciphertext: bytes | None = None
     handle: Annotated[Text, Meta(max_length=64)] | None = None
     values: Values | None = None
     value: Value | None = None
+    magnitude: Magnitude = 1.0
 
 
 class Intake:
-    """Takes in the operands of one job. `stored` is what it has put into the object store."""
+    """Takes in the operands of one request, and stores them once it is known that they are needed.
+
+    `stored` is what it has put into the object store.
+    """
 
     def __init__(self, objects: Objects, folder: str, params: ParameterSet) -> None:
         self._objects, self._folder, self._params = objects, folder, params
+        self._pending: dict[str, bytes] = {}
         self.stored: list[str] = []
+
+    async def store(self) -> None:
+        """Put what was taken into the object store. Raises Problem (503)."""
+        for name, data in self._pending.items():
+            await answered(self._objects.put(name, data))
+            self.stored.append(name)
+        self._pending = {}
 
     async def take(self, body: OperandBody, operation: Operation, field: str) -> Input:
         """The operand as the decider wants it; `field` is its place in the request's body.
@@ -51,7 +74,7 @@ class Intake:
         Raises Problem: 422 for none or several of the forms, 413, 400 with the reason
         (ciphertext_invalid, plaintext_invalid, transparent_result), 404 for what is no handle.
         """
-        given = [name for name in body.__struct_fields__ if getattr(body, name) is not None]
+        given = [name for name in _FORMS if getattr(body, name) is not None]
         if len(given) != 1:
             wanted = "Give one of ciphertext, handle, values, value"
             raise Problem(422, "validation_error", wanted, field=field)
@@ -60,15 +83,33 @@ class Intake:
                 raise Problem(404, "not_found", "No such ciphertext", field=f"{field}.handle")
             return Input(source_job_id=JOB_PREFIX + body.handle.removeprefix(HANDLE_PREFIX))
         if body.ciphertext is not None:
-            return await self._cipher(body.ciphertext, f"{field}.ciphertext")
-        return await self._plain(body, operation, f"{field}.{given[0]}")
+            return self._cipher(body.ciphertext, body.magnitude, f"{field}.ciphertext")
+        return self._plain(body, operation, f"{field}.{given[0]}")
 
-    async def _cipher(self, data: bytes, field: str) -> Input:
+    def take_matrix(self, rows: Sequence[Sequence[float]], field: str) -> tuple[Input, int]:
+        """A matrix in the clear, and to which size it was filled up with zeros.
+
+        Raises Problem: 422 for rows of different lengths, 400 transparent_result.
+        """
+        columns = len(rows[0])
+        if any(len(row) != columns for row in rows):
+            raise Problem(422, "validation_error", "The rows differ in length", field=field)
+        size = padded_size(max(len(rows), columns))
+        matrix = np.zeros((size, size))
+        matrix[: len(rows), :columns] = rows
+        largest = float(np.abs(matrix).sum(axis=1).max())
+        return self._clear(matrix.ravel(), largest, field), size
+
+    def _cipher(self, data: bytes, magnitude: float, field: str) -> Input:
         if len(data) > CIPHERTEXT_BYTES_MAX:
             raise too_large(CIPHERTEXT_BYTES_MAX, close=False)
-        assert isinstance(self._params, SealParameters)
+        params = self._params
         try:
-            shape = read_ciphertext(data, self._params)
+            if isinstance(params, LattigoParameters):
+                shape = read_lattigo_ciphertext(data, params)
+            else:
+                assert isinstance(params, SealParameters)
+                shape = read_ciphertext(data, params)
         except CiphertextInvalid as error:
             raise Problem(
                 400,
@@ -77,28 +118,42 @@ class Intake:
                 field=field,
                 details={"reason": error.reason},
             ) from None
-        name, digest = await self._store(data)
-        return Input(Operand("cipher", name, digest, len(data), shape.level, shape.scale))
+        name, digest = self._keep(data)
+        return Input(
+            Operand(
+                kind="cipher",
+                object=name,
+                sha256=digest,
+                size_bytes=len(data),
+                level=shape.level,
+                scale=shape.scale,
+                magnitude=magnitude,
+            )
+        )
 
-    async def _plain(self, body: OperandBody, operation: Operation, field: str) -> Input:
+    def _plain(self, body: OperandBody, operation: Operation, field: str) -> Input:
         params = self._params
-        if not isinstance(params, SealParameters):
+        if not isinstance(params, CkksParameters | LattigoParameters):
             message = f"Encrypt the operand: {params.params_id} takes no values in the clear"
             raise Problem(400, "plaintext_invalid", message, field=field)
         slots = params.slots
         if body.values is not None and len(body.values) > slots:
             raise Problem(400, "plaintext_invalid", f"There are {slots} slots", field=field)
         values = np.full(slots, body.value) if body.values is None else np.array(body.values)
-        if operation == "multiply" and not values.any():
-            message = "The product with zeros would not hide its value"
-            raise Problem(400, "transparent_result", message, field=field)
-        data = values.astype("<f8").tobytes()
-        name, digest = await self._store(data)
-        return Input(Operand("plain", name, digest, len(data)))
+        largest = float(np.abs(values).max())
+        return self._clear(values, largest, None if operation == "add" else field)
 
-    async def _store(self, data: bytes) -> tuple[str, str]:
+    def _clear(self, values: Vector, magnitude: float, factor: str | None) -> Input:
+        """Values in the clear; `factor` is their place in the body when something is multiplied."""
+        if factor is not None and not values.any():
+            message = "The product with zeros would not hide its value"
+            raise Problem(400, "transparent_result", message, field=factor)
+        data = values.astype("<f8").tobytes()
+        name, digest = self._keep(data)
+        return Input(Operand("plain", name, digest, len(data), magnitude=magnitude))
+
+    def _keep(self, data: bytes) -> tuple[str, str]:
         digest = sha256(data).hexdigest()
         name = f"{self._folder}/{digest}"
-        await answered(self._objects.put(name, data))
-        self.stored.append(name)
+        self._pending[name] = data
         return name, digest

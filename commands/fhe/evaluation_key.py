@@ -55,6 +55,11 @@ class EvaluationKey(Struct, frozen=True):
         """Which kinds of parts it has, and so what can be computed with it."""
         return frozenset(part.kind for part in self.parts)
 
+    @property
+    def rotations(self) -> frozenset[int]:
+        """The slot steps to the left that it allows."""
+        return frozenset(step for part in self.parts for step in part.rotations)
+
 
 class EvaluationKeyAnswer(Struct, frozen=True):
     """The key as it stands. `is_new` is False when these bytes were registered already."""

@@ -11,17 +11,16 @@ from typing import Any, Literal, assert_never
 import msgspec
 from msgspec import Struct
 
-from commands.billing.account import Account, commit, release, reserve
+from commands.billing.usage import Usage
 from commands.decider import ClearTimer, Context, Decider, Emit, Ref, SetTimer
+from commands.fhe.charges import ACCOUNT, counted, freed, set_aside, spent, spent_at_once
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
 from commands.fhe.evaluation_key import EvaluationKey, KeyNotFound
-from commands.fhe.operations import Need, need_of
-from commands.fhe.pricing import price_of
+from commands.fhe.operations import Need, ValueOverflow, need_of
+from commands.fhe.pricing import Price, price_of
 from commands.refusals import AlreadyDone, InvalidCommand, NotFound, Refusal
-from schemas.billing.account import ACCOUNT_ID, AccountEvent, ReleaseReason
-from schemas.billing.account import STREAM as ACCOUNT_STREAM
+from schemas.billing.account import ReleaseReason
 from schemas.billing.usage import STREAM as USAGE_STREAM
-from schemas.billing.usage import UsageRecorded
 from schemas.fhe.job import (
     JobCancelled,
     JobEvent,
@@ -39,9 +38,16 @@ STREAM = "fhe.job"
 # After this long nobody waits for the result; far more than a worker needs for any queue.
 DEADLINE_MICROS = 3_600 * 1_000_000
 _DEADLINE = "deadline"
-# What a computation counts as: operations, the processor time that they took, and their price.
+# What a computation counts as: one operation, and the processor time that it took.
 OPERATIONS_METER, CPU_METER = "fhe.operations", "fhe.cpu_microseconds"
+# What an operation counts as whose result was there already.
+CACHED_METER = "fhe.cached_operations"
+# What all of it costs.
 PRICE_METER = "fhe.price_nanodollars"
+_WAY_OUT = (
+    "refresh the operands by bootstrapping if their set can (ckks-boot-n15), or encrypt under one "
+    "that goes deeper"
+)
 
 
 class JobNotFound(NotFound):
@@ -70,10 +76,17 @@ class KeyMissingRelin(KeyMissingPart):
     code = "key_missing_relin"
 
 
-class LevelExhausted(InvalidCommand):
-    """No multiplication is left at the operands' level."""
+class KeyMissingRotation(KeyMissingPart):
+    """The operation needs rotations that the evaluation key does not allow."""
+
+    code = "key_missing_rotation"
+
+
+class LevelExhausted(Refusal):
+    """The operands' level leaves too few multiplications: the result would be garbage."""
 
     code = "level_exhausted"
+    kind = "unprocessable"
 
 
 class JobFinished(AlreadyDone):
@@ -90,12 +103,24 @@ class Input(Struct, frozen=True):
 
 
 class SubmitJob(Struct, frozen=True, tag="fhe.submit_job.v1"):
-    """Compute `operation` over `inputs` under a key of this tenant."""
+    """Compute `operation` over `inputs` under a key of this tenant.
+
+    The stream is named by all of these, so the same work is the same stream, and is done once.
+    request_id: names the request. lost_object: the name of the result, when the store has lost it.
+    """
 
     key_id: str
     operation: Operation
     inputs: list[Input]
     arguments: Json = EMPTY_JSON
+    request_id: str = ""
+    lost_object: str = ""
+
+
+class ReuseResult(Struct, frozen=True, tag="fhe.reuse_result.v1"):
+    """A request asks for work that is done, or on its way, already."""
+
+    request_id: str
 
 
 class RecordJobResult(Struct, frozen=True, tag="fhe.record_job_result.v1"):
@@ -104,6 +129,7 @@ class RecordJobResult(Struct, frozen=True, tag="fhe.record_job_result.v1"):
     result: Operand
     cpu_us: Count
     tries: Count
+    attempt: Count = 1
 
 
 class RecordJobFailure(Struct, frozen=True, tag="fhe.record_job_failure.v1"):
@@ -111,6 +137,7 @@ class RecordJobFailure(Struct, frozen=True, tag="fhe.record_job_failure.v1"):
 
     reason: str
     message: Text
+    attempt: Count = 1
 
 
 class CancelJob(Struct, frozen=True, tag="fhe.cancel_job.v1"):
@@ -121,7 +148,7 @@ class ExpireJob(Struct, frozen=True, tag="fhe.expire_job.v1"):
     """The deadline has passed."""
 
 
-JobCommand = SubmitJob | RecordJobResult | RecordJobFailure | CancelJob | ExpireJob
+JobCommand = SubmitJob | ReuseResult | RecordJobResult | RecordJobFailure | CancelJob | ExpireJob
 Status = Literal["absent", "queued", "succeeded", "failed", "cancelled"]
 
 
@@ -135,37 +162,52 @@ class Job(Struct, frozen=True):
     result: Operand | None = None
     quantity: int = 1
     price_nanodollars: int = 0
+    attempt: int = 0
+    request_id: str = ""
+    magnitude: float = 1.0
+    error: float = 0.0
 
 
 class JobAnswer(Struct, frozen=True):
-    """The job as it stands after the command."""
+    """The job as it stands after the command.
+
+    is_new: this very request has submitted it. is_cached: the result was there already.
+    """
 
     job_id: str
     status: Status
     key_id: str
     params_id: str
     operation: Operation
+    is_new: bool = False
+    is_cached: bool = False
 
 
 def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEvent | Emit]:
     """Raises KeyNotFound, CiphertextNotFound, KeyMismatch, UnsupportedOperation, KeyMissingPart,
-    LevelExhausted, InvalidCommand, BudgetCapReached, QuotaExhausted on submission; JobNotFound;
-    JobFinished on cancelling.
+    LevelExhausted, ValueOverflow, InvalidCommand, BudgetCapReached, QuotaExhausted on submission;
+    JobNotFound; JobFinished on cancelling.
     """
     if isinstance(command, SubmitJob):
-        return [] if state.status != "absent" else _accepted(command, context)
+        if _has_to_be_done(command, state):
+            return _accepted(command, state, context)
+        return _reused(command.request_id, state, context)
     if state.status == "absent":
         raise JobNotFound("no such job")
     match command:
+        case ReuseResult():
+            return _reused(command.request_id, state, context)
         case RecordJobResult():
             if state.status != "queued":
                 return []
             return [
                 _succeeded(command, state, context),
                 *_usage(command, state, context),
-                *_paid(state, context),
+                *_spent(state, context),
             ]
         case RecordJobFailure():
+            if command.attempt != state.attempt:
+                return []
             return _failed(state, context, command.reason, command.message)
         case ExpireJob():
             reason, message = "deadline_exceeded", "no worker was free in time"
@@ -180,30 +222,47 @@ def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEve
     assert_never(command)
 
 
-def _accepted(command: SubmitJob, context: Context) -> Sequence[JobEvent | Emit]:
+def _has_to_be_done(command: SubmitJob, state: Job) -> bool:
+    """Whether there is no result, nor will be: never asked for, ended without one, or lost it."""
+    if state.result is not None:
+        return state.result.object == command.lost_object
+    return state.status != "queued"
+
+
+def _reused(request_id: str, state: Job, context: Context) -> Sequence[Emit]:
+    """A result that is there costs its share, once for each request; who joins a job on its way
+    pays nothing."""
+    if state.result is None:
+        return []
+    ids = _reuse_ids(context.stream_id, request_id)
+    counted: Usage = context.state(USAGE_STREAM, ids[CACHED_METER])
+    if counted.meter:
+        return []
+    price = price_of(state.operation, state.params_id, state.quantity, context.now, cached=True)
+    quantities = {CACHED_METER: state.quantity, PRICE_METER: price.amount}
+    return [
+        *counted(ids, quantities, context),
+        *spent_at_once(f"{context.stream_id}.{request_id}", price, context),
+    ]
+
+
+def _accepted(command: SubmitJob, state: Job, context: Context) -> Sequence[JobEvent | Emit]:
     """The job, and its price set aside: no worker is touched for what cannot be paid."""
-    job = _submitted(command, context)
-    account: Account = context.state(ACCOUNT_STREAM, ACCOUNT_ID)
-    amount, version = job.price_nanodollars, job.price_version
-    return [job, *_emitted(reserve(account, job.job_id, amount, version, context.now))]
+    job = _submitted(command, state, context)
+    price = Price(job.price_version, job.price_nanodollars)
+    return [job, *set_aside(_tried(context.stream_id, job.attempt), price, context)]
 
 
-def _paid(state: Job, context: Context) -> Sequence[Emit]:
-    account: Account = context.state(ACCOUNT_STREAM, ACCOUNT_ID)
-    return _emitted(commit(account, context.stream_id, state.price_nanodollars, context.now))
+def _spent(state: Job, context: Context) -> Sequence[Emit]:
+    return spent(_tried(context.stream_id, state.attempt), state.price_nanodollars, context)
 
 
 def _freed(state: Job, context: Context, reason: ReleaseReason) -> Sequence[Emit]:
-    account: Account = context.state(ACCOUNT_STREAM, ACCOUNT_ID)
-    amount = state.price_nanodollars
-    return _emitted(release(account, context.stream_id, amount, reason, context.now))
+    charge_id = _tried(context.stream_id, state.attempt)
+    return freed(charge_id, state.price_nanodollars, reason, context)
 
 
-def _emitted(events: Sequence[AccountEvent]) -> Sequence[Emit]:
-    return [Emit(ACCOUNT_STREAM, ACCOUNT_ID, event) for event in events]
-
-
-def _submitted(command: SubmitJob, context: Context) -> JobSubmitted:
+def _submitted(command: SubmitJob, state: Job, context: Context) -> JobSubmitted:
     key: EvaluationKey = context.state(KEY_STREAM, command.key_id)
     if not key.is_live:
         raise KeyNotFound("no such evaluation key", key_id=command.key_id)
@@ -226,6 +285,10 @@ def _submitted(command: SubmitJob, context: Context) -> JobSubmitted:
         quantity=need.quantity,
         price_nanodollars=price.amount,
         price_version=price.version,
+        attempt=state.attempt + 1,
+        request_id=command.request_id,
+        magnitude=need.estimate.magnitude,
+        error=need.estimate.error,
     )
 
 
@@ -253,12 +316,38 @@ def _check_need(
     if missing:
         part = min(missing)
         raise KeyMissingPart(f"the evaluation key has no {part} part", part=part)
+    absent = sorted(set(need.rotations) - key.rotations)
+    if absent:
+        steps = ", ".join(map(str, absent))
+        raise KeyMissingRotation(f"the evaluation key has no rotation by {steps}", missing=absent)
     if params.depth is not None and need.level > params.depth:
         raise LevelExhausted(
-            "no multiplication is left at this level",
+            f"the result would need level {need.level}, and {params.params_id} ends at "
+            f"{params.depth}; {_WAY_OUT}",
             level=max(operand.level for operand in operands),
+            needed=need.level,
             depth=params.depth,
+            deeper=_deeper(params),
         )
+    largest = params.magnitude_max(need.level)
+    if need.estimate.magnitude > largest:
+        raise ValueOverflow(
+            f"values up to {need.estimate.magnitude:.3g} do not fit, {largest:.3g} do; {_WAY_OUT}, "
+            "or state a smaller magnitude of your ciphertexts",
+            magnitude=need.estimate.magnitude,
+            magnitude_max=largest,
+            level=need.level,
+            deeper=_deeper(params),
+        )
+
+
+def _deeper(params: ParameterSet) -> list[str]:
+    """The sets that allow more, of which each ciphertext is made anew."""
+    return [
+        other.params_id
+        for other in PARAMETER_SETS.values()
+        if (other.depth or 0) > (params.depth or 0) and other.scheme == params.scheme
+    ]
 
 
 def _succeeded(command: RecordJobResult, state: Job, context: Context) -> JobSucceeded:
@@ -266,8 +355,10 @@ def _succeeded(command: RecordJobResult, state: Job, context: Context) -> JobSuc
         key_id=state.key_id,
         params_id=state.params_id,
         operation=state.operation,
-        result=command.result,
-        error_bound=PARAMETER_SETS[state.params_id].error_bound,
+        result=msgspec.structs.replace(
+            command.result, magnitude=state.magnitude, error=state.error
+        ),
+        error_bound=state.error,
         cpu_us=command.cpu_us,
         tries=command.tries,
         succeeded_at=context.now,
@@ -281,26 +372,21 @@ def _usage(command: RecordJobResult, state: Job, context: Context) -> Sequence[E
         CPU_METER: max(1, command.cpu_us),
         PRICE_METER: state.price_nanodollars,
     }
-    return [
-        Emit(
-            USAGE_STREAM,
-            usage_id,
-            UsageRecorded(
-                usage_id=usage_id,
-                meter=meter,
-                quantity=quantities[meter],
-                occurred_at=context.now,
-                source="fhe",
-                resource=context.stream_id,
-            ),
-        )
-        for meter, usage_id in _usage_ids(context.stream_id).items()
-        if quantities[meter]
-    ]
+    return counted(_usage_ids(context.stream_id, command.attempt), quantities, context)
 
 
-def _usage_ids(job_id: str) -> Mapping[str, str]:
-    return {meter: f"{job_id}.{meter}" for meter in (OPERATIONS_METER, CPU_METER, PRICE_METER)}
+def _usage_ids(job_id: str, attempt: int) -> Mapping[str, str]:
+    name = _tried(job_id, attempt)
+    return {meter: f"{name}.{meter}" for meter in (OPERATIONS_METER, CPU_METER, PRICE_METER)}
+
+
+def _reuse_ids(job_id: str, request_id: str) -> Mapping[str, str]:
+    return {meter: f"{job_id}.{request_id}.{meter}" for meter in (CACHED_METER, PRICE_METER)}
+
+
+def _tried(job_id: str, attempt: int) -> str:
+    """What one attempt at a job is counted and charged as."""
+    return job_id if attempt <= 1 else f"{job_id}.{attempt}"
 
 
 def _failed(
@@ -322,6 +408,10 @@ def evolve(state: Job, event: JobEvent) -> Job:
                 operation=event.operation,
                 quantity=event.quantity,
                 price_nanodollars=event.price_nanodollars,
+                attempt=event.attempt,
+                request_id=event.request_id,
+                magnitude=event.magnitude,
+                error=event.error,
             )
         case JobSucceeded():
             return msgspec.structs.replace(state, status="succeeded", result=event.result)
@@ -333,14 +423,17 @@ def evolve(state: Job, event: JobEvent) -> Job:
 
 
 def _loads(command: JobCommand, stream_id: str) -> Sequence[Ref]:
-    account = Ref(ACCOUNT_STREAM, ACCOUNT_ID)
     if isinstance(command, RecordJobResult):
-        usages = [Ref(USAGE_STREAM, usage_id) for usage_id in _usage_ids(stream_id).values()]
-        return [account, *usages]
-    if not isinstance(command, SubmitJob):
-        return [account]
+        ids = _usage_ids(stream_id, command.attempt)
+        return [ACCOUNT, *(Ref(USAGE_STREAM, usage_id) for usage_id in ids.values())]
+    if not isinstance(command, SubmitJob | ReuseResult):
+        return [ACCOUNT]
+    reuses = _reuse_ids(stream_id, command.request_id).values()
+    found = [ACCOUNT, *(Ref(USAGE_STREAM, usage_id) for usage_id in reuses)]
+    if isinstance(command, ReuseResult):
+        return found
     sources = [Ref(STREAM, given.source_job_id) for given in command.inputs if given.source_job_id]
-    return [account, Ref(KEY_STREAM, command.key_id), *sources]
+    return [*found, Ref(KEY_STREAM, command.key_id), *sources]
 
 
 def _timers(event: JobEvent, stream_id: str) -> Sequence[SetTimer | ClearTimer]:
@@ -350,8 +443,16 @@ def _timers(event: JobEvent, stream_id: str) -> Sequence[SetTimer | ClearTimer]:
 
 
 def _answer(command: JobCommand, state: Job, context: Context) -> JobAnswer:
+    asks = isinstance(command, SubmitJob | ReuseResult)
     return JobAnswer(
-        context.stream_id, state.status, state.key_id, state.params_id, state.operation
+        job_id=context.stream_id,
+        status=state.status,
+        key_id=state.key_id,
+        params_id=state.params_id,
+        operation=state.operation,
+        is_new=isinstance(command, SubmitJob)
+        and (state.status, state.request_id) == ("queued", command.request_id),
+        is_cached=asks and state.status == "succeeded",
     )
 
 
@@ -369,7 +470,8 @@ def _describe(command: JobCommand) -> Mapping[str, Any]:
 INITIAL = Job()
 DECIDER: Decider[JobCommand, Job, JobEvent] = Decider(
     stream=STREAM,
-    commands=(SubmitJob, RecordJobResult, RecordJobFailure, CancelJob, ExpireJob),
+    version=2,
+    commands=(SubmitJob, ReuseResult, RecordJobResult, RecordJobFailure, CancelJob, ExpireJob),
     events=(JobSubmitted, JobSucceeded, JobFailed, JobCancelled),
     initial=INITIAL,
     decide=decide,

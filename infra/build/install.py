@@ -45,6 +45,7 @@ def install() -> None:
     # the environment, which may be cleared.
     name = hashlib.sha256(str(VENV).encode()).hexdigest()[:16]
     with exclusive(cache_folder("install") / f"{name}.lock"):
+        _bootstrapping_helper()
         wanted = stamp()
         if mark.exists() and mark.read_text() == wanted and _python().exists():
             return
@@ -86,6 +87,19 @@ def _pyfhel_wheel() -> Path:
         return ensure_wheel()
     except BuildError as error:
         raise InstallError(str(error)) from error
+
+
+def _bootstrapping_helper() -> None:
+    from infra.build.bootstrap import BuildError, cached_helper, ensure_helper
+
+    if cached_helper() is None:
+        _say("building the bootstrapping helper, where there is Go")
+    try:
+        if ensure_helper() is None:
+            _say("no Go here: bootstrapping will answer 503 engine_unavailable")
+    except BuildError as error:
+        # Everything else works without it.
+        _say(str(error))
 
 
 def _python() -> Path:

@@ -74,7 +74,7 @@ def read_shape(data: bytes, params: SealParameters) -> CiphertextShape:
     if not abs(fields.scale / params.scale - 1.0) <= SCALE_TOLERANCE:
         raise CiphertextInvalid(
             "scale_not_nominal",
-            f"the scale is {fields.scale!r}; encode at 2^{params.scale_bits}",
+            f"the scale is {fields.scale!r}; encode at {params.scale!r}",
         )
     return CiphertextShape(params.params_id, level, fields.scale, len(data))
 

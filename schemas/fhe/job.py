@@ -18,6 +18,8 @@ class Operand(Struct, frozen=True):
     """One input of a job, in the object store. `level` and `scale` are a ciphertext's.
 
     level: multiplications that it has behind it. count: ciphertexts in it, one after another.
+    magnitude: no value in it is larger (of a matrix: no sum over a row of absolute values).
+    error: no value is further from the exact one; 0 for what nothing was computed of.
     """
 
     kind: OperandKind
@@ -27,6 +29,8 @@ class Operand(Struct, frozen=True):
     level: Count = 0
     scale: float = 0.0
     count: Count = 1
+    magnitude: float = 1.0
+    error: float = 0.0
 
 
 class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
@@ -37,6 +41,8 @@ class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
     arguments: the operation's own, as its row of the table of operations reads them.
     quantity: how many operations it is counted as. price_nanodollars: what it costs if it
     succeeds, by the price list price_version.
+    attempt: how often the same work was submitted, this time included, because there is no result.
+    request_id: of the request that submitted it. magnitude and error: see `Operand`, of the result.
     """
 
     job_id: str
@@ -52,12 +58,16 @@ class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
     quantity: Count = 1
     price_nanodollars: Nanodollars = 0
     price_version: str = ""
+    attempt: Count = 1
+    request_id: str = ""
+    magnitude: float = 1.0
+    error: float = 0.0
 
 
 class JobSucceeded(Struct, frozen=True, tag="fhe.job_succeeded.v1"):
     """The result is in the object store under its handle.
 
-    error_bound: what the operation adds at most to the error of values in [-1, 1].
+    error_bound: how far the values may be from the exact ones, by all operations that led here.
     """
 
     key_id: str

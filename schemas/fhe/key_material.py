@@ -1,9 +1,10 @@
 """Read an uploaded evaluation key while it streams by, without ever holding all of it.
 
 `KeyReader` is fed chunks and refuses at the first byte that cannot belong to a relinearisation or
-rotation key of one of our parameter sets: wrong lengths, other parameters, residues that are not
-below their prime, trailing bytes, and first of all a secret key. What it accepts, SEAL loads (a
-differential test holds this), so the engine's C++ parser never sees bytes nobody has looked at.
+rotation key of SEAL's or a server key of tfhe-rs, for one of our parameter sets: wrong lengths,
+other parameters, residues that are not below their prime, trailing bytes, and first of all a secret
+key. What it accepts, the engine loads (a differential test holds this), so no parser of an engine
+ever sees bytes nobody has looked at.
 """
 
 from collections.abc import Generator
@@ -12,18 +13,24 @@ from hashlib import sha256
 import numpy as np
 from msgspec import Struct
 
-from schemas.fhe import seal
+from schemas.fhe import seal, tfhe
 from schemas.fhe.parameters import (
     CIPHERTEXT_HEAD_BYTES,
     KEY_BYTES_MAX,
     SEAL_SETS,
     SETS_BY_KEY_PARMS_ID,
+    ParameterSet,
     SealParameters,
+    TfheParameters,
 )
 
 RELIN = "relin"
 ROTATE = "rotate"
+# The whole evaluation key of a set of tfhe-rs.
+SERVER = "server"
 
+# What nothing is to be checked in passes through in pieces of this size.
+_PIECE_BYTES = 64 * 1024
 _GENERATOR = 3  # SEAL's generator of the rotation group
 
 
@@ -50,7 +57,7 @@ class KeyPart(Struct, frozen=True):
     rotations: tuple[int, ...] = ()
 
 
-_Grammar = Generator[int, bytes, tuple[str, SealParameters, tuple[int, ...]]]
+_Grammar = Generator[int, bytes, tuple[str, ParameterSet, tuple[int, ...]]]
 
 
 class KeyReader:
@@ -61,7 +68,7 @@ class KeyReader:
         self._pending = bytearray()
         self._grammar = _key_part()
         self._wanted = next(self._grammar)
-        self._found: tuple[str, SealParameters, tuple[int, ...]] | None = None
+        self._found: tuple[str, ParameterSet, tuple[int, ...]] | None = None
         self.size_bytes = 0
 
     def feed(self, chunk: bytes) -> None:
@@ -103,8 +110,12 @@ def read_key_part(data: bytes) -> KeyPart:
 def _key_part() -> _Grammar:
     head = yield seal.PLAINTEXT_HEAD_BYTES
     # Before anything else, so that whatever is wrong besides, a secret is called a secret.
-    if seal.looks_like_plaintext(head):
+    if seal.looks_like_plaintext(head) or tfhe.looks_like_secret_key(head):
         raise KeyRefused("secret_key_refused", "a secret key must never leave its owner")
+    server_key = tfhe.server_key_of(head)
+    if server_key is not None:
+        yield from _server_key(server_key, _Replay(head))
+        return SERVER, server_key, ()
     total = seal.read_head(head)
     params = SETS_BY_KEY_PARMS_ID.get(head[16:48])
     if params is None:
@@ -143,6 +154,16 @@ def _key_part() -> _Grammar:
     return kind, params, _steps(elements, params) if kind == ROTATE else ()
 
 
+def _server_key(params: TfheParameters, source: "_Replay") -> Generator[int, bytes, None]:
+    for piece in tfhe.server_key_form(params):
+        left = piece.size
+        while left:
+            taken = yield from source.take(min(left, _PIECE_BYTES))
+            if piece.fixed and taken != piece.fixed:
+                raise KeyRefused("malformed", "the key contradicts its parameter set")
+            left -= len(taken)
+
+
 def _switching_part(source: "_Replay", params: SealParameters) -> Generator[int, bytes, None]:
     head = yield from source.take(CIPHERTEXT_HEAD_BYTES)
     fields = seal.read_ciphertext_head(head)
@@ -179,7 +200,7 @@ class _Replay:
 
 def _steps(elements: list[int], params: SealParameters) -> tuple[int, ...]:
     """Slot steps of Galois elements; the conjugation (2n-1) is no step and is left out."""
-    modulus, slots = 2 * params.ring_degree, params.slots
+    modulus, slots = 2 * params.ring_degree, params.ring_degree // 2
     wanted, element = set(elements), 1
     steps: list[int] = []
     for step in range(1, slots):

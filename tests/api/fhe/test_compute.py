@@ -90,8 +90,10 @@ async def test_a_result_is_an_operand_by_its_handle(alice: Client) -> None:
         assert np.abs(_decrypted(alice, second.json()) - X * Y * Y).max() < 3e-6
         third = {"handle": second.json()["result"]["handle"]}
         exhausted = await _compute(world, "multiply", key_id, third, third)
-        assert _error(exhausted, 400) == "level_exhausted"
-        assert exhausted.json()["error"]["details"] == {"level": 2, "depth": 2}
+        assert _error(exhausted, 422) == "level_exhausted"
+        details = exhausted.json()["error"]["details"]
+        assert (details["level"], details["depth"]) == (2, 2)
+        assert details["deeper"] == ["ckks-n14", "ckks-n14d5"]
 
 
 async def test_without_waiting_the_answer_is_a_job(alice: Client) -> None:
@@ -150,7 +152,8 @@ async def test_operands_that_cannot_be_computed(
             ({"value": 0}, 400, "transparent_result"),
             ({"values": [0.0, 0.0]}, 400, "transparent_result"),
             ({"values": [1e-300]}, 400, "transparent_result"),
-            (_cipher(alice, X, level=2), 400, "level_exhausted"),
+            (_cipher(alice, X, level=2), 422, "level_exhausted"),
+            ({**x, "magnitude": 0}, 422, "validation_error"),
             ({"handle": "nonsense"}, 404, "not_found"),
             ({"handle": "ct_nobodys"}, 404, "not_found"),
         ]

@@ -150,13 +150,13 @@ class World:
                 context = jobs.learn_key(work, parts, self._cache)
             result = jobs.compute(work, context, operands)
         except JobRefused as error:
-            return RecordJobFailure(error.reason, error.message)
+            return RecordJobFailure(error.reason, error.message, job.attempt)
         digest = sha256(result.data).hexdigest()
         object = f"fhe/results/{job.job_id}/{digest}"
         await self.objects.put(object, result.data)
         size, count = len(result.data), result.count
         operand = Operand("cipher", object, digest, size, result.level, result.scale, count)
-        return RecordJobResult(operand, cpu_us=3_300, tries=1)
+        return RecordJobResult(operand, cpu_us=3_300, tries=1, attempt=job.attempt)
 
     async def _read(self, stored: Any) -> bytes:
         return await self.objects.get(stored.object, size=stored.size_bytes, digest=stored.sha256)
