@@ -26,6 +26,10 @@ BENCHES = {
     "stored": ("bench.stored", "lists, search, costs, sessions over stored calls (--calls)"),
     "rebuild": ("bench.rebuild", "the table of calls made anew, by replay, while it serves"),
     "fhe": ("bench.fhe", "encrypted jobs against raw Pyfhel"),
+    "fhe-products": (
+        "bench.fhe_products",
+        "matrix products, cached work, bootstrapping, hostile bytes",
+    ),
     "installation": ("bench.installation", "start, memory, a check-in over HTTP"),
 }
 

@@ -29,6 +29,7 @@ import uvloop
 from Pyfhel import PyCtxt, Pyfhel
 
 from bench.figure import Figure
+from fhe_workers.bootstrapping import Bootstrapper
 from fhe_workers.execution import Execution
 from fhe_workers.messages import CIPHER, ChildLimits, Work
 from fhe_workers.pool import Pool, PoolLimits
@@ -229,7 +230,11 @@ class Bench:
         worker = Worker(
             connect=lambda: jobs_consumer(self.settings.kafka_bootstrap_servers, "bench"),
             execution=Execution(
-                pool=pool, objects=self.objects, reports=counted, clock=SYSTEM_CLOCK
+                pool=pool,
+                objects=self.objects,
+                reports=counted,
+                clock=SYSTEM_CLOCK,
+                bootstrapper=Bootstrapper(None),
             ),
             codec=codec(),
             dead_letters=dead_letters,

@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from typing import BinaryIO
 
 import msgspec
@@ -18,6 +19,8 @@ import psutil
 
 from fhe_workers import frames, jobs, messages
 from fhe_workers.contexts import ContextCache
+from fhe_workers.engines import PROGRESS
+from fhe_workers.messages import PROGRESS_MAX
 from fhe_workers.refusals import JobRefused
 from fhe_workers.region import Region
 
@@ -28,6 +31,7 @@ EXIT_PROTOCOL = 72
 _THIS = psutil.Process()
 # Reading the size of this process takes as long as a small copy, and it changes slowly.
 _JOBS_PER_LOOK = 16
+_QUIET_SECONDS = 1.0
 
 
 def main() -> None:
@@ -77,6 +81,7 @@ class _Service:
         was_loaded = context is not None
         if context is None:
             context = jobs.learn_key(work, self._fetch_key(work), self._cache)
+        PROGRESS.set(_Progress(work.job_id, self._say).tell)
         start = time.process_time_ns()
         operands = self._region.take_operands(work.slot, work.operand_bytes)
         result = jobs.compute(work, context, operands)
@@ -108,6 +113,21 @@ class _Service:
 
     def _say(self, answer: messages.Answer) -> None:
         frames.write(self._answers, msgspec.msgpack.encode(answer), [])
+
+
+class _Progress:
+    """Tells the parent how far a job is: not of short ones, and not too often of long ones."""
+
+    def __init__(self, job_id: str, say: Callable[[messages.Answer], None]) -> None:
+        self._job_id, self._say = job_id, say
+        self._next_at, self._next_done = time.monotonic() + _QUIET_SECONDS, 0
+
+    def tell(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < self._next_done or done >= total or now < self._next_at:
+            return
+        self._next_at, self._next_done = now + _QUIET_SECONDS, done + total // PROGRESS_MAX
+        self._say(messages.Progressed(self._job_id, done, total))
 
 
 def _limit_cpu(seconds: int) -> None:

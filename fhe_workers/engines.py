@@ -4,6 +4,8 @@ An engine is a module with `load` and `compute`. It is imported when the first j
 that are built from source are missing where their toolchain was, and only their jobs fail then.
 """
 
+from collections.abc import Callable
+from contextvars import ContextVar
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -13,9 +15,17 @@ from fhe_workers.messages import Work
 from fhe_workers.refusals import JobRefused
 from schemas.fhe.parameters import LATTIGO, PYFHEL, TFHE_RS, ParameterSet
 
-_MODULES = {PYFHEL: "fhe_workers.pyfhel"}
+_MODULES = {PYFHEL: "fhe_workers.pyfhel", TFHE_RS: "fhe_workers.tfhe"}
 # What somebody who runs the workers does about an engine that is missing.
 _BUILT_BY = {TFHE_RS: "cargo", LATTIGO: "go"}
+
+
+def _nobody(done: int, total: int) -> None:
+    """Nobody wants to know."""
+
+
+# Whom an engine tells how many of how many steps of the job at hand are done.
+PROGRESS: ContextVar[Callable[[int, int], None]] = ContextVar("PROGRESS", default=_nobody)
 
 
 class Outcome(Struct, frozen=True):

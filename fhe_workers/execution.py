@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from commands.fhe.job import RecordJobFailure, RecordJobResult
+from commands.fhe.job import RecordJobFailure, RecordJobProgress, RecordJobResult
 from commands.fhe.operations import need_of
 from fhe_workers.bootstrapping import Bootstrapper
 from fhe_workers.messages import Work
@@ -38,9 +38,12 @@ T = TypeVar("T")
 ENGINE_FAILURE = "engine_failure"
 INTERNAL_ERROR = "internal_error"
 _CPU_SECONDS_MAX = 60
+# A bootstrapped gate takes 20 ms, or 35 ms when it chooses: so many to a second are allowed for.
+_OPERATIONS_PER_SECOND = 10
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
 # All reports of an attempt have one command id and one fingerprint: the second is a repeat.
 _OUTCOME = "fhe.outcome"
+_PROGRESS = "fhe.progress"
 
 
 class Execution:
@@ -57,6 +60,7 @@ class Execution:
     ) -> None:
         self._pool, self._objects, self._clock = pool, objects, clock
         self._bootstrapper = bootstrapper
+        self._reports, self._telling = reports, set[asyncio.Task[None]]()
         self._reporter = Reporter(reports)
 
     def is_long(self, job: JobSubmitted) -> bool:
@@ -79,7 +83,7 @@ class Execution:
     async def _carried_out(self, envelope: Envelope, job: JobSubmitted) -> str:
         failure = ""
         try:
-            result = await self._compute(job)
+            result = await self._compute(envelope, job)
             # The child has its next job before this thread hashes and writes for a while.
             await asyncio.sleep(0)
             report: Struct = await self._stored(envelope, job, result)
@@ -100,14 +104,15 @@ class Execution:
         for name in objects:
             await until_answered(partial(self._objects.delete, name))
 
-    async def _compute(self, job: JobSubmitted) -> Result:
+    async def _compute(self, envelope: Envelope, job: JobSubmitted) -> Result:
         async def fetch_key() -> list[bytes]:
             return list(await asyncio.gather(*map(self._part, job.key_parts)))
 
         work = work_of(job)
 
         async def run() -> Result:
-            return await self._pool.run(work, await self._operands(job.operands), fetch_key)
+            operands = await self._operands(job.operands)
+            return await self._pool.run(work, operands, fetch_key, partial(self._tell, envelope))
 
         async def refresh() -> Result:
             views = [
@@ -156,18 +161,35 @@ class Execution:
         )
         return RecordJobResult(operand, result.computed.cpu_us, result.tries, job.attempt)
 
+    def _tell(self, envelope: Envelope, done: int, total: int) -> None:
+        """Let the client know how far the job is, if the log is there: nothing waits for it."""
+        request = _request(envelope, RecordJobProgress(done, total), f"{_PROGRESS}.{done}")
+        task = asyncio.create_task(self._told(request))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _told(self, request: CommandRequest) -> None:
+        try:
+            await self._reports.post_many([request])
+        except LogUnavailable as error:
+            logger.info("progress is not told", extra={"error": str(error)})
+
     async def _report(self, envelope: Envelope, report: Struct, attempt: int) -> None:
-        outcome = f"{_OUTCOME}.{attempt}"
-        request = CommandRequest(
-            tenant=envelope.tenant,
-            stream_id=envelope.stream_id,
-            command=report,
-            actor=SYSTEM,
-            command_id=command_id(envelope.tenant, envelope.stream_id, scope=outcome),
-            fingerprint=outcome,
-            correlation_id=envelope.correlation_id,
-        )
+        request = _request(envelope, report, f"{_OUTCOME}.{attempt}")
         await until_answered(lambda: self._reporter.post(request))
+
+
+def _request(envelope: Envelope, command: Struct, scope: str) -> CommandRequest:
+    """A command to the job; the same `scope` again is a repeat."""
+    return CommandRequest(
+        tenant=envelope.tenant,
+        stream_id=envelope.stream_id,
+        command=command,
+        actor=SYSTEM,
+        command_id=command_id(envelope.tenant, envelope.stream_id, scope=scope),
+        fingerprint=scope,
+        correlation_id=envelope.correlation_id,
+    )
 
 
 def work_of(job: JobSubmitted) -> Work:
@@ -181,7 +203,7 @@ def work_of(job: JobSubmitted) -> Work:
         # The objects' names change when the key is uploaded anew, its id does not.
         key_name="+".join(part.object for part in job.key_parts),
         operand_kinds=tuple(operand.kind for operand in job.operands),
-        cpu_seconds_max=_CPU_SECONDS_MAX,
+        cpu_seconds_max=_CPU_SECONDS_MAX + need.quantity // _OPERATIONS_PER_SECOND,
         needs_key=bool(need.parts),
         arguments=job.arguments,
         level=need.level,

@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from schemas.types import EMPTY_JSON, Json
 
+# So often at most does a child tell of one job that it has got on.
+PROGRESS_MAX = 16
+
 # What an operand is: a ciphertext, or values in the clear (little-endian doubles).
 CIPHER = "cipher"
 PLAIN = "plain"
@@ -67,6 +70,14 @@ class Computed(Struct, frozen=True, tag="computed"):
     count: int = 1
 
 
+class Progressed(Struct, frozen=True, tag="progressed"):
+    """So many of the job's gates are computed; the answer is still to come."""
+
+    job_id: str
+    done: int
+    total: int
+
+
 class Refused(Struct, frozen=True, tag="refused"):
     """The job cannot succeed. See JobRefused for the reasons."""
 
@@ -77,4 +88,4 @@ class Refused(Struct, frozen=True, tag="refused"):
 
 
 Request = Work | KeyMaterial
-Answer = KeyWanted | Computed | Refused
+Answer = KeyWanted | Progressed | Computed | Refused

@@ -40,6 +40,12 @@ _TRIES = 2
 _decode_answer = msgspec.msgpack.Decoder(messages.Answer).decode
 
 KeySource = Callable[[], Awaitable[list[bytes]]]
+# What hears how many steps of how many are done, while a long job is computed.
+ProgressSink = Callable[[int, int], None]
+
+
+def _nobody(done: int, total: int) -> None:
+    """Nobody wants to know."""
 
 
 class InPlace(NamedTuple):
@@ -210,8 +216,10 @@ class _Child:
             raise _ChildDied("was stopped")
         self.send(ready)
 
-    async def answer(self, work: messages.Work, key_source: KeySource) -> messages.Computed:
-        """What the process answers to the job that it was given.
+    async def answer(
+        self, work: messages.Work, key_source: KeySource, progress: ProgressSink
+    ) -> messages.Computed:
+        """What the process answers to the job that it was given; `progress` hears what it tells.
 
         Raises `JobRefused`, or `_ChildDied` after which the child must be stopped. Whatever else it
         raises, the child must be stopped only when it still `owes_answer`.
@@ -220,7 +228,15 @@ class _Child:
         if isinstance(answer, messages.KeyWanted):
             key = await key_source()
             answer = await self._bounded(self._told(messages.KeyMaterial(), key))
-        if isinstance(answer, messages.KeyWanted) or answer.job_id != work.job_id:
+        for _ in range(messages.PROGRESS_MAX):
+            if not isinstance(answer, messages.Progressed):
+                break
+            progress(answer.done, answer.total)
+            answer = await self._bounded(self._read())
+        if (
+            isinstance(answer, messages.KeyWanted | messages.Progressed)
+            or answer.job_id != work.job_id
+        ):
             raise _ChildDied("answered another question")
         if isinstance(answer, messages.Computed) and not (
             0 < answer.result_bytes <= CIPHERTEXT_BYTES_MAX
@@ -304,8 +320,15 @@ class Pool:
         """The process ids of the children that run at this moment."""
         return [child.pid for child in self._children if child.pid is not None]
 
-    async def run(self, work: messages.Work, operands: Operands, key_source: KeySource) -> Result:
-        """The result of `work`; `key_source` is asked only when no child has the key loaded.
+    async def run(
+        self,
+        work: messages.Work,
+        operands: Operands,
+        key_source: KeySource,
+        progress: ProgressSink = _nobody,
+    ) -> Result:
+        """The result of `work`; `key_source` is asked only when no child has the key loaded, and
+        `progress` hears how far a long one is.
 
         Raises `JobRefused` (would fail again), `EngineFailed` (two deaths), and whatever
         `key_source` and operands that write themselves raise. Cancelling kills the child, which is
@@ -314,7 +337,7 @@ class Pool:
         turn = _Turn(work, operands)
         child = self._pick_idle(work) or await self._wait(turn)
         try:
-            computed, take = await self._run_on(child, turn, key_source)
+            computed, take = await self._run_on(child, turn, key_source, progress)
         except BaseException:
             await self._give_up(child)
             raise
@@ -351,7 +374,7 @@ class Pool:
         return child
 
     async def _run_on(
-        self, child: _Child, turn: _Turn, key_source: KeySource
+        self, child: _Child, turn: _Turn, key_source: KeySource, progress: ProgressSink
     ) -> tuple[messages.Computed, Callable[[int], bytes]]:
         """What the child answered, and what copies the result of the length that it says."""
         death = ""
@@ -361,7 +384,8 @@ class Pool:
                     await child.begin(turn)
                 turn.was_sent = False
                 self._stage_next(child)
-                return await child.answer(turn.work, key_source), child.results()
+                computed = await child.answer(turn.work, key_source, progress)
+                return computed, child.results()
             except _ChildDied as died:
                 ended = await self._stopped(child)
                 death = f"{died}, {ended}"

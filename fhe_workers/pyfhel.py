@@ -3,13 +3,14 @@
 import numpy as np
 
 from commands.fhe.operations import MatmulArguments, ModelArguments, arguments_of
-from fhe_workers import ckks, inference, keys, linear
+from fhe_workers import ckks, gates, inference, keys, linear
+from fhe_workers.bgv import BgvGates
 from fhe_workers.contexts import Context
 from fhe_workers.engines import Outcome
 from fhe_workers.messages import Work
 from fhe_workers.refusals import JobRefused
 from schemas.fhe.models import MODELS
-from schemas.fhe.parameters import SealParameters
+from schemas.fhe.parameters import BgvParameters, SealParameters
 
 
 def load(params: SealParameters, parts: list[bytes]) -> Context:
@@ -24,7 +25,10 @@ def load(params: SealParameters, parts: list[bytes]) -> Context:
 
 def compute(work: Work, loaded: Context, operands: list[bytes]) -> Outcome:
     """See `Engine.compute`."""
+    params = loaded.params
     try:
+        if isinstance(params, BgvParameters):
+            return gates.compute(work, BgvGates(loaded), operands, params)
         result = _apply(work, loaded, operands)
         return Outcome(ckks.dump(result), result.level, result.scale)
     except (ValueError, RuntimeError, ArithmeticError) as error:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.markup import escape
 
+from infra.build import tfhe
 from infra.build.pyfhel import missing_tools
 from infra.config import ConfigError, Settings, declared_variables, load_settings
 from infra.embedded import jars, kafka, postgres
@@ -182,12 +183,24 @@ def check_pyfhel() -> list[Finding]:
     return fail("Pyfhel", f"cannot be imported: {said}", advice)
 
 
+def check_tfhe() -> list[Finding]:
+    runs, _ = outcome([sys.executable, "-c", "import weir_tfhe"])
+    if runs:
+        return ok("tfhe-rs", "its gates are built")
+    log = cache_folder("tfhe", tfhe.cache_key()) / "build.log"
+    advice = f"install cargo (Rust {tfhe.OLDEST_RUST} or newer), then run `make install`"
+    return warn(
+        "tfhe-rs",
+        "is not built here: what needs keys of tfhe-132 answers 503 engine_unavailable",
+        f"see {log}, then run `make install`" if log.exists() else advice,
+    )
+
+
 def check_optional_tools() -> list[Finding]:
     """Toolchains of the engines that are optional and not part of this version."""
-    found = [tool for tool in ("cargo", "go") if shutil.which(tool)]
     return ok(
         "optional tools",
-        f"{' and '.join(found) or 'neither cargo nor go'} found; nothing here needs them",
+        f"{'go' if shutil.which('go') else 'no go'} found; nothing here needs it",
     )
 
 
@@ -285,6 +298,7 @@ def examine(data: Path = Path("data"), environ: Mapping[str, str] | None = None)
         check_postgres,
         check_chdb,
         check_pyfhel,
+        check_tfhe,
         check_optional_tools,
         lambda: check_disk(data.absolute()),
         lambda: check_disk(cache_folder()),

@@ -47,15 +47,17 @@ class JobsQuery(Struct):
 class ResultItem(Struct, frozen=True):
     """The resulting ciphertext. `ciphertext` is base64, given for one job, not in lists.
 
-    handle: names it in later computations; the same work always has the same. magnitude: no value
-    is larger, and error_bound: none is further from the exact one, provided that no value in the
-    ciphertexts it began with was larger than stated. precision_bits: so many bits behind the binary
-    point can be relied on; null when the result is exact.
+    handle: names it in later computations; the same work always has the same. count: ciphertexts in
+    it, one after another, each of size_bytes / count. magnitude: no value is larger, and
+    error_bound: none is further from the exact one, provided that no value in the ciphertexts it
+    began with was larger than stated. precision_bits: so many bits behind the binary point can be
+    relied on; null when the result is exact.
     """
 
     handle: str
     level: int
     scale: float
+    count: int
     size_bytes: int
     sha256: str
     error_bound: float
@@ -148,6 +150,7 @@ def item_of(row: dict[str, Any], ciphertext: str | None = None) -> JobItem:
             handle=HANDLE_PREFIX + row["job_id"].removeprefix(JOB_PREFIX),
             level=stored["level"],
             scale=stored["scale"],
+            count=stored.get("count", 1),
             size_bytes=stored["size_bytes"],
             sha256=stored["sha256"],
             error_bound=row["error_bound"],

@@ -163,8 +163,9 @@ ROUTES = [
         description=(
             "The relinearisation key as SEAL 4.1 (Pyfhel 3.5) serialises it without compression, "
             "as application/octet-stream; or multipart/form-data with the part `relin`, perhaps "
-            "`rotate`, and the fields `params_id` and `name`. At most 40 MB. A secret key is "
-            "refused with `secret_key_refused` and never stored. The same bytes again are the "
+            "`rotate`, and the fields `params_id` and `name`. With `params_id=tfhe-132` the one "
+            "part, `server`, is the compressed server key of tfhe-rs. At most 40 MB. A secret key "
+            "is refused with `secret_key_refused` and never stored. The same bytes again are the "
             "same key (200 instead of 201)."
         ),
         query=UploadQuery,

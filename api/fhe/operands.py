@@ -14,6 +14,7 @@ from api.fhe.storage import answered
 from api.problems import Problem
 from commands.fhe.job import Input
 from infra.objects import Objects
+from schemas.fhe.bits import read_bits
 from schemas.fhe.ciphertext import CiphertextInvalid, read_ciphertext
 from schemas.fhe.job import Operand, Operation
 from schemas.fhe.lattigo import read_lattigo_ciphertext
@@ -22,9 +23,9 @@ from schemas.fhe.parameters import (
     CIPHERTEXT_BYTES_MAX,
     VALUE_MAGNITUDE_MAX,
     CkksParameters,
+    GateParameters,
     LattigoParameters,
     ParameterSet,
-    SealParameters,
 )
 from schemas.types import Text
 
@@ -48,6 +49,17 @@ class OperandBody(Struct):
     values: Values | None = None
     value: Value | None = None
     magnitude: Magnitude = 1.0
+
+
+class BitsBody(Struct):
+    """One of: ciphertexts one after another in base64, a list of them, an earlier result's handle.
+
+    A ciphertext holds one bit (tfhe-132) or a bit in each slot (bgv-n13).
+    """
+
+    ciphertext: bytes | None = None
+    ciphertexts: Annotated[list[bytes], Meta(min_length=1, max_length=1024)] | None = None
+    handle: Annotated[Text, Meta(max_length=64)] | None = None
 
 
 class Intake:
@@ -79,9 +91,7 @@ class Intake:
             wanted = "Give one of ciphertext, handle, values, value"
             raise Problem(422, "validation_error", wanted, field=field)
         if body.handle is not None:
-            if not body.handle.startswith(HANDLE_PREFIX):
-                raise Problem(404, "not_found", "No such ciphertext", field=f"{field}.handle")
-            return Input(source_job_id=JOB_PREFIX + body.handle.removeprefix(HANDLE_PREFIX))
+            return _of_handle(body.handle, field)
         if body.ciphertext is not None:
             return self._cipher(body.ciphertext, body.magnitude, f"{field}.ciphertext")
         return self._plain(body, operation, f"{field}.{given[0]}")
@@ -107,17 +117,12 @@ class Intake:
         try:
             if isinstance(params, LattigoParameters):
                 shape = read_lattigo_ciphertext(data, params)
-            else:
-                assert isinstance(params, SealParameters)
+            elif isinstance(params, CkksParameters):
                 shape = read_ciphertext(data, params)
+            else:
+                raise unsupported(params, "do arithmetic")
         except CiphertextInvalid as error:
-            raise Problem(
-                400,
-                "ciphertext_invalid",
-                error.message,
-                field=field,
-                details={"reason": error.reason},
-            ) from None
+            raise _invalid(error, field) from None
         name, digest = self._keep(data)
         return Input(
             Operand(
@@ -134,8 +139,7 @@ class Intake:
     def _plain(self, body: OperandBody, operation: Operation, field: str) -> Input:
         params = self._params
         if not isinstance(params, CkksParameters | LattigoParameters):
-            message = f"Encrypt the operand: {params.params_id} takes no values in the clear"
-            raise Problem(400, "plaintext_invalid", message, field=field)
+            raise unsupported(params, "do arithmetic")
         slots = params.slots
         if body.values is not None and len(body.values) > slots:
             raise Problem(400, "plaintext_invalid", f"There are {slots} slots", field=field)
@@ -152,8 +156,51 @@ class Intake:
         name, digest = self._keep(data)
         return Input(Operand("plain", name, digest, len(data), magnitude=magnitude))
 
+    async def take_bits(self, body: BitsBody, field: str) -> Input:
+        """The operand of a gate or circuit, as `take` does it."""
+        given = [name for name in body.__struct_fields__ if getattr(body, name) is not None]
+        if len(given) != 1:
+            wanted = "Give one of ciphertext, ciphertexts, handle"
+            raise Problem(422, "validation_error", wanted, field=field)
+        if body.handle is not None:
+            return _of_handle(body.handle, field)
+        data = body.ciphertext if body.ciphertext is not None else b"".join(body.ciphertexts or [])
+        if len(data) > CIPHERTEXT_BYTES_MAX:
+            raise too_large(CIPHERTEXT_BYTES_MAX, close=False)
+        params = self._params
+        if not isinstance(params, GateParameters):
+            raise unsupported(params, "compute gates")
+        try:
+            shape = read_bits(data, params)
+        except CiphertextInvalid as error:
+            raise _invalid(error, f"{field}.{given[0]}") from None
+        name, digest = self._keep(data)
+        return Input(Operand("cipher", name, digest, len(data), count=shape.count))
+
     def _keep(self, data: bytes) -> tuple[str, str]:
         digest = sha256(data).hexdigest()
         name = f"{self._folder}/{digest}"
         self._pending[name] = data
         return name, digest
+
+
+def unsupported(params: ParameterSet, what: str) -> Problem:
+    """The 400 of an operation that the key's parameter set does not have."""
+    return Problem(
+        400,
+        "unsupported_operation",
+        f"Keys of {params.params_id} cannot {what}",
+        field="key_id",
+        details={"params_id": params.params_id},
+    )
+
+
+def _of_handle(handle: str, field: str) -> Input:
+    if not handle.startswith(HANDLE_PREFIX):
+        raise Problem(404, "not_found", "No such ciphertext", field=f"{field}.handle")
+    return Input(source_job_id=JOB_PREFIX + handle.removeprefix(HANDLE_PREFIX))
+
+
+def _invalid(error: CiphertextInvalid, field: str) -> Problem:
+    details = {"reason": error.reason}
+    return Problem(400, "ciphertext_invalid", error.message, field=field, details=details)

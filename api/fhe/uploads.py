@@ -18,8 +18,8 @@ from api.routing import Call
 from infra.ids import new_id
 from infra.objects import Objects
 from schemas.fhe.evaluation_key import StoredPart
-from schemas.fhe.key_material import RELIN, ROTATE, KeyPart, KeyReader, KeyRefused
-from schemas.fhe.parameters import KEY_BYTES_MAX
+from schemas.fhe.key_material import RELIN, ROTATE, SERVER, KeyPart, KeyReader, KeyRefused
+from schemas.fhe.parameters import KEY_BYTES_MAX, PARAMETER_SETS, TfheParameters
 
 # Room for the boundaries and small fields around the parts.
 BODY_BYTES_MAX = KEY_BYTES_MAX + 64 * 1024
@@ -89,7 +89,7 @@ class _Intake:
 
     def finished(self, params_id: str, name: str) -> Upload:
         """The upload as a whole. Raises Problem (422)."""
-        if not any(part.kind == RELIN for part in self.parts):
+        if not any(part.kind in (RELIN, SERVER) for part in self.parts):
             raise refused("relin_missing", "the upload has no relinearisation key")
         if len(self.params_ids) > 1:
             raise refused("wrong_parameters", "the parts belong to different parameter sets")
@@ -120,7 +120,8 @@ async def receive(call: Call[Any, Any], params_id: str, name: str) -> Upload:
     intake = _Intake(call.services.objects, call.tenant)
     try:
         if essence == "application/octet-stream":
-            await intake.take_part(RELIN, body)
+            is_whole = isinstance(PARAMETER_SETS.get(params_id), TfheParameters)
+            await intake.take_part(SERVER if is_whole else RELIN, body)
         elif essence == "multipart/form-data":
             await _take_multipart(intake, Parts(content_type, body))
         else:
@@ -143,7 +144,7 @@ def refused(reason: str, message: str) -> Problem:
 
 async def _take_multipart(intake: _Intake, parts: Parts) -> None:
     while (part := await parts.next()) is not None:
-        if part.name in (RELIN, ROTATE):
+        if part.name in (RELIN, ROTATE, SERVER):
             await intake.take_part(part.name, parts.chunks())
         else:
             await intake.take_field(part.name, parts.chunks())

@@ -11,9 +11,21 @@ from typing import Any, Literal, assert_never
 import msgspec
 from msgspec import Struct
 
-from commands.billing.usage import Usage
 from commands.decider import ClearTimer, Context, Decider, Emit, Ref, SetTimer
-from commands.fhe.charges import ACCOUNT, counted, freed, set_aside, spent, spent_at_once
+from commands.fhe.charges import (
+    ACCOUNT,
+    CPU_METER,
+    OPERATIONS_METER,
+    PRICE_METER,
+    attempt_name,
+    counted,
+    freed,
+    reuse_ids,
+    reused,
+    set_aside,
+    spent,
+    usage_ids,
+)
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
 from commands.fhe.evaluation_key import EvaluationKey, KeyNotFound
 from commands.fhe.operations import Need, ValueOverflow, need_of
@@ -25,29 +37,20 @@ from schemas.fhe.job import (
     JobCancelled,
     JobEvent,
     JobFailed,
+    JobProgressed,
     JobSubmitted,
     JobSucceeded,
     Operand,
     Operation,
 )
 from schemas.fhe.key_material import RELIN
-from schemas.fhe.parameters import PARAMETER_SETS, ParameterSet
+from schemas.fhe.parameters import CKKS_BOOT, PARAMETER_SETS, ParameterSet
 from schemas.types import EMPTY_JSON, Count, Json, Text
 
 STREAM = "fhe.job"
 # After this long nobody waits for the result; far more than a worker needs for any queue.
 DEADLINE_MICROS = 3_600 * 1_000_000
 _DEADLINE = "deadline"
-# What a computation counts as: one operation, and the processor time that it took.
-OPERATIONS_METER, CPU_METER = "fhe.operations", "fhe.cpu_microseconds"
-# What an operation counts as whose result was there already.
-CACHED_METER = "fhe.cached_operations"
-# What all of it costs.
-PRICE_METER = "fhe.price_nanodollars"
-_WAY_OUT = (
-    "refresh the operands by bootstrapping if their set can (ckks-boot-n15), or encrypt under one "
-    "that goes deeper"
-)
 
 
 class JobNotFound(NotFound):
@@ -123,6 +126,13 @@ class ReuseResult(Struct, frozen=True, tag="fhe.reuse_result.v1"):
     request_id: str
 
 
+class RecordJobProgress(Struct, frozen=True, tag="fhe.record_job_progress.v1"):
+    """A worker has computed `done` of the job's `total` gates."""
+
+    done: Count
+    total: Count
+
+
 class RecordJobResult(Struct, frozen=True, tag="fhe.record_job_result.v1"):
     """A worker has computed the job; cpu_us is its processor time in microseconds."""
 
@@ -148,7 +158,15 @@ class ExpireJob(Struct, frozen=True, tag="fhe.expire_job.v1"):
     """The deadline has passed."""
 
 
-JobCommand = SubmitJob | ReuseResult | RecordJobResult | RecordJobFailure | CancelJob | ExpireJob
+JobCommand = (
+    SubmitJob
+    | ReuseResult
+    | RecordJobProgress
+    | RecordJobResult
+    | RecordJobFailure
+    | CancelJob
+    | ExpireJob
+)
 Status = Literal["absent", "queued", "succeeded", "failed", "cancelled"]
 
 
@@ -166,6 +184,7 @@ class Job(Struct, frozen=True):
     request_id: str = ""
     magnitude: float = 1.0
     error: float = 0.0
+    done: int = 0
 
 
 class JobAnswer(Struct, frozen=True):
@@ -197,14 +216,15 @@ def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEve
     match command:
         case ReuseResult():
             return _reused(command.request_id, state, context)
+        case RecordJobProgress(done, total):
+            # A job that is tried again begins anew: it is told of once it has got further.
+            if state.status != "queued" or done <= state.done:
+                return []
+            return [JobProgressed(state.key_id, done, total, context.now)]
         case RecordJobResult():
             if state.status != "queued":
                 return []
-            return [
-                _succeeded(command, state, context),
-                *_usage(command, state, context),
-                *_spent(state, context),
-            ]
+            return [_succeeded(command, state, context), *_usage(command, state, context)]
         case RecordJobFailure():
             if command.attempt != state.attempt:
                 return []
@@ -230,35 +250,21 @@ def _has_to_be_done(command: SubmitJob, state: Job) -> bool:
 
 
 def _reused(request_id: str, state: Job, context: Context) -> Sequence[Emit]:
-    """A result that is there costs its share, once for each request; who joins a job on its way
-    pays nothing."""
+    """Who joins a job on its way pays nothing."""
     if state.result is None:
         return []
-    ids = _reuse_ids(context.stream_id, request_id)
-    counted: Usage = context.state(USAGE_STREAM, ids[CACHED_METER])
-    if counted.meter:
-        return []
-    price = price_of(state.operation, state.params_id, state.quantity, context.now, cached=True)
-    quantities = {CACHED_METER: state.quantity, PRICE_METER: price.amount}
-    return [
-        *counted(ids, quantities, context),
-        *spent_at_once(f"{context.stream_id}.{request_id}", price, context),
-    ]
+    return reused(request_id, state.operation, state.params_id, state.quantity, context)
 
 
 def _accepted(command: SubmitJob, state: Job, context: Context) -> Sequence[JobEvent | Emit]:
     """The job, and its price set aside: no worker is touched for what cannot be paid."""
     job = _submitted(command, state, context)
     price = Price(job.price_version, job.price_nanodollars)
-    return [job, *set_aside(_tried(context.stream_id, job.attempt), price, context)]
-
-
-def _spent(state: Job, context: Context) -> Sequence[Emit]:
-    return spent(_tried(context.stream_id, state.attempt), state.price_nanodollars, context)
+    return [job, *set_aside(attempt_name(context.stream_id, job.attempt), price, context)]
 
 
 def _freed(state: Job, context: Context, reason: ReleaseReason) -> Sequence[Emit]:
-    charge_id = _tried(context.stream_id, state.attempt)
+    charge_id = attempt_name(context.stream_id, state.attempt)
     return freed(charge_id, state.price_nanodollars, reason, context)
 
 
@@ -323,7 +329,7 @@ def _check_need(
     if params.depth is not None and need.level > params.depth:
         raise LevelExhausted(
             f"the result would need level {need.level}, and {params.params_id} ends at "
-            f"{params.depth}; {_WAY_OUT}",
+            f"{params.depth}; {_way_out(params)}",
             level=max(operand.level for operand in operands),
             needed=need.level,
             depth=params.depth,
@@ -332,13 +338,19 @@ def _check_need(
     largest = params.magnitude_max(need.level)
     if need.estimate.magnitude > largest:
         raise ValueOverflow(
-            f"values up to {need.estimate.magnitude:.3g} do not fit, {largest:.3g} do; {_WAY_OUT}, "
-            "or state a smaller magnitude of your ciphertexts",
+            f"values up to {need.estimate.magnitude:.3g} do not fit, {largest:.3g} do; "
+            f"{_way_out(params)}, or state a smaller magnitude of your ciphertexts",
             magnitude=need.estimate.magnitude,
             magnitude_max=largest,
             level=need.level,
             deeper=_deeper(params),
         )
+
+
+def _way_out(params: ParameterSet) -> str:
+    if params.scheme == CKKS_BOOT:
+        return "bootstrap the operands first"
+    return "encrypt under a set that goes deeper, or under one that can be refreshed"
 
 
 def _deeper(params: ParameterSet) -> list[str]:
@@ -366,27 +378,15 @@ def _succeeded(command: RecordJobResult, state: Job, context: Context) -> JobSuc
 
 
 def _usage(command: RecordJobResult, state: Job, context: Context) -> Sequence[Emit]:
-    """In the transaction of the result, so that what is delivered is counted, and once."""
+    """In the transaction of the result, so that what is delivered is counted and paid, and once."""
     quantities = {
         OPERATIONS_METER: state.quantity,
         CPU_METER: max(1, command.cpu_us),
         PRICE_METER: state.price_nanodollars,
     }
-    return counted(_usage_ids(context.stream_id, command.attempt), quantities, context)
-
-
-def _usage_ids(job_id: str, attempt: int) -> Mapping[str, str]:
-    name = _tried(job_id, attempt)
-    return {meter: f"{name}.{meter}" for meter in (OPERATIONS_METER, CPU_METER, PRICE_METER)}
-
-
-def _reuse_ids(job_id: str, request_id: str) -> Mapping[str, str]:
-    return {meter: f"{job_id}.{request_id}.{meter}" for meter in (CACHED_METER, PRICE_METER)}
-
-
-def _tried(job_id: str, attempt: int) -> str:
-    """What one attempt at a job is counted and charged as."""
-    return job_id if attempt <= 1 else f"{job_id}.{attempt}"
+    ids = usage_ids(context.stream_id, command.attempt)
+    paid = spent(attempt_name(context.stream_id, state.attempt), state.price_nanodollars, context)
+    return [*counted(ids, quantities, context), *paid]
 
 
 def _failed(
@@ -413,6 +413,8 @@ def evolve(state: Job, event: JobEvent) -> Job:
                 magnitude=event.magnitude,
                 error=event.error,
             )
+        case JobProgressed():
+            return msgspec.structs.replace(state, done=event.done)
         case JobSucceeded():
             return msgspec.structs.replace(state, status="succeeded", result=event.result)
         case JobFailed():
@@ -424,11 +426,11 @@ def evolve(state: Job, event: JobEvent) -> Job:
 
 def _loads(command: JobCommand, stream_id: str) -> Sequence[Ref]:
     if isinstance(command, RecordJobResult):
-        ids = _usage_ids(stream_id, command.attempt)
+        ids = usage_ids(stream_id, command.attempt)
         return [ACCOUNT, *(Ref(USAGE_STREAM, usage_id) for usage_id in ids.values())]
     if not isinstance(command, SubmitJob | ReuseResult):
         return [ACCOUNT]
-    reuses = _reuse_ids(stream_id, command.request_id).values()
+    reuses = reuse_ids(stream_id, command.request_id).values()
     found = [ACCOUNT, *(Ref(USAGE_STREAM, usage_id) for usage_id in reuses)]
     if isinstance(command, ReuseResult):
         return found
@@ -439,6 +441,8 @@ def _loads(command: JobCommand, stream_id: str) -> Sequence[Ref]:
 def _timers(event: JobEvent, stream_id: str) -> Sequence[SetTimer | ClearTimer]:
     if isinstance(event, JobSubmitted):
         return [SetTimer(_DEADLINE, event.deadline, ExpireJob())]
+    if isinstance(event, JobProgressed):
+        return []
     return [ClearTimer(_DEADLINE)]
 
 
@@ -460,6 +464,8 @@ def _describe(command: JobCommand) -> Mapping[str, Any]:
     match command:
         case SubmitJob():
             return {"key_id": command.key_id, "operation": command.operation}
+        case RecordJobProgress():
+            return {"done": command.done, "total": command.total}
         case RecordJobResult():
             return {"cpu_us": command.cpu_us, "tries": command.tries}
         case RecordJobFailure():
@@ -471,8 +477,16 @@ INITIAL = Job()
 DECIDER: Decider[JobCommand, Job, JobEvent] = Decider(
     stream=STREAM,
     version=2,
-    commands=(SubmitJob, ReuseResult, RecordJobResult, RecordJobFailure, CancelJob, ExpireJob),
-    events=(JobSubmitted, JobSucceeded, JobFailed, JobCancelled),
+    commands=(
+        SubmitJob,
+        ReuseResult,
+        RecordJobProgress,
+        RecordJobResult,
+        RecordJobFailure,
+        CancelJob,
+        ExpireJob,
+    ),
+    events=(JobSubmitted, JobProgressed, JobSucceeded, JobFailed, JobCancelled),
     initial=INITIAL,
     decide=decide,
     evolve=evolve,

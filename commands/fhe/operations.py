@@ -13,8 +13,9 @@ from msgspec import Meta, Struct
 from commands.fhe import precision
 from commands.fhe.precision import EXACT, Estimate
 from commands.refusals import InvalidCommand, Kind, NotFound, Refusal
+from schemas.fhe.circuit import ARITY, level_of, output_level, read_circuit
 from schemas.fhe.job import Operand, OperandKind, Operation
-from schemas.fhe.key_material import RELIN, ROTATE
+from schemas.fhe.key_material import RELIN, ROTATE, SERVER
 from schemas.fhe.linear import (
     MATMUL_LEVELS,
     MATRIX_SIZE_MAX,
@@ -25,9 +26,12 @@ from schemas.fhe.linear import (
 )
 from schemas.fhe.models import MODELS
 from schemas.fhe.parameters import (
+    BGV,
     BOOTSTRAP_MAGNITUDE_MAX,
     CKKS,
     CKKS_BOOT,
+    TFHE,
+    GateParameters,
     LattigoParameters,
     ParameterSet,
 )
@@ -35,6 +39,7 @@ from schemas.types import Json
 
 CIPHER: OperandKind = "cipher"
 PLAIN: OperandKind = "plain"
+CIRCUIT: Operation = "circuit"
 
 A = TypeVar("A", bound=Struct)
 
@@ -184,8 +189,75 @@ def _with_whole_key(row: Row) -> Row:
     return need
 
 
+def _gate(name: str) -> Row:
+    """A gate on ciphertexts, or on lists of them, place by place."""
+    arity = ARITY[name]
+
+    def need(operands: Sequence[Operand], arguments: Json, params: ParameterSet) -> Need:
+        _require_ciphertexts(operands)
+        if len(operands) != arity:
+            raise InvalidCommand(f"{name} takes {arity} operands, not {len(operands)}")
+        counts = {operand.count for operand in operands}
+        if len(counts) > 1:
+            raise InvalidCommand("the operands hold different numbers of ciphertexts")
+        [count] = counts
+        _require_room(count, params)
+        level = _level(params, level_of(name, [operand.level for operand in operands]))
+        return Need(level, _gate_parts(name, params), count)
+
+    return need
+
+
 def _lowest(operands: Sequence[Operand]) -> int:
     return max(operand.level for operand in operands)
+
+
+def _circuit(operands: Sequence[Operand], arguments: Json, params: ParameterSet) -> Need:
+    """Gates on ciphertexts, as the arguments wire them."""
+    _require_ciphertexts(operands)
+    try:
+        circuit = read_circuit(arguments)
+    except ValueError as error:
+        raise InvalidCommand(f"not a circuit: {error}") from None
+    for source in circuit.sources:
+        if source.operand >= len(operands):
+            raise InvalidCommand(f"there is no input {source.operand}")
+        if source.place >= operands[source.operand].count:
+            count = operands[source.operand].count
+            raise InvalidCommand(
+                f"input {source.operand} holds {count} ciphertexts: there is no [{source.place}]",
+                input=source.operand,
+                count=count,
+            )
+    _require_room(len(circuit.outputs), params)
+    level = _level(params, output_level(circuit, [operand.level for operand in operands]))
+    parts = {part for step in circuit.steps for part in _gate_parts(step.gate, params)}
+    return Need(level, tuple(sorted(parts)), len(circuit.steps))
+
+
+def _require_ciphertexts(operands: Sequence[Operand]) -> None:
+    if not operands or any(operand.kind != CIPHER for operand in operands):
+        raise InvalidCommand("gates take ciphertexts only")
+
+
+def _require_room(count: int, params: ParameterSet) -> None:
+    assert isinstance(params, GateParameters)
+    if count > params.ciphertexts_max:
+        raise InvalidCommand(
+            f"a result of {params.params_id} holds {params.ciphertexts_max} ciphertexts at most",
+            count=count,
+        )
+
+
+def _gate_parts(gate: str, params: ParameterSet) -> tuple[str, ...]:
+    if params.scheme == TFHE:
+        return (SERVER,)
+    return () if gate == "not" else (RELIN,)
+
+
+def _level(params: ParameterSet, level: int) -> int:
+    """Each gate of TFHE refreshes what it computes."""
+    return 0 if params.depth is None else level
 
 
 _TWO = "give two ciphertexts, or a ciphertext and values"
@@ -206,6 +278,9 @@ OPERATIONS: Mapping[tuple[Operation, str], Row] = {
     ("add", CKKS_BOOT): _with_whole_key(_ADD),
     ("multiply", CKKS_BOOT): _with_whole_key(_MULTIPLY),
     ("bootstrap", CKKS_BOOT): _with_whole_key(_bootstrap),
+    **{(gate, scheme): _gate(gate) for gate in ARITY for scheme in (BGV, TFHE)},
+    (CIRCUIT, BGV): _circuit,
+    (CIRCUIT, TFHE): _circuit,
 }
 
 

@@ -46,12 +46,15 @@ class PriceList(Struct, frozen=True, kw_only=True):
 
 
 def _ckks(add: int, multiply: int, matmul: int) -> Mapping[str, int]:
-    return MappingProxyType({"add": add, "multiply": multiply, "matmul": matmul, ANY: matmul})
+    return MappingProxyType(
+        {"add": add, "multiply": multiply, "matmul": matmul, "model": matmul, ANY: matmul}
+    )
 
 
 def _gates(gate: int, mux: int, negation: int) -> Mapping[str, int]:
     two = dict.fromkeys(("nand", "and", "or", "xor"), gate)
-    return MappingProxyType({**two, "mux": mux, "not": negation, ANY: gate})
+    # A circuit is paid by the gate, whichever they are.
+    return MappingProxyType({**two, "mux": mux, "not": negation, "circuit": gate, ANY: gate})
 
 
 # Sorted by `effective_at`; the first holds since ever.

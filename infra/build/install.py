@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -30,8 +31,12 @@ def stamp() -> str:
     """A name for what the environment must hold: change any ingredient and it changes."""
     digest = hashlib.sha256()
     ingredients = [*sorted(REQUIREMENTS.glob("*.lock")), LOCK, ROOT / "pyproject.toml"]
-    for path in [*ingredients, ROOT / "infra" / "build" / "seal-toolchain.cmake"]:
+    crate = ROOT / "fhe_workers" / "native" / "tfhe"
+    sources = [crate / "Cargo.toml", crate / "Cargo.lock", crate / "build.rs", crate / "src/lib.rs"]
+    for path in [*ingredients, ROOT / "infra" / "build" / "seal-toolchain.cmake", *sources]:
         digest.update(path.name.encode() + path.read_bytes())
+    # Where a toolchain has come since, its engine is built now.
+    digest.update(str(shutil.which("cargo") is not None).encode())
     digest.update(f"{sys.version} {sys.base_prefix} {ROOT}".encode())
     return digest.hexdigest()
 
@@ -52,13 +57,15 @@ def install() -> None:
         mark.unlink(missing_ok=True)
         began = time.monotonic()
         _make_environment()
-        # Side by side: the one waits for the network, the other for the compiler.
-        with ThreadPoolExecutor(1) as beside:
+        # Side by side: the one waits for the network, the others for their compilers.
+        with ThreadPoolExecutor(2) as beside:
             wheel = beside.submit(_pyfhel_wheel)
+            extension = beside.submit(_tfhe_extension)
             _say("installing the locked packages")
             locked = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK))
             _pip("install", *locked)
             _pip("install", "--no-deps", "--no-index", str(wheel.result()))
+            _put_beside_packages(extension.result())
         _pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
         _pip("check")
         _say("preparing Kafka")
@@ -100,6 +107,26 @@ def _bootstrapping_helper() -> None:
     except BuildError as error:
         # Everything else works without it.
         _say(str(error))
+
+
+def _tfhe_extension() -> Path | None:
+    """The gates of tfhe-rs, or None where they cannot be built: the rest works without them."""
+    from infra.build.pyfhel import BuildError
+    from infra.build.tfhe import cached_extension, ensure_extension
+
+    if cached_extension() is None:
+        _say("building the gates of tfhe-rs, once on this machine: a minute or two")
+    try:
+        return ensure_extension()
+    except BuildError as error:
+        _say(f"{error}; keys of tfhe-132 answer engine_unavailable until then")
+        return None
+
+
+def _put_beside_packages(extension: Path | None) -> None:
+    if extension is not None:
+        [packages] = VENV.glob("lib/python*/site-packages")
+        shutil.copyfile(extension, packages / extension.name)
 
 
 def _python() -> Path:

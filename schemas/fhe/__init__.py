@@ -3,7 +3,13 @@
 from msgspec import Struct
 
 from schemas.fhe.evaluation_key import EvaluationKeyDeleted, EvaluationKeyRegistered
-from schemas.fhe.job import JobCancelled, JobFailed, JobSubmitted, JobSucceeded
+from schemas.fhe.job import (
+    JobCancelled,
+    JobFailed,
+    JobProgressed,
+    JobSubmitted,
+    JobSucceeded,
+)
 
 EVENTS: list[type[Struct]] = [
     EvaluationKeyRegistered,
@@ -12,4 +18,5 @@ EVENTS: list[type[Struct]] = [
     JobSucceeded,
     JobFailed,
     JobCancelled,
+    JobProgressed,
 ]

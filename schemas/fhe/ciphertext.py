@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 
 from schemas.fhe import seal
-from schemas.fhe.parameters import CIPHERTEXT_HEAD_BYTES, SEAL_SETS, SealParameters
+from schemas.fhe.parameters import CIPHERTEXT_HEAD_BYTES, CKKS, SEAL_SETS, SealParameters
 
 # Rescaling divides by a prime near 2^40 instead of by 2^40, so an honest scale drifts by up to
 # 4e-5 over five levels. Anything further away was not made by a chain of our operations.
@@ -71,7 +71,8 @@ def read_shape(data: bytes, params: SealParameters) -> CiphertextShape:
             "wrong_length",
             f"{len(data)} bytes instead of {params.ciphertext_bytes(level)} at level {level}",
         )
-    if not abs(fields.scale / params.scale - 1.0) <= SCALE_TOLERANCE:
+    drift = SCALE_TOLERANCE if params.scheme == CKKS else 0.0
+    if not abs(fields.scale / params.scale - 1.0) <= drift:
         raise CiphertextInvalid(
             "scale_not_nominal",
             f"the scale is {fields.scale!r}; encode at {params.scale!r}",

@@ -64,6 +64,15 @@ class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
     error: float = 0.0
 
 
+class JobProgressed(Struct, frozen=True, tag="fhe.job_progressed.v1"):
+    """A worker is at the job: `done` of `total` gates. Of long jobs only, and not too often."""
+
+    key_id: str
+    done: Count
+    total: Count
+    progressed_at: Micros
+
+
 class JobSucceeded(Struct, frozen=True, tag="fhe.job_succeeded.v1"):
     """The result is in the object store under its handle.
 
@@ -97,4 +106,4 @@ class JobCancelled(Struct, frozen=True, tag="fhe.job_cancelled.v1"):
     cancelled_at: Micros
 
 
-JobEvent = JobSubmitted | JobSucceeded | JobFailed | JobCancelled
+JobEvent = JobSubmitted | JobProgressed | JobSucceeded | JobFailed | JobCancelled

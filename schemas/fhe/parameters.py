@@ -30,6 +30,9 @@ PARMS_ID_BYTES = 32
 CIPHERTEXT_HEAD_BYTES = 113
 RELIN_HEAD_BYTES = 64  # SEAL header, parms_id, outer and inner count
 
+# What a computed ciphertext of tfhe-rs holds besides its numbers.
+TFHE_HEAD_BYTES = 36
+
 # What computes, as `ParameterSet.engine`.
 PYFHEL, TFHE_RS, LATTIGO = "pyfhel", "tfhe-rs", "lattigo"
 CKKS, BGV, TFHE, CKKS_BOOT = "ckks", "bgv", "tfhe", "ckks-boot"
@@ -207,6 +210,11 @@ class BgvParameters(SealParameters, frozen=True, dict=True):
         """Bits per ciphertext."""
         return self.ring_degree
 
+    @property
+    def ciphertexts_max(self) -> int:
+        """How many ciphertexts one operand or result may hold."""
+        return CIPHERTEXT_BYTES_MAX // self.ciphertext_bytes(0)
+
 
 class TfheParameters(ParameterSet, frozen=True, dict=True):
     """A set of tfhe-rs for gates on single bits; each gate bootstraps, so any depth will do.
@@ -227,6 +235,11 @@ class TfheParameters(ParameterSet, frozen=True, dict=True):
     def depth(self) -> None:
         """No limit."""
         return None
+
+    @property
+    def ciphertexts_max(self) -> int:
+        """How many ciphertexts one operand or result may hold, as a gate writes them."""
+        return CIPHERTEXT_BYTES_MAX // (TFHE_HEAD_BYTES + 4 * (self.lwe_dimension + 1))
 
 
 GateParameters = BgvParameters | TfheParameters

@@ -95,9 +95,9 @@ def looks_like_secret_key(head: bytes) -> bool:
 
 
 @cache
-def _fresh_form(params: TfheParameters) -> "_Form":
+def fresh_form(params: TfheParameters) -> "Form":
     """A ciphertext as a client makes it: its body, and the seed of its mask."""
-    return _Form(
+    return Form(
         Piece(4),
         _fixed(_COUNT.pack(params.lwe_dimension + 1) + _SEED_KIND),
         Piece(_SEED_BYTES),
@@ -106,19 +106,20 @@ def _fresh_form(params: TfheParameters) -> "_Form":
 
 
 @cache
-def _computed_form(params: TfheParameters) -> "_Form":
+def computed_form(params: TfheParameters) -> "Form":
     """A ciphertext as a gate makes it: its mask, and its body."""
-    return _Form(
+    return Form(
         _fixed(struct.pack("<IQ", _ENCRYPTED, params.lwe_dimension + 1)),
         Piece(4 * (params.lwe_dimension + 1)),
         _fixed(_MODULUS),
     )
 
 
-class _Form:
+class Form:
     """What every ciphertext of a kind looks like."""
 
     def __init__(self, *pieces: Piece) -> None:
+        self.pieces = pieces
         self.size = sum(piece.size for piece in pieces)
         pattern = b"".join(piece.fixed or bytes(piece.size) for piece in pieces)
         mask = b"".join((b"\1" if piece.fixed else b"\0") * piece.size for piece in pieces)
@@ -138,13 +139,13 @@ def split_ciphertexts(data: bytes, params: TfheParameters) -> list[bytes]:
 
     Raises ValueError, with a sentence for people, when that is not what `data` holds.
     """
-    for form in (_computed_form(params), _fresh_form(params)):
+    for form in (computed_form(params), fresh_form(params)):
         if form.matches(data):
             found = [data[at : at + form.size] for at in range(0, len(data), form.size)]
             break
     else:
         raise ValueError(f"{len(data)} bytes are no ciphertexts of {params.params_id}")
     masked = slice(_MASK_AT, _MASK_AT + 4 * params.lwe_dimension)
-    if len(found[0]) == _computed_form(params).size and not all(any(one[masked]) for one in found):
+    if len(found[0]) == computed_form(params).size and not all(any(one[masked]) for one in found):
         raise ValueError("a ciphertext does not hide its value")
     return found

@@ -1,12 +1,15 @@
 """A client as our users have one: it holds the secret key, and gives bytes away."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import weir_tfhe
 from numpy.typing import NDArray
 from Pyfhel import PyCtxt, Pyfhel
 
-from schemas.fhe.parameters import CKKS_N13, SealParameters
+from schemas.fhe import tfhe
+from schemas.fhe.parameters import BGV_N13, CKKS_N13, TFHE_132, SealParameters
 
 Vector = NDArray[np.float64]
 
@@ -48,3 +51,47 @@ class Client:
         """All slots of a ciphertext."""
         ciphertext = PyCtxt(pyfhel=self.engine, bytestring=data)
         return np.asarray(self.engine.decryptFrac(ciphertext))
+
+
+class BitsClient:
+    """Keys of bgv-n13: a bit in each slot."""
+
+    def __init__(self) -> None:
+        self.engine: Any = Pyfhel()
+        self.engine.contextGen(
+            "bgv",
+            n=BGV_N13.ring_degree,
+            t_bits=BGV_N13.plain_modulus.bit_length(),
+            qi_sizes=list(BGV_N13.prime_bits),
+            sec=BGV_N13.security_bits,
+        )
+        self.engine.keyGen()
+        self.engine.relinKeyGen()
+        self.relin: bytes = self.engine.to_bytes_relin_key("none")
+
+    def encrypt(self, bits: NDArray[np.int64]) -> bytes:
+        """One ciphertext of as many bits as there are slots, or fewer."""
+        values = np.ascontiguousarray(bits, dtype=np.int64)
+        return bytes(self.engine.encryptBGV(values).to_bytes("none"))
+
+    def decrypt(self, data: bytes) -> NDArray[np.int64]:
+        """All slots of a ciphertext."""
+        ciphertext = PyCtxt(pyfhel=self.engine, bytestring=data)
+        return np.asarray(self.engine.decryptBGV(ciphertext))[: BGV_N13.slots]
+
+
+class GateClient:
+    """Keys of tfhe-132: one ciphertext for each bit."""
+
+    def __init__(self) -> None:
+        self._client = weir_tfhe.Client("tfhe-132")
+        self.server_key, self.secret = self._client.server_key(), self._client.secret()
+
+    def encrypt(self, bits: Sequence[int]) -> bytes:
+        """Fresh ciphertexts, one after another."""
+        return self._client.encrypt([bool(bit) for bit in bits])
+
+    def decrypt(self, data: bytes) -> list[int]:
+        """The bits in computed ciphertexts."""
+        bits = tfhe.split_ciphertexts(data, TFHE_132)
+        return [int(self._client.decrypt(bit)) for bit in bits]

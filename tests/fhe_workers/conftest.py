@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.fhe.parameters import CKKS_N13, CKKS_N14, CKKS_N14D5
-from tests.fhe_workers.clients import Client
+from tests.fhe_workers.clients import BitsClient, Client, GateClient
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +24,13 @@ def alice_n14() -> Client:
 @pytest.fixture(scope="session")
 def alice_n14d5() -> Client:
     return Client(CKKS_N14D5)
+
+
+@pytest.fixture(scope="session")
+def carol() -> BitsClient:
+    return BitsClient()
+
+
+@pytest.fixture(scope="session")
+def dora() -> GateClient:
+    return GateClient()

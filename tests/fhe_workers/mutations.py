@@ -2,8 +2,11 @@
 
 import random
 import struct
+import zlib
 from collections.abc import Callable
 
+_BOMBS = {size: zlib.compress(bytes(size), 9) for size in (1 << 20, 1 << 25)}
+_FOREIGN = (b'\x01{"PlaintextMetaData":{}}', b"\x89PNG\r\n\x1a\n", b"PK\x03\x04", b"{" * 64)
 _LENGTHS = (0, 1, 2, 2**31, 2**32, 2**40, 2**63, 2**64 - 1)
 
 
@@ -42,6 +45,21 @@ def _huge_residue(data: bytes, rng: random.Random) -> bytes:
     return data[:at] + b"\xff" * 8 + data[at + 8 :]
 
 
+def _zip_bomb(data: bytes, rng: random.Random) -> bytes:
+    """A small object that says it is compressed, and would be large."""
+    packed = _BOMBS[rng.choice(list(_BOMBS))]
+    head = bytearray(data[:16])
+    head[5] = rng.choice([1, 2])
+    head[8:16] = struct.pack("<Q", 16 + len(packed))
+    return bytes(head) + packed
+
+
+def _foreign(data: bytes, rng: random.Random) -> bytes:
+    """The right length, but another library's object, or an image, or text."""
+    start = rng.choice(_FOREIGN)
+    return (start + data[len(start) :])[: len(data)]
+
+
 def _flip(data: bytes, at: int, rng: random.Random) -> bytes:
     return data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :]
 
@@ -55,4 +73,6 @@ MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
     _extended,
     _spliced,
     _huge_residue,
+    _zip_bomb,
+    _foreign,
 )

@@ -85,7 +85,9 @@ async def test_a_ciphertext_without_a_level_left_is_refreshed_and_goes_on(
         work("add", CIPHER, CIPHER), [again.data, other], alice.parts, alice.part
     )
     assert total.computed.level == 1
-    assert np.abs(np.array(alice.decrypt(total.data)) - (expected * Y + Y)).max() < 2 * BOOTSTRAP_ERROR
+    assert (
+        np.abs(np.array(alice.decrypt(total.data)) - (expected * Y + Y)).max() < 2 * BOOTSTRAP_ERROR
+    )
 
 
 async def test_hostile_operands_are_refused_and_the_helper_lives(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from commands.fhe.job import RecordJobFailure, RecordJobResult
+from fhe_workers.bootstrapping import Bootstrapper
 from fhe_workers.execution import ENGINE_FAILURE, INTERNAL_ERROR, Execution
 from fhe_workers.pool import EngineFailed, Pool, PoolLimits, Result
 from fhe_workers.refusals import JobRefused
@@ -69,7 +70,13 @@ class Rig:
         )
 
     def execution(self, pool: Pool) -> Execution:
-        return Execution(pool=pool, objects=self.objects, reports=self.reports, clock=self.clock)
+        return Execution(
+            pool=pool,
+            objects=self.objects,
+            reports=self.reports,
+            clock=self.clock,
+            bootstrapper=Bootstrapper(None),
+        )
 
     @property
     def report(self) -> Any:

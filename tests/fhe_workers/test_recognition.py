@@ -24,12 +24,13 @@ ALL_SETS = list(SEAL_SETS.values())
 
 def _engine(params: SealParameters) -> Pyfhel:
     engine = Pyfhel()
+    modulus = params.plain_modulus
     status = engine.contextGen(
-        "ckks",
+        params.scheme,
         n=params.ring_degree,
-        scale=params.scale,
         qi_sizes=list(params.prime_bits),
         sec=params.security_bits,
+        **({"t_bits": modulus.bit_length()} if modulus else {"scale": params.scale}),
     )
     assert status == "success: valid"
     return engine
@@ -41,12 +42,17 @@ def test_the_engine_makes_the_very_parameters_we_wrote_down(params: SealParamete
     assert tuple(engine.qi) == params.primes
     engine.keyGen()
     assert engine.to_bytes_public_key("none")[16:48] == params.key_parms_id
-    ciphertext = engine.encryptFrac(np.array([1.0]))
-    for level in range(params.depth + 1):
+    if params.plain_modulus:
+        assert engine.t == params.plain_modulus
+        ciphertext = engine.encryptBGV(np.array([1]))
+    else:
+        ciphertext = engine.encryptFrac(np.array([1.0]))
+    lowest = len(params.primes) - 2
+    for level in range(lowest + 1):
         data = ciphertext.to_bytes()
         assert params.levels_by_parms_id[data[16:48]] == level
         assert len(data) == params.ciphertext_bytes(level)
-        if level < params.depth:
+        if level < lowest:
             engine.mod_switch_to_next(ciphertext)
 
 

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaConnectionError
@@ -122,6 +123,10 @@ class SlowExecution:
         self.outcomes: dict[str, str | Exception] = {}
         self._gates: dict[str, asyncio.Event] = {}
         self.changed = asyncio.Condition()
+        self.long: set[str] = set()
+
+    def is_long(self, job: JobSubmitted) -> bool:
+        return job.job_id in self.long
 
     async def carry_out(self, envelope: Envelope, job: JobSubmitted) -> str:
         self.begun.append(job.job_id)
@@ -232,6 +237,36 @@ async def test_it_takes_up_no_more_than_it_has_room_for_and_stays_a_member() -> 
             await rig.until(lambda number=number: len(rig.execution.begun) >= min(20, number + 8))
         await rig.until_committed(20)
     assert rig.execution.begun == names
+
+
+async def test_long_jobs_wait_for_each_other_and_hold_up_nobody() -> None:
+    rig = Rig(capacity=1)
+    long = [f"long_{number}" for number in range(20)]
+    rig.execution.long = set(long)
+    async with working(rig):
+        for name in (*long, "short"):
+            rig.jobs.add(job(name))
+        await rig.until(lambda: "short" in rig.execution.begun)
+        assert rig.execution.begun == [*long, "short"]
+        rig.execution.finish("short", *long[1:])
+        rig.jobs.add(job("next"))
+        await rig.until(lambda: "next" in rig.execution.begun)
+        # What comes before them has not ended, so a crash would have them done again.
+        assert rig.jobs.committed == 0
+        rig.execution.finish(long[0], "next")
+        await rig.until_committed(22)
+
+
+async def test_a_second_attempt_runs_beside_the_end_of_the_first() -> None:
+    async with working(Rig()) as rig:
+        rig.jobs.add(job("a"))
+        await rig.until(lambda: rig.execution.begun == ["a"])
+        rig.jobs.add(JobCancelled("a", "ek_1", 1))
+        rig.jobs.add(msgspec.structs.replace(job("a"), attempt=2, own_objects=["in/again"]))
+        await rig.until(lambda: rig.execution.begun == ["a", "a"])
+        rig.execution.finish("a")
+        await rig.until_committed(3)
+        assert rig.execution.erased == ["in/a"]
 
 
 async def test_a_job_that_comes_again_while_it_runs_is_not_run_twice() -> None:

@@ -34,6 +34,7 @@ from tests.loops import loops, read_topic
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 X = np.array([0.5, -0.25, 1.0])
+CACHED_ONCE = ["fhe.cached_operations", "fhe.cpu_microseconds", "fhe.operations"]
 
 
 class WorkerProcess:
@@ -186,7 +187,11 @@ def alice() -> Client:
 async def test_a_client_computes_on_what_we_cannot_read(settings: Settings, alice: Client) -> None:
     async with serving(settings) as fhe, WorkerProcess(settings):
         key_id = await fhe.upload(alice)
-        product = await fhe.compute("multiply", key_id, cipher(alice, X), cipher(alice, X))
+        operands = cipher(alice, X), cipher(alice, X)
+        product = await fhe.compute("multiply", key_id, *operands)
+        assert await fhe.compute("multiply", key_id, *operands) == {**product, "cached": True}
+        counted = [event.meter for event in await fhe.events("billing.usage_recorded.v1")]
+        assert sorted(counted) == CACHED_ONCE
         assert np.abs(decrypted(alice, product) - X * X).max() < 1e-6
         handle = {"handle": product["result"]["handle"]}
         total = await fhe.compute("add", key_id, handle, cipher(alice, X))
@@ -248,7 +253,7 @@ async def test_a_cancelled_job_stops_and_leaves_nothing(settings: Settings, alic
         await fhe.compute("add", key_id, cipher(alice, X), {"value": 1})
         worker.signal_children(signal.SIGSTOP)
         job = await fhe.compute("add", key_id, cipher(alice, X), {"value": 1}, wait=0)
-        inputs = f"fhe/{fhe.tenant}/jobs/{job['job_id']}"
+        inputs = f"fhe/{fhe.tenant}/jobs"
         assert await fhe.services.objects.names(inputs)
         response = await fhe.client.delete(f"/api/v1/jobs/{job['job_id']}")
         assert response.json()["status"] == "cancelled"

@@ -157,6 +157,8 @@ class World:
         body = {"key_id": key["key_id"], "operands": [{"ciphertext": cipher}] * 2}
         job = self._post("/api/v1/compute/add?wait=0", "api_key", body)
         self.ids["/api/v1/jobs/{job_id}"] = job["job_id"]
+        # Models are everybody's; the key that one runs under is not.
+        self.ids["/api/v1/compute/models/{model_id}"] = "digits-linear-v1"
 
     def _make_prompt(self) -> None:
         body = {"name": "other-tenants", "content": "x"}

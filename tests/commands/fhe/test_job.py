@@ -215,7 +215,11 @@ def test_work_that_ended_without_a_result_is_done_anew(end: Any) -> None:
     # A failure of the first attempt comes too late; its result would be as good as any.
     anew.when(RECORD_FAILURE).then_quiet()
     late = msgspec.structs.replace(RECORD, attempt=2)
-    anew.when(late).then(SUCCEEDED, *usage_of("job_1.2")).when(RECORD).then_quiet()
+    succeeded, *emitted = anew.when(late).decided()
+    assert succeeded == SUCCEEDED
+    meters = ("fhe.operations", "fhe.cpu_microseconds", "fhe.price_nanodollars")
+    assert [emit.id for emit in emitted] == [*(f"job_1.2.{meter}" for meter in meters), "account"]
+    a_job(SUBMITTED, end, second, SUCCEEDED).when(RECORD).then_quiet()
     a_job(SUBMITTED, end).when(ReuseResult("r3")).then_quiet()
 
 
@@ -262,7 +266,7 @@ def test_submissions_that_cannot_succeed_are_refused() -> None:
 def test_values_that_would_overflow_are_refused() -> None:
     huge = msgspec.structs.replace(plain("v"), magnitude=2.0**18)
     once = submit(Input(cipher("a", level=1)), Input(huge))
-    [event] = a_job().when(once).decided()
+    event, _ = a_job().when(once).decided()
     assert isinstance(event, JobSubmitted) and event.magnitude == 2.0**18
     larger = msgspec.structs.replace(cipher("a", level=1), magnitude=2.0)
     refusal = a_job().when(submit(Input(larger), Input(huge))).then_refused(ValueOverflow)
@@ -270,7 +274,7 @@ def test_values_that_would_overflow_are_refused() -> None:
     assert refusal.details["deeper"] == ["ckks-n14", "ckks-n14d5"]
     assert (refusal.details["magnitude"], refusal.details["level"]) == (2.0**19, 2)
     # Higher up there is room for it.
-    [event] = a_job().when(submit(Input(cipher("a")), Input(huge))).decided()
+    event, _ = a_job().when(submit(Input(cipher("a")), Input(huge))).decided()
     assert isinstance(event, JobSubmitted)
 
 
@@ -282,14 +286,14 @@ def test_a_matrix_product_needs_its_rotations() -> None:
     refusal = a_job(key=poor).when(command).then_refused(KeyMissingRotation)
     assert refusal.details == {"missing": [1]}
     rich = msgspec.structs.replace(KEY, parts=[RELIN, ROTATE])
-    [event] = a_job(key=rich).when(command).decided()
+    event, _ = a_job(key=rich).when(command).decided()
     assert isinstance(event, JobSubmitted)
 
 
 def test_an_addition_needs_neither_a_level_nor_a_relinearisation_key() -> None:
     rotation_only = msgspec.structs.replace(KEY, parts=[ROTATE])
     command = submit(Input(cipher("a", level=2)), Input(cipher("b")), operation="add")
-    [event] = a_job(key=rotation_only).when(command).decided()
+    event, _ = a_job(key=rotation_only).when(command).decided()
     assert isinstance(event, JobSubmitted)
 
 
@@ -332,11 +336,11 @@ def test_as_many_operations_are_counted_as_gates_were_computed() -> None:
     key = msgspec.structs.replace(KEY, params_id="tfhe-132", parts=[server])
     three = Input(msgspec.structs.replace(cipher("a"), count=3))
     given = a_job(key=key).when(submit(three, three, operation="xor"))
-    [event] = given.decided()
+    event, _ = given.decided()
     assert isinstance(event, JobSubmitted) and event.quantity == 3
     _, *emitted = a_job(event).when(RECORD).decided()
-    counted = [emit.event.quantity for emit in emitted if isinstance(emit, Emit)]
-    assert counted == [3, 3_300]
+    counted = [emit.event.quantity for emit in emitted if emit.stream == "billing.usage"]
+    assert counted == [3, 3_300, 3 * PRICES.price("xor", "tfhe-132")]
 
 
 def test_a_failure_is_recorded_once_and_never_after_a_result() -> None:
