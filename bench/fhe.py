@@ -44,7 +44,7 @@ from schemas.avro_derivation import tag_of
 from schemas.envelope import SYSTEM, Envelope, to_headers
 from schemas.fhe.evaluation_key import StoredPart
 from schemas.fhe.job import JobSubmitted, Operand
-from schemas.fhe.parameters import SEAL_SETS, SealParameters
+from schemas.fhe.parameters import CKKS_SETS, SealParameters
 from streams.bus import CommandRequest
 from streams.runtime import codec, command_bus
 from tests.fhe_workers.clients import Client
@@ -79,7 +79,7 @@ def raw_loop(
     params_id: str, blobs: list[bytes], folder: str, seconds: float, out: Connection
 ) -> None:
     """One process of the bare side; sends how many it did per second, and the seconds for one."""
-    params, (key, left, right) = SEAL_SETS[params_id], blobs
+    params, (key, left, right) = CKKS_SETS[params_id], blobs
     names = [Path(folder) / f"{os.getpid()}-{number}" for number in range(3)]
     if folder:
         names[0].write_bytes(left)
@@ -327,7 +327,7 @@ async def bench(settings: Settings, seconds: float) -> list[Figure]:
     await create_topics(settings.kafka_bootstrap_servers, settings.partitions)
     _show(f"multiply + relinearise + rescale, median of {ROUNDS} rounds")
     found: list[Figure] = []
-    for params in SEAL_SETS.values():
+    for params in CKKS_SETS.values():
         one_set = Bench(settings, params)
         for children in sorted({max(1, CORES - 1), CORES}):
             found += await measure(one_set, children, seconds)

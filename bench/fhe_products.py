@@ -8,6 +8,7 @@ a gigabyte, made once in a temporary folder; only where the helper is built.
 """
 
 import asyncio
+import contextlib
 import random
 import sys
 import tempfile
@@ -186,10 +187,8 @@ async def hostile(count: int) -> list[Figure]:
             name = f"key-{number if is_key else 0}"
             work = Work("job", "multiply", "ckks-n13", name, (CIPHER, CIPHER), 60, True)
             operands = [honest, honest if is_key else data[:2_000_000]]
-            try:
+            with contextlib.suppress(JobRefused):
                 await pool.run(work, operands, source)
-            except JobRefused:
-                pass
             if number in (count // 10, count - 1):
                 resident.append(psutil.Process(pool.pids[0]).memory_info().rss / 1e6)
         deaths = 0 if pool.pids == pids else 1

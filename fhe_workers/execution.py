@@ -112,7 +112,9 @@ class Execution:
 
         async def run() -> Result:
             operands = await self._operands(job.operands)
-            return await self._pool.run(work, operands, fetch_key, partial(self._tell, envelope))
+            return await self._pool.run(
+                work, operands, fetch_key, partial(self._tell, envelope, job.attempt)
+            )
 
         async def refresh() -> Result:
             views = [
@@ -161,9 +163,11 @@ class Execution:
         )
         return RecordJobResult(operand, result.computed.cpu_us, result.tries, job.attempt)
 
-    def _tell(self, envelope: Envelope, done: int, total: int) -> None:
+    def _tell(self, envelope: Envelope, attempt: int, done: int, total: int) -> None:
         """Let the client know how far the job is, if the log is there: nothing waits for it."""
-        request = _request(envelope, RecordJobProgress(done, total), f"{_PROGRESS}.{done}")
+        request = _request(
+            envelope, RecordJobProgress(done, total), f"{_PROGRESS}.{attempt}.{done}"
+        )
         task = asyncio.create_task(self._told(request))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)

@@ -1,4 +1,4 @@
-"""Hostile operands over HTTP: a 4xx, nothing stored, and the memory of a request is all it takes."""
+"""Hostile operands over HTTP: a 4xx, nothing stored, memory flat; what bootstrapping is asked."""
 
 import random
 from typing import Any
