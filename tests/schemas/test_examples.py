@@ -34,6 +34,7 @@ each = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent
 UNSHOWN = {
     "approvals.signal_broadcast.v1",
     "billing.subscription_change_due.v1",
+    "fhe.job_progressed.v1",
     "identity.login_failed.v1",
     "observability.person_forgotten.v1",
     "platform.command_handled.v1",
