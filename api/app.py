@@ -17,6 +17,7 @@ from api.prompts import ROUTES as PROMPTS
 from api.retries import Retries
 from api.routing import Route
 from api.services import Services
+from api.tenancy import ROUTES as TENANCY
 
 ROUTES: list[Route] = [
     *FHE,
@@ -26,6 +27,7 @@ ROUTES: list[Route] = [
     *OBSERVABILITY,
     *PLATFORM,
     *PROMPTS,
+    *TENANCY,
 ]
 """Every route. A domain's are listed in `api/<domain>/__init__.py`, in its own ROUTES."""
 

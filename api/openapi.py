@@ -11,6 +11,7 @@ import msgspec
 
 from api.problems import DIALECTS, PROTOBUF, Dialect
 from api.routing import Route, Who
+from schemas.identity.roles import ROLES
 
 Json = dict[str, Any]
 
@@ -188,7 +189,8 @@ _ABOUT = (
     "Every path is served with and without its trailing slash. A 2xx to a write means that it is "
     "in the log and will be in every read model. A 503 `outcome_unknown` names a command: ask "
     "`/commands/{command_id}`, or send the request again with the same Idempotency-Key; both are "
-    "safe. Unknown fields and query parameters are ignored."
+    "safe. Unknown fields and query parameters are ignored. `x-roles` lists the roles of which a "
+    "person or an API key needs one."
 )
 
 
@@ -222,6 +224,8 @@ def _operation(route: Route, schema_of: dict[str, Json], components: Json) -> Js
     if about:
         operation["description"] = "\n\n".join(about)
     parameters = _parameters(route, schema_of, components)
+    if route.roles:
+        operation["x-roles"] = [role for role in ROLES if role in route.roles]
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None or route.streamed:

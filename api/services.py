@@ -13,6 +13,7 @@ from infra.completions import Completions
 from infra.config import Settings
 from infra.ids import Signer
 from infra.objects import Objects
+from infra.stripe import Stripe
 from schemas.envelope import Position
 from streams.bus import CommandBus
 from streams.person_keys import PersonKeys
@@ -52,7 +53,7 @@ class Services:
 
     Made here: `tokens` issues and checks our JWTs; `lockout` makes whoever guesses passwords wait;
     `credential_cache` is what the tail of `events` drops changed credentials from; `person_keys`
-    seal reports of persons, and the tail tells them which keys were destroyed.
+    seal reports of persons, and the tail tells them which keys were destroyed; `stripe` bills.
     """
 
     settings: Settings
@@ -72,7 +73,9 @@ class Services:
     credential_cache: CredentialCache = field(default_factory=CredentialCache)
     tokens: TokenIssuer = field(init=False)
     person_keys: PersonKeys = field(init=False)
+    stripe: Stripe = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = TokenIssuer(self.signer, self.clock)
         self.person_keys = PersonKeys(self.objects, self.signer)
+        self.stripe = Stripe(self.settings)

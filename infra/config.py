@@ -244,6 +244,26 @@ class Settings:
         "addresses (or networks) of proxies whose X-Forwarded-For we believe, comma-separated",
         default="",
     )
+    stripe_api_key: str = _setting(
+        "STRIPE_API_KEY",
+        _text,
+        "the secret key of the Stripe account that bills subscriptions; without one they are off",
+        default="",
+        secret=True,
+    )
+    stripe_webhook_secret: str = _setting(
+        "STRIPE_WEBHOOK_SECRET",
+        _text,
+        "the signing secret of the webhook endpoint /api/v1/billing/stripe_webhook at Stripe",
+        default="",
+        secret=True,
+    )
+    stripe_api_base: str = _setting(
+        "STRIPE_API_BASE",
+        _url("http", "https"),
+        "where Stripe's API is",
+        default="https://api.stripe.com",
+    )
     egress_allow: tuple[str, ...] = _setting(
         "WEIR_EGRESS_ALLOW",
         _networks,

@@ -19,16 +19,19 @@ from infra.kafka import Log
 from infra.leases import Leases
 from infra.objects import Objects
 from infra.postgres import Reads
+from infra.stripe import Stripe
 from projections import CLICKHOUSE_VIEWS
 from streams.analytics import AnalyticsLoop
 from streams.approvals.adoptions import Adoptions
 from streams.approvals.watching import Watching
+from streams.billing.subscription_changes import SubscriptionChanges
 from streams.decider_role import DeciderRole
 from streams.observability.erasures import Eraser
 from streams.platform.audit_exports import AuditExporter
 from streams.platform.webhooks import Webhooks
 from streams.runtime import clickhouse, codec, command_bus, person_keys, registry
 from streams.scheduler import Scheduler
+from streams.tenancy.trials import Trials
 
 Ready = Callable[[], None]
 
@@ -118,12 +121,20 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
     bus, reads = command_bus(settings), Reads(settings.database_url)
     await bus.start()
     await reads.start()
+    objects = Objects(settings.object_store_url)
     exporter = AuditExporter(
         bootstrap=settings.kafka_bootstrap_servers,
         codec=codec(),
         bus=bus,
         reads=reads,
-        objects=Objects(settings.object_store_url),
+        objects=objects,
+    )
+    trials = Trials(
+        bootstrap=settings.kafka_bootstrap_servers,
+        codec=codec(),
+        bus=bus,
+        reads=reads,
+        objects=objects,
     )
     adoptions = Adoptions(bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus)
     watching = Watching(
@@ -140,6 +151,12 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
         allowed=settings.egress_allow,
         owner=owner(),
     )
+    subscription_changes = SubscriptionChanges(
+        bootstrap=settings.kafka_bootstrap_servers,
+        codec=codec(),
+        bus=bus,
+        stripe=Stripe(settings),
+    )
     with tempfile.TemporaryDirectory(prefix="weir-streams-") as folder:
         role = faust_app.Processors(settings, codec(), bus, Path(folder))
         works = (
@@ -148,6 +165,8 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
             adoptions.run(),
             watching.run(),
             webhooks.run(),
+            subscription_changes.run(),
+            trials.run(),
         )
         try:
             await until_stopped(_together(*works), stop)

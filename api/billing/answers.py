@@ -1,18 +1,33 @@
 """What the billing endpoints answer. Instants are ISO 8601 in UTC."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import msgspec
 from msgspec import Raw, Struct
 
 from infra.clock import iso
+from schemas.billing.account import CapThresholdReached, PlanAssigned, SpendingCapsSet
 from schemas.billing.budget import BudgetReached, BudgetRemoved, BudgetSet
+from schemas.billing.subscription import InvoiceChanged, SubscriptionChanged
 from schemas.billing.usage import UsageRecorded
 from schemas.billing.window import WindowKind
 
-EventType = Literal["usage_recorded", "budget_set", "budget_removed", "budget_reached"]
-BillingEvent = UsageRecorded | BudgetSet | BudgetRemoved | BudgetReached
+EventType = Literal[
+    "usage_recorded",
+    "budget_set",
+    "budget_removed",
+    "budget_reached",
+    "plan_assigned",
+    "spending_caps_set",
+    "cap_threshold_reached",
+    "subscription_changed",
+    "invoice_changed",
+]
+AccountShown = (
+    PlanAssigned | SpendingCapsSet | CapThresholdReached | SubscriptionChanged | InvoiceChanged
+)
+BillingEvent = UsageRecorded | BudgetSet | BudgetRemoved | BudgetReached | AccountShown
 
 
 class UsageAccepted(Struct, frozen=True):
@@ -196,6 +211,40 @@ def event_response(
                 budget=_reached(event),
                 **base,
             )
+    return _of_account(event, base)
+
+
+def _of_account(event: AccountShown, base: dict[str, Any]) -> BillingEventResponse:
+    """What concerns the plan, the caps and Stripe."""
+    match event:
+        case PlanAssigned():
+            summary = f"The plan {event.plan_code} holds"
+            return BillingEventResponse(event_type="plan_assigned", summary=summary, **base)
+        case SpendingCapsSet():
+            summary = "The budget caps were changed"
+            return BillingEventResponse(event_type="spending_caps_set", summary=summary, **base)
+        case CapThresholdReached():
+            summary = f"{event.percent} % of the cap of the {event.window} spent"
+            return BillingEventResponse(event_type="cap_threshold_reached", summary=summary, **base)
+        case SubscriptionChanged():
+            told = event.subscription
+            return BillingEventResponse(
+                event_type="subscription_changed",
+                summary=f"The subscription to {told.plan_code} is {told.status}",
+                subscription=BillingEventSubscriptionResponse(told.plan_code, told.status),
+                stripe_event_id=told.source or None,
+                **base,
+            )
+        case InvoiceChanged():
+            invoice = event.invoice
+            return BillingEventResponse(
+                event_type="invoice_changed",
+                summary=f"The invoice {invoice.number or invoice.invoice_id} is {invoice.status}",
+                invoice=BillingEventInvoiceResponse(invoice.invoice_id, invoice.status),
+                stripe_event_id=invoice.source or None,
+                **base,
+            )
+    assert_never(event)
 
 
 def _budget(event: BudgetSet) -> BillingEventBudgetResponse:

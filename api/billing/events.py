@@ -1,6 +1,6 @@
 """Billing events: listed, newest first, and followed as they happen."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from msgspec import Meta, Struct
 
@@ -21,6 +21,7 @@ from projections.billing import billing_events
 from schemas.types import Text
 
 TOPIC = "billing"
+_SHOWN = frozenset(get_args(EventType))
 
 Position = Annotated[Text, Meta(max_length=100)]
 MeterFilter = Annotated[Text, Meta(max_length=100)]
@@ -76,7 +77,7 @@ async def stream_events(call: Call[None, StreamQuery]) -> Any:
 
     def wants(event: LiveEvent) -> bool:
         name = event.type.split(".")[1]
-        if query.event_type and name != query.event_type:
+        if name not in _SHOWN or (query.event_type and name != query.event_type):
             return False
         return not query.meter or meter_of(event.event) == query.meter
 

@@ -1,6 +1,6 @@
-"""Encrypted computation over HTTP: evaluation keys, computations, jobs."""
+"""Encrypted computation over HTTP: evaluation keys, computations, jobs, prices."""
 
-from api.fhe import compute, gates, job_events, jobs, keys, models
+from api.fhe import compute, gates, job_events, jobs, keys, models, pricing
 from api.routing import Route
 
 ROUTES: list[Route] = [
@@ -10,4 +10,5 @@ ROUTES: list[Route] = [
     *gates.ROUTES,
     *jobs.ROUTES,
     *job_events.ROUTES,
+    *pricing.ROUTES,
 ]

@@ -126,7 +126,7 @@ def compute_route(
         query=ComputeQuery,
         body=body,
         response=JobItem,
-        refusals=(202, 400, 404, 409, 503),
+        refusals=(202, 400, 402, 404, 409, 503),
         max_body=BODY_BYTES_MAX,
     )
 

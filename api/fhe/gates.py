@@ -117,7 +117,7 @@ ROUTES = [
         query=ComputeQuery,
         body=GateBody,
         response=JobItem,
-        refusals=(202, 400, 404, 409, 503),
+        refusals=(202, 400, 402, 404, 409, 503),
         max_body=_GATE_BODY_BYTES_MAX,
     ),
     Route(
@@ -138,7 +138,7 @@ ROUTES = [
         query=ComputeQuery,
         body=CircuitBody,
         response=JobItem,
-        refusals=(202, 400, 404, 409, 503),
+        refusals=(202, 400, 402, 404, 409, 503),
         max_body=_CIRCUIT_BODY_BYTES_MAX,
     ),
 ]

@@ -77,6 +77,13 @@ class FailureItem(Struct, frozen=True):
     message: str
 
 
+class JobPrice(Struct, frozen=True):
+    """What a job costs if it succeeds, in nanodollars, and by which price list."""
+
+    nanodollars: int
+    version: str
+
+
 class JobItem(Struct, frozen=True):
     """A job. `result` when it has succeeded, `error` when it has failed.
 
@@ -91,6 +98,7 @@ class JobItem(Struct, frozen=True):
     created_at: str
     finished_at: str | None
     cpu_ms: float | None
+    price: JobPrice
     result: ResultItem | None
     error: FailureItem | None
     cached: bool = False
@@ -178,6 +186,7 @@ def item_of(row: dict[str, Any], ciphertext: str | None = None) -> JobItem:
         created_at=iso(row["created_at"]),
         finished_at=None if row["finished_at"] is None else iso(row["finished_at"]),
         cpu_ms=None if row["cpu_us"] is None else row["cpu_us"] / 1000,
+        price=JobPrice(row["price_nanodollars"], row["price_version"]),
         result=result,
         error=error,
     )

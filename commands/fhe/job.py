@@ -12,12 +12,27 @@ import msgspec
 from msgspec import Struct
 
 from commands.decider import ClearTimer, Context, Decider, Emit, Ref, SetTimer
+from commands.fhe.charges import (
+    ACCOUNT,
+    CPU_METER,
+    OPERATIONS_METER,
+    PRICE_METER,
+    attempt_name,
+    counted,
+    freed,
+    reuse_ids,
+    reused,
+    set_aside,
+    spent,
+    usage_ids,
+)
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
 from commands.fhe.evaluation_key import EvaluationKey, KeyNotFound
 from commands.fhe.operations import Need, ValueOverflow, need_of
+from commands.fhe.pricing import Price, price_of
 from commands.refusals import AlreadyDone, InvalidCommand, NotFound, Refusal
+from schemas.billing.account import ReleaseReason
 from schemas.billing.usage import STREAM as USAGE_STREAM
-from schemas.billing.usage import UsageRecorded
 from schemas.fhe.job import (
     JobCancelled,
     JobEvent,
@@ -36,10 +51,6 @@ STREAM = "fhe.job"
 # After this long nobody waits for the result; far more than a worker needs for any queue.
 DEADLINE_MICROS = 3_600 * 1_000_000
 _DEADLINE = "deadline"
-# What a computation counts as: one operation, and the processor time that it took.
-OPERATIONS_METER, CPU_METER = "fhe.operations", "fhe.cpu_microseconds"
-# What an operation counts as whose result was there already.
-CACHED_METER = "fhe.cached_operations"
 
 
 class JobNotFound(NotFound):
@@ -168,6 +179,7 @@ class Job(Struct, frozen=True):
     operation: Operation = "add"
     result: Operand | None = None
     quantity: int = 1
+    price_nanodollars: int = 0
     attempt: int = 0
     request_id: str = ""
     magnitude: float = 1.0
@@ -192,12 +204,12 @@ class JobAnswer(Struct, frozen=True):
 
 def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEvent | Emit]:
     """Raises KeyNotFound, CiphertextNotFound, KeyMismatch, UnsupportedOperation, KeyMissingPart,
-    LevelExhausted, ValueOverflow, InvalidCommand on submission; JobNotFound; JobFinished on
-    cancelling.
+    LevelExhausted, ValueOverflow, InvalidCommand, BudgetCapReached, QuotaExhausted on submission;
+    JobNotFound; JobFinished on cancelling.
     """
     if isinstance(command, SubmitJob):
         if _has_to_be_done(command, state):
-            return [_submitted(command, state, context)]
+            return _accepted(command, state, context)
         return _reused(command.request_id, state, context)
     if state.status == "absent":
         raise JobNotFound("no such job")
@@ -218,13 +230,15 @@ def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEve
                 return []
             return _failed(state, context, command.reason, command.message)
         case ExpireJob():
-            return _failed(state, context, "deadline_exceeded", "no worker was free in time")
+            reason, message = "deadline_exceeded", "no worker was free in time"
+            return _failed(state, context, reason, message, "expired")
         case CancelJob():
             if state.status == "cancelled":
                 return []
             if state.status != "queued":
                 raise JobFinished(f"the job has {state.status} already")
-            return [JobCancelled(context.stream_id, state.key_id, context.now)]
+            cancelled = JobCancelled(context.stream_id, state.key_id, context.now)
+            return [cancelled, *_freed(state, context, "cancelled")]
     assert_never(command)
 
 
@@ -236,11 +250,22 @@ def _has_to_be_done(command: SubmitJob, state: Job) -> bool:
 
 
 def _reused(request_id: str, state: Job, context: Context) -> Sequence[Emit]:
-    """A result that is there is counted as such; who joins a job on its way pays nothing."""
+    """Who joins a job on its way pays nothing."""
     if state.result is None:
         return []
-    usage_id = _reuse_id(context.stream_id, request_id)
-    return [_recorded(usage_id, CACHED_METER, state.quantity, context)]
+    return reused(request_id, state.operation, state.params_id, state.quantity, context)
+
+
+def _accepted(command: SubmitJob, state: Job, context: Context) -> Sequence[JobEvent | Emit]:
+    """The job, and its price set aside: no worker is touched for what cannot be paid."""
+    job = _submitted(command, state, context)
+    price = Price(job.price_version, job.price_nanodollars)
+    return [job, *set_aside(attempt_name(context.stream_id, job.attempt), price, context)]
+
+
+def _freed(state: Job, context: Context, reason: ReleaseReason) -> Sequence[Emit]:
+    charge_id = attempt_name(context.stream_id, state.attempt)
+    return freed(charge_id, state.price_nanodollars, reason, context)
 
 
 def _submitted(command: SubmitJob, state: Job, context: Context) -> JobSubmitted:
@@ -251,6 +276,7 @@ def _submitted(command: SubmitJob, state: Job, context: Context) -> JobSubmitted
     params = PARAMETER_SETS[key.params_id]
     need = need_of(command.operation, operands, command.arguments, params)
     _check_need(need, operands, key, params)
+    price = price_of(command.operation, key.params_id, need.quantity, context.now)
     return JobSubmitted(
         job_id=context.stream_id,
         key_id=command.key_id,
@@ -263,6 +289,8 @@ def _submitted(command: SubmitJob, state: Job, context: Context) -> JobSubmitted
         deadline=context.now + DEADLINE_MICROS,
         arguments=command.arguments,
         quantity=need.quantity,
+        price_nanodollars=price.amount,
+        price_version=price.version,
         attempt=state.attempt + 1,
         request_id=command.request_id,
         magnitude=need.estimate.magnitude,
@@ -350,39 +378,24 @@ def _succeeded(command: RecordJobResult, state: Job, context: Context) -> JobSuc
 
 
 def _usage(command: RecordJobResult, state: Job, context: Context) -> Sequence[Emit]:
-    """In the transaction of the result, so that what is delivered is counted, and once."""
-    quantities = {OPERATIONS_METER: state.quantity, CPU_METER: max(1, command.cpu_us)}
-    return [
-        _recorded(usage_id, meter, quantities[meter], context)
-        for meter, usage_id in _usage_ids(context.stream_id, command.attempt).items()
-    ]
+    """In the transaction of the result, so that what is delivered is counted and paid, and once."""
+    quantities = {
+        OPERATIONS_METER: state.quantity,
+        CPU_METER: max(1, command.cpu_us),
+        PRICE_METER: state.price_nanodollars,
+    }
+    ids = usage_ids(context.stream_id, command.attempt)
+    paid = spent(attempt_name(context.stream_id, state.attempt), state.price_nanodollars, context)
+    return [*counted(ids, quantities, context), *paid]
 
 
-def _recorded(usage_id: str, meter: str, quantity: int, context: Context) -> Emit:
-    usage = UsageRecorded(
-        usage_id=usage_id,
-        meter=meter,
-        quantity=quantity,
-        occurred_at=context.now,
-        source="fhe",
-        resource=context.stream_id,
-    )
-    return Emit(USAGE_STREAM, usage_id, usage)
-
-
-def _usage_ids(job_id: str, attempt: int) -> Mapping[str, str]:
-    name = job_id if attempt == 1 else f"{job_id}.{attempt}"
-    return {meter: f"{name}.{meter}" for meter in (OPERATIONS_METER, CPU_METER)}
-
-
-def _reuse_id(job_id: str, request_id: str) -> str:
-    return f"{job_id}.{request_id}.{CACHED_METER}"
-
-
-def _failed(state: Job, context: Context, reason: str, message: str) -> Sequence[JobEvent]:
+def _failed(
+    state: Job, context: Context, reason: str, message: str, released: ReleaseReason = "failed"
+) -> Sequence[JobEvent | Emit]:
     if state.status != "queued":
         return []
-    return [JobFailed(state.key_id, reason, message, context.now)]
+    failed = JobFailed(state.key_id, reason, message, context.now)
+    return [failed, *_freed(state, context, released)]
 
 
 def evolve(state: Job, event: JobEvent) -> Job:
@@ -394,6 +407,7 @@ def evolve(state: Job, event: JobEvent) -> Job:
                 params_id=event.params_id,
                 operation=event.operation,
                 quantity=event.quantity,
+                price_nanodollars=event.price_nanodollars,
                 attempt=event.attempt,
                 request_id=event.request_id,
                 magnitude=event.magnitude,
@@ -412,15 +426,16 @@ def evolve(state: Job, event: JobEvent) -> Job:
 
 def _loads(command: JobCommand, stream_id: str) -> Sequence[Ref]:
     if isinstance(command, RecordJobResult):
-        ids = _usage_ids(stream_id, command.attempt).values()
-        return [Ref(USAGE_STREAM, usage_id) for usage_id in ids]
+        ids = usage_ids(stream_id, command.attempt)
+        return [ACCOUNT, *(Ref(USAGE_STREAM, usage_id) for usage_id in ids.values())]
     if not isinstance(command, SubmitJob | ReuseResult):
-        return ()
-    reuse = Ref(USAGE_STREAM, _reuse_id(stream_id, command.request_id))
+        return [ACCOUNT]
+    reuses = reuse_ids(stream_id, command.request_id).values()
+    found = [ACCOUNT, *(Ref(USAGE_STREAM, usage_id) for usage_id in reuses)]
     if isinstance(command, ReuseResult):
-        return (reuse,)
+        return found
     sources = [Ref(STREAM, given.source_job_id) for given in command.inputs if given.source_job_id]
-    return (Ref(KEY_STREAM, command.key_id), *sources, reuse)
+    return [*found, Ref(KEY_STREAM, command.key_id), *sources]
 
 
 def _timers(event: JobEvent, stream_id: str) -> Sequence[SetTimer | ClearTimer]:

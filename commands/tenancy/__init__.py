@@ -1,8 +1,8 @@
-"""Tenants. See README.md."""
+"""Tenants and trials. See README.md."""
 
 from typing import Any
 
 from commands.decider import Decider
-from commands.tenancy import tenant
+from commands.tenancy import tenant, trial, trial_origin
 
-DECIDERS: list[Decider[Any, Any, Any]] = [tenant.DECIDER]
+DECIDERS: list[Decider[Any, Any, Any]] = [tenant.DECIDER, trial.DECIDER, trial_origin.DECIDER]

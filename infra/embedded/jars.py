@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,13 +87,21 @@ def findings(folder: Path | None = None) -> list[str]:
 def ensure_jars(
     folder: Path | None = None, progress: Callable[[str], None] = lambda _: None
 ) -> list[Path]:
-    """The class path: every pinned jar, fetched if missing, checked against its SHA-256.
+    """The broker's class path: `fetched` of every pinned jar."""
+    return fetched(read_lock(), folder, progress)
+
+
+def fetched(
+    jars: Sequence[Jar],
+    folder: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Where the jars are: each fetched if missing, and checked against its SHA-256.
 
     `progress` gets the name of each jar that is fetched. Safe to run in several processes at
     once: a jar appears by rename. Raises JarError when one cannot be fetched or does not match.
     """
     where = folder or cache_folder("jars")
-    jars = read_lock()
     missing = [
         jar
         for jar in jars
@@ -117,17 +125,17 @@ def _fetch(jar: Jar, where: Path) -> None:
         with tempfile.TemporaryDirectory(dir=where, prefix=".fetch-") as scratch:
             try:
                 component = _maven(Path(scratch)).project(jar.group, jar.artifact)
-                fetched = component.at_version(jar.version).artifact().resolve()
+                artifact = component.at_version(jar.version).artifact().resolve()
             except Exception as error:  # jgo raises whatever its HTTP client does
                 last = error
                 continue
-            found = sha256_of(fetched)
+            found = sha256_of(artifact)
             if found != jar.sha256:
                 raise JarError(
                     f"{jar.coordinate} has SHA-256 {found}, the lock pins {jar.sha256}: "
                     "the mirror serves another file, or the lock is wrong"
                 )
-            fetched.replace(where / jar.filename)
+            artifact.replace(where / jar.filename)
             return
     raise JarError(f"cannot fetch {jar.coordinate}: {str(last).splitlines()[0]}")
 

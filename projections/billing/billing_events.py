@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 
 from projections.statements import Put, Statement, View
+from schemas.billing.account import CapThresholdReached, PlanAssigned, SpendingCapsSet
 from schemas.billing.budget import BudgetReached, BudgetRemoved, BudgetSet
+from schemas.billing.subscription import InvoiceChanged, SubscriptionChanged
 from schemas.billing.usage import UsageRecorded
 from schemas.envelope import Envelope
 
@@ -20,6 +22,14 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
         case BudgetRemoved():
             # A budget's id is its meter and window.
             meter, occurred_at = event.budget_id.rpartition("@")[0], envelope.time
+        case (
+            PlanAssigned()
+            | SpendingCapsSet()
+            | CapThresholdReached()
+            | SubscriptionChanged()
+            | InvoiceChanged()
+        ):
+            meter, occurred_at = "", envelope.time
         case _:
             return []
     values = {
@@ -37,7 +47,17 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 BILLING_EVENTS = View(
     name="billing_events",
     version=1,
-    events=(UsageRecorded, BudgetRemoved, BudgetSet, BudgetReached),
+    events=(
+        UsageRecorded,
+        BudgetSet,
+        BudgetRemoved,
+        BudgetReached,
+        PlanAssigned,
+        SpendingCapsSet,
+        CapThresholdReached,
+        SubscriptionChanged,
+        InvoiceChanged,
+    ),
     columns={
         "tenant": "text",
         "event_id": "text",

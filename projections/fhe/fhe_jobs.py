@@ -28,6 +28,8 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "cpu_us": None,
                 "reason": "",
                 "message": "",
+                "price_nanodollars": event.price_nanodollars,
+                "price_version": event.price_version,
             }
             return [Put(key, values)]
         case JobSucceeded():
@@ -54,7 +56,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 
 FHE_JOBS = View(
     name="fhe_jobs",
-    version=1,
+    version=2,
     events=(JobSubmitted, JobSucceeded, JobFailed, JobCancelled),
     columns={
         "tenant": "text",
@@ -72,6 +74,8 @@ FHE_JOBS = View(
         "cpu_us": "bigint",
         "reason": "text",
         "message": "text",
+        "price_nanodollars": "bigint",
+        "price_version": "text",
     },
     key=("tenant", "job_id"),
     indexes=("(tenant, created_at, job_id)", "(tenant, key_id, created_at, job_id)"),
@@ -80,7 +84,7 @@ FHE_JOBS = View(
 
 _SELECT = f"""
 SELECT job_id, status, key_id, params_id, operation, created_at, deadline, finished_at, result,
-       error_bound, cpu_us, reason, message
+       error_bound, cpu_us, reason, message, price_nanodollars, price_version
 FROM {FHE_JOBS.table}
 """
 # Parameters: tenant, job id.

@@ -1,8 +1,39 @@
-"""Usage and budgets."""
+"""Usage, budgets, accounts, subscriptions and invoices."""
 
 from msgspec import Struct
 
+from schemas.billing.account import (
+    CapThresholdReached,
+    ChargeCommitted,
+    ChargeReleased,
+    ChargeReserved,
+    PlanAssigned,
+    SpendingCapsSet,
+)
 from schemas.billing.budget import BudgetReached, BudgetRemoved, BudgetSet
+from schemas.billing.subscription import (
+    InvoiceChanged,
+    SubscriptionChanged,
+    SubscriptionChangeDue,
+    SubscriptionChangeRequested,
+    SubscriptionChangeWithdrawn,
+)
 from schemas.billing.usage import UsageRecorded
 
-EVENTS: list[type[Struct]] = [UsageRecorded, BudgetSet, BudgetRemoved, BudgetReached]
+EVENTS: list[type[Struct]] = [
+    UsageRecorded,
+    BudgetSet,
+    BudgetRemoved,
+    BudgetReached,
+    PlanAssigned,
+    SpendingCapsSet,
+    ChargeReserved,
+    ChargeCommitted,
+    ChargeReleased,
+    CapThresholdReached,
+    SubscriptionChangeRequested,
+    SubscriptionChangeDue,
+    SubscriptionChangeWithdrawn,
+    SubscriptionChanged,
+    InvoiceChanged,
+]

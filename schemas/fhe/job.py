@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from schemas.billing.account import Nanodollars
 from schemas.fhe.evaluation_key import StoredPart
 from schemas.types import EMPTY_JSON, Count, Json, Micros, Sha256, Text
 
@@ -38,7 +39,8 @@ class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
     own_objects: the operands that only this job uses, so that they can go when it is over.
     deadline: when nobody needs the result any more; a job not done by then has failed.
     arguments: the operation's own, as its row of the table of operations reads them.
-    quantity: how many operations it is counted as.
+    quantity: how many operations it is counted as. price_nanodollars: what it costs if it
+    succeeds, by the price list price_version.
     attempt: how often the same work was submitted, this time included, because there is no result.
     request_id: of the request that submitted it. magnitude and error: see `Operand`, of the result.
     """
@@ -54,6 +56,8 @@ class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
     deadline: Micros
     arguments: Json = EMPTY_JSON
     quantity: Count = 1
+    price_nanodollars: Nanodollars = 0
+    price_version: str = ""
     attempt: Count = 1
     request_id: str = ""
     magnitude: float = 1.0

@@ -136,5 +136,7 @@ def test_a_mistake_in_a_row_is_found_when_the_document_is_made() -> None:
 
 def test_roles_and_scopes_are_said() -> None:
     document = build_openapi([row(roles=("owner", "admin"), scopes=("read",), dialect=SERVICE)])
-    about = document["paths"]["/v1/x"]["get"]["description"]
+    operation = document["paths"]["/v1/x"]["get"]
+    assert operation["x-roles"] == ["admin"]
+    about = operation["description"]
     assert about == "Needs the role admin or owner.\n\nNeeds the scopes read."

@@ -36,7 +36,13 @@ from tests.schemas.fhe.circuits import adder, bits_of, number_of
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 X = np.array([0.5, -0.25, 1.0])
-CACHED_ONCE = ["fhe.cached_operations", "fhe.cpu_microseconds", "fhe.operations"]
+CACHED_ONCE = [
+    "fhe.cached_operations",
+    "fhe.cpu_microseconds",
+    "fhe.operations",
+    "fhe.price_nanodollars",
+    "fhe.price_nanodollars",
+]
 
 
 class WorkerProcess:
@@ -244,7 +250,7 @@ async def test_a_killed_workers_jobs_run_again_and_count_once(
             assert len(succeeded) == count
             assert await fhe.events("fhe.job_failed.v1") == []
             usage = await fhe.events("billing.usage_recorded.v1")
-            assert len(usage) == len({event.usage_id for event in usage}) == 2 * count
+            assert len(usage) == len({event.usage_id for event in usage}) == 3 * count
             for number, job in enumerate(submitted):
                 done = await fhe.job(job["job_id"])
                 assert np.abs(decrypted(alice, done) - X * (number + 1)).max() < 1e-4

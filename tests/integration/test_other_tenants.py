@@ -10,15 +10,21 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from msgspec import Struct
 
 from api.app import ROUTES
 from api.openapi import operation_id
 from api.problems import OBSERVE
 from api.provision import connected, provision_tenant
 from api.routing import Route
+from commands.billing.invoice import RecordStripeInvoice
+from commands.billing.subscription import RequestSubscription
 from infra.bootstrap import Credentials
 from infra.config import Settings
-from infra.ids import command_id
+from infra.ids import command_id, new_id
+from schemas.billing.subscription import StripeInvoice
+from schemas.envelope import SYSTEM
+from streams.bus import CommandRequest
 from tests.api.test_every_route import NAMES_ANYTHING, body_of, check_error
 from tests.fhe_workers.clients import Client
 from tests.integration.served import Served, headers_of
@@ -66,6 +72,7 @@ class World:
         self._make_model_cost()
         self._make_prompt()
         self._make_erasure()
+        asyncio.run(self._make_bills(served.settings, tenant))
         rule = {"kind": "agents", "deny": ["x"]}
         policy = self._post("/api/v1/observe/policies/", "user", {"name": "p", "rule": rule})
         self.ids["/api/v1/observe/policies/{policy_id}"] = policy["policy_id"]
@@ -164,6 +171,41 @@ class World:
         self.ids["/api/v1/prompts/{prompt_id}"] = prompt["id"]
         self.ids["/api/v1/observe/prompts/{name}"] = body["name"]
 
+    async def _make_bills(self, settings: Settings, tenant: str) -> None:
+        """A subscription and an invoice, as Stripe would have told of them."""
+        told = StripeInvoice(
+            invoice_id="in_other_tenants",
+            number="W-1",
+            customer_id="cus_1",
+            subscription_id="sub_other_tenants",
+            status="open",
+            currency="usd",
+            amount_due_minor=1,
+            amount_paid_minor=0,
+            period_start=1,
+            period_end=2,
+            created=1,
+            version=1,
+        )
+        commands: dict[str, Struct] = {
+            told.subscription_id: RequestSubscription("pro"),
+            told.invoice_id: RecordStripeInvoice(told),
+        }
+        async with connected(settings) as installation:
+            for id, command in commands.items():
+                reply = await installation.bus.send(
+                    CommandRequest(
+                        tenant=tenant,
+                        stream_id=id,
+                        command=command,
+                        actor=SYSTEM,
+                        command_id=new_id("cmd"),
+                    )
+                )
+                assert reply.status == "accepted"
+        self.ids["/api/v1/billing/subscriptions/{subscription_id}"] = told.subscription_id
+        self.ids["/api/v1/billing/invoices/{invoice_id}"] = told.invoice_id
+
 
 async def _another(settings: Settings) -> Credentials:
     async with connected(settings) as installation:
@@ -198,6 +240,18 @@ def test_another_tenant_s_task_is_not_found(world: World, route: Route) -> None:
             route.method, path, headers=world.theirs[kind], **body_of(route)
         )
         check_error(answer, 404, route.dialect)
+
+
+def test_a_trial_key_computes_and_does_nothing_else(world: World) -> None:
+    trial = world.client.post("/api/v1/onboarding/temp-key").json()
+    headers = {"Authorization": f"Bearer {trial['key']}"}
+    listed = world.client.get("/api/v1/jobs", headers=headers)
+    assert (listed.status_code, listed.json()["data"]) == (200, [])
+    for path in ("/api/v1/api-keys", "/api/v1/billing/invoices", "/api/v1/prompts/"):
+        answer = world.client.get(path, headers=headers)
+        assert answer.status_code == 403, path
+    others = world.ids["/api/v1/keys/{key_id}"]
+    assert world.client.get(f"/api/v1/keys/{others}", headers=headers).status_code == 404
 
 
 LISTS = [

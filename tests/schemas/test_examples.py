@@ -33,6 +33,7 @@ each = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent
 # key, and webhooks are in tables of the sender's own.
 UNSHOWN = {
     "approvals.signal_broadcast.v1",
+    "billing.subscription_change_due.v1",
     "fhe.job_progressed.v1",
     "identity.login_failed.v1",
     "observability.person_forgotten.v1",
@@ -40,6 +41,9 @@ UNSHOWN = {
     "platform.webhook_requested.v1",
     "platform.webhook_redriven.v1",
     "platform.webhook_attempted.v1",
+    "tenancy.trial_began.v1",
+    "tenancy.trial_ended.v1",
+    "tenancy.trial_granted.v1",
 }
 
 

@@ -3,10 +3,25 @@
 import msgspec
 import pytest
 
-from projections.billing import VIEWS, billing_events, budgets
+from projections.billing import VIEWS, billing_accounts, billing_events, budgets, subscriptions
 from projections.statements import Delete, Put, Set, Statement
-from schemas.billing import EVENTS
+from schemas.billing.account import (
+    Balance,
+    ChargeReserved,
+    PlanAssigned,
+    SpendingCap,
+    SpendingCapsSet,
+)
 from schemas.billing.budget import BudgetReached, BudgetRemoved, BudgetSet
+from schemas.billing.subscription import (
+    ChangeKind,
+    InvoiceChanged,
+    StripeInvoice,
+    StripeSubscription,
+    SubscriptionChanged,
+    SubscriptionChangeRequested,
+    SubscriptionChangeWithdrawn,
+)
 from schemas.billing.usage import UsageRecorded
 from schemas.envelope import Actor, Envelope
 
@@ -85,11 +100,80 @@ def test_a_budget_is_known_as_it_stands(event: msgspec.Struct, statement: Statem
     assert list(budgets.reduce(event, envelope())) == [statement]
 
 
-def test_columns_exist_and_every_event_of_the_domain_is_known() -> None:
-    samples = {type(sample): sample for sample in (USED, WAS_SET, REMOVED, REACHED)}
-    assert set(samples) == set(EVENTS)
+TENANT = {"tenant": "ten_1"}
+CAP = SpendingCap(100, True, [80])
+BALANCE = Balance(5, AT, 1, AT, 2)
+TOLD = StripeSubscription(
+    stripe_id="sub_stripe", customer_id="cus_1", change_id="cmd_1", plan_code="pro",
+    status="active", current_period_end=AT, cancel_at_period_end=False, version=7,
+)  # fmt: skip
+REQUESTED = SubscriptionChangeRequested(
+    change_id="cmd_1", kind="create", plan_code="pro", requested_at=AT
+)
+SUBSCRIPTION = {"tenant": "ten_1", "subscription_id": "sub_1"}
+INVOICE = StripeInvoice(
+    invoice_id="in_1", number="W-1", customer_id="cus_1", subscription_id="sub_1", status="paid",
+    currency="usd", amount_due_minor=5, amount_paid_minor=5, period_start=1, period_end=2,
+    created=3, version=7,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("event", "values"),
+    [
+        (PlanAssigned(plan_code="pro"), {"plan_code": "pro", "subscription_id": ""}),
+        (
+            SpendingCapsSet(day=CAP),
+            {"day_cap": msgspec.json.encode(CAP).decode(), "month_cap": None},
+        ),
+        (
+            ChargeReserved(charge_id="job_1", amount=5, price_version="v", balance=BALANCE),
+            {"balance": msgspec.json.encode(BALANCE).decode()},
+        ),
+    ],
+)
+def test_an_account_is_known_as_it_stands(
+    event: msgspec.Struct, values: dict[str, str | None]
+) -> None:
+    assert list(billing_accounts.reduce(event, envelope())) == [Put(TENANT, values)]
+
+
+def of_subscription(event: msgspec.Struct) -> Statement:
+    made = msgspec.structs.replace(envelope(), stream="billing.subscription/sub_1")
+    [statement] = subscriptions.reduce(event, made)
+    assert statement.key == SUBSCRIPTION
+    return statement
+
+
+def test_a_subscription_is_pending_until_stripe_tells_of_it() -> None:
+    made = of_subscription(REQUESTED)
+    assert isinstance(made, Put)
+    assert (made.values["status"], made.values["change_kind"]) == ("pending", "create")
+    told = of_subscription(SubscriptionChanged(subscription=TOLD, completes="cmd_1"))
+    assert isinstance(told, Set)
+    assert (told.values["status"], told.values["change_kind"]) == ("active", "")
+    # What completes no change leaves the one under way alone.
+    unasked = of_subscription(SubscriptionChanged(subscription=TOLD))
+    assert isinstance(unasked, Set)
+    assert "change_kind" not in unasked.values
+
+
+def test_a_withdrawn_change_leaves_the_subscription_as_it_was() -> None:
+    def withdrawn(kind: ChangeKind) -> Statement:
+        event = SubscriptionChangeWithdrawn(change_id="cmd_1", kind=kind, reason="r")
+        return of_subscription(event)
+
+    assert withdrawn("create") == Set(SUBSCRIPTION, {"change_kind": "", "status": "withdrawn"})
+    assert withdrawn("cancel") == Set(SUBSCRIPTION, {"change_kind": ""})
+
+
+def test_columns_exist() -> None:
+    samples = (
+        USED, WAS_SET, REMOVED, REACHED, PlanAssigned(plan_code="pro"), SpendingCapsSet(day=CAP),
+        REQUESTED, SubscriptionChanged(subscription=TOLD), InvoiceChanged(invoice=INVOICE),
+    )  # fmt: skip
     for view in VIEWS:
-        for event in samples.values():
+        for event in samples:
             for statement in view.reduce(event, envelope()):
                 values = {} if isinstance(statement, Delete) else statement.values
                 assert set(values) | set(statement.key) <= set(view.columns)

@@ -70,6 +70,8 @@ CASES: list[tuple[ModuleType, str, Any, Statement]] = [
                 "cpu_us": None,
                 "reason": "",
                 "message": "",
+                "price_nanodollars": 0,
+                "price_version": "",
             },
         ),
     ),

@@ -1,0 +1,299 @@
+"""A tenant's account: what it may spend, what is reserved, what is spent.
+
+Each charge is reserved before the work, and then committed or released, by the decider of what is
+charged for: it calls `reserve`, `commit` and `release` here and emits what they return, so a charge
+changes in the transaction of its job. The job remembers its own reservation; the account knows
+their sum only, so it never grows.
+
+`spent + reserved` of a window stays within every hard cap and the plan's quota: a reservation that
+would exceed one is refused, and committing moves an amount from one term to the other. What is
+still reserved when a window begins counts against the new one, in which it will be spent.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, assert_never
+
+import msgspec
+from msgspec import Struct
+
+from commands.billing.plans import PAYG, plan_of
+from commands.decider import Context, Decider
+from commands.refusals import InvalidCommand, Refusal
+from schemas.billing.account import (
+    STREAM,
+    AccountEvent,
+    Balance,
+    CapThresholdReached,
+    CapWindow,
+    ChargeCommitted,
+    ChargeReleased,
+    ChargeReserved,
+    PlanAssigned,
+    ReleaseReason,
+    SpendingCap,
+    SpendingCapsSet,
+)
+from schemas.billing.window import window_of
+from schemas.instants import iso
+
+
+class SpendingLimitReached(Refusal):
+    """The charge does not fit into what is left of a limit in its window."""
+
+    kind = "payment_required"
+
+
+class BudgetCapReached(SpendingLimitReached):
+    """A hard cap that the tenant has set leaves too little."""
+
+    code = "budget_cap_reached"
+
+
+class QuotaExhausted(SpendingLimitReached):
+    """The plan's monthly quota leaves too little."""
+
+    code = "quota_exhausted"
+
+
+class SetSpendingCaps(Struct, frozen=True, tag="billing.set_spending_caps.v1", kw_only=True):
+    """Set the caps that are given, take away those of `removed`, and leave the others."""
+
+    day: SpendingCap | None = None
+    month: SpendingCap | None = None
+    removed: list[CapWindow] = []
+
+
+class Alerted(Struct, frozen=True):
+    """The highest percent reached in the window that starts at `start`."""
+
+    start: int = 0
+    percent: int = 0
+
+
+class Account(Struct, frozen=True):
+    """A tenant's account; one that nothing happened to is on the default plan without caps."""
+
+    plan_code: str = PAYG
+    subscription_id: str = ""
+    day_cap: SpendingCap | None = None
+    month_cap: SpendingCap | None = None
+    day_alerted: Alerted = Alerted()
+    month_alerted: Alerted = Alerted()
+    balance: Balance = Balance()
+
+
+class AccountAnswer(Struct, frozen=True):
+    """The account as it stands at the command's time."""
+
+    plan_code: str
+    day: SpendingCap | None
+    month: SpendingCap | None
+    balance: Balance
+
+
+def reserve(
+    account: Account, charge_id: str, amount: int, price_version: str, now: int
+) -> Sequence[AccountEvent]:
+    """Set `amount` nanodollars aside at `now` (microseconds UTC). Nothing is free of a charge of 0.
+
+    Raises BudgetCapReached, QuotaExhausted.
+    """
+    if not amount:
+        return []
+    balance = balance_at(account.balance, now)
+    _check_limits(account, balance, amount, now)
+    after = msgspec.structs.replace(balance, reserved=balance.reserved + amount)
+    return [
+        ChargeReserved(
+            charge_id=charge_id, amount=amount, price_version=price_version, balance=after
+        )
+    ]
+
+
+def commit(account: Account, charge_id: str, amount: int, now: int) -> Sequence[AccountEvent]:
+    """Spend what was reserved for a charge, and say which thresholds that reaches."""
+    if not amount:
+        return []
+    balance = balance_at(account.balance, now)
+    after = msgspec.structs.replace(
+        balance,
+        reserved=balance.reserved - amount,
+        day_spent=balance.day_spent + amount,
+        month_spent=balance.month_spent + amount,
+    )
+    committed = ChargeCommitted(charge_id=charge_id, amount=amount, balance=after)
+    return [committed, *_thresholds(account, after, now)]
+
+
+def charge(
+    account: Account, charge_id: str, amount: int, price_version: str, now: int
+) -> Sequence[AccountEvent]:
+    """Spend `amount` at once, for what is delivered already. Raises as `reserve`."""
+    reserved = reserve(account, charge_id, amount, price_version, now)
+    for event in reserved:
+        account = evolve(account, event)
+    return [*reserved, *commit(account, charge_id, amount, now)]
+
+
+def release(
+    account: Account, charge_id: str, amount: int, reason: ReleaseReason, now: int
+) -> Sequence[AccountEvent]:
+    """Free what was reserved for a charge."""
+    if not amount:
+        return []
+    balance = balance_at(account.balance, now)
+    after = msgspec.structs.replace(balance, reserved=balance.reserved - amount)
+    return [ChargeReleased(charge_id=charge_id, amount=amount, reason=reason, balance=after)]
+
+
+def assign_plan(account: Account, plan_code: str, subscription_id: str) -> Sequence[AccountEvent]:
+    """Have the plan's limits hold from now on, if they do not already."""
+    if (account.plan_code, account.subscription_id) == (plan_code, subscription_id):
+        return []
+    return [PlanAssigned(plan_code=plan_code, subscription_id=subscription_id)]
+
+
+def balance_at(balance: Balance, now: int) -> Balance:
+    """The balance in the windows of `now`: what was spent in earlier ones counts no more."""
+    day, month = window_of("day", now).start, window_of("month", now).start
+    return Balance(
+        reserved=balance.reserved,
+        day_start=day,
+        day_spent=balance.day_spent if balance.day_start == day else 0,
+        month_start=month,
+        month_spent=balance.month_spent if balance.month_start == month else 0,
+    )
+
+
+class _Limit(NamedTuple):
+    refusal: type[SpendingLimitReached]
+    what: str
+    window: CapWindow
+    amount: int
+    spent: int
+
+
+def _limits(account: Account, balance: Balance) -> Iterator[_Limit]:
+    for window, cap, spent, _ in _windows(account, balance):
+        if cap is not None and cap.hard:
+            yield _Limit(BudgetCapReached, "the budget cap", window, cap.limit, spent)
+    quota = plan_of(account.plan_code).monthly_quota
+    if quota is not None:
+        yield _Limit(QuotaExhausted, "the plan's quota", "month", quota, balance.month_spent)
+
+
+def _check_limits(account: Account, balance: Balance, amount: int, now: int) -> None:
+    for limit in _limits(account, balance):
+        left = max(0, limit.amount - limit.spent - balance.reserved)
+        if amount > left:
+            raise limit.refusal(
+                f"{limit.what} leaves {left} nanodollars this {limit.window}, {amount} are needed",
+                window=limit.window,
+                limit_nanodollars=limit.amount,
+                spent_nanodollars=limit.spent,
+                reserved_nanodollars=balance.reserved,
+                left_nanodollars=left,
+                needed_nanodollars=amount,
+                resets_at=iso(window_of(limit.window, now).end),
+            )
+
+
+def _windows(
+    account: Account, balance: Balance
+) -> Iterator[tuple[CapWindow, SpendingCap | None, int, Alerted]]:
+    yield "day", account.day_cap, balance.day_spent, account.day_alerted
+    yield "month", account.month_cap, balance.month_spent, account.month_alerted
+
+
+def _thresholds(account: Account, balance: Balance, now: int) -> Iterator[CapThresholdReached]:
+    for window, cap, spent, alerted in _windows(account, balance):
+        if cap is None:
+            continue
+        bounds = window_of(window, now)
+        before = alerted.percent if alerted.start == bounds.start else 0
+        for percent in cap.alert_percents:
+            if percent > before and spent * 100 >= cap.limit * percent:
+                yield CapThresholdReached(
+                    window=window,
+                    window_start=bounds.start,
+                    window_end=bounds.end,
+                    percent=percent,
+                    limit=cap.limit,
+                    spent=spent,
+                    hard=cap.hard,
+                )
+
+
+def decide(command: SetSpendingCaps, state: Account, context: Context) -> Sequence[AccountEvent]:
+    """Raises InvalidCommand."""
+    day = _changed("day", command.day, state.day_cap, command)
+    month = _changed("month", command.month, state.month_cap, command)
+    if day is not None and month is not None and day.limit > month.limit:
+        raise InvalidCommand("a day's cap is at most the month's", field="day")
+    if (day, month) == (state.day_cap, state.month_cap):
+        return []
+    return [SpendingCapsSet(day=day, month=month)]
+
+
+def _changed(
+    window: CapWindow,
+    given: SpendingCap | None,
+    before: SpendingCap | None,
+    command: SetSpendingCaps,
+) -> SpendingCap | None:
+    if given is not None:
+        return msgspec.structs.replace(given, alert_percents=sorted(set(given.alert_percents)))
+    return None if window in command.removed else before
+
+
+def evolve(state: Account, event: AccountEvent) -> Account:
+    replace = msgspec.structs.replace
+    match event:
+        case PlanAssigned():
+            return replace(state, plan_code=event.plan_code, subscription_id=event.subscription_id)
+        case SpendingCapsSet():
+            return replace(
+                state,
+                day_cap=event.day,
+                month_cap=event.month,
+                day_alerted=Alerted(),
+                month_alerted=Alerted(),
+            )
+        case ChargeReserved() | ChargeCommitted() | ChargeReleased():
+            return replace(state, balance=event.balance)
+        case CapThresholdReached():
+            alerted = Alerted(event.window_start, event.percent)
+            if event.window == "day":
+                return replace(state, day_alerted=alerted)
+            return replace(state, month_alerted=alerted)
+    assert_never(event)
+
+
+def _answer(command: SetSpendingCaps, state: Account, context: Context) -> AccountAnswer:
+    balance = balance_at(state.balance, context.now)
+    return AccountAnswer(state.plan_code, state.day_cap, state.month_cap, balance)
+
+
+def _describe(command: SetSpendingCaps) -> Mapping[str, Any]:
+    given = {"day": command.day, "month": command.month}
+    caps = {window: msgspec.to_builtins(cap) for window, cap in given.items() if cap is not None}
+    return {**caps, "removed": command.removed}
+
+
+DECIDER: Decider[SetSpendingCaps, Account, AccountEvent] = Decider(
+    stream=STREAM,
+    commands=(SetSpendingCaps,),
+    events=(
+        PlanAssigned,
+        SpendingCapsSet,
+        ChargeReserved,
+        ChargeCommitted,
+        ChargeReleased,
+        CapThresholdReached,
+    ),
+    initial=Account(),
+    decide=decide,
+    evolve=evolve,
+    answer=_answer,
+    describe=_describe,
+)

@@ -1,0 +1,103 @@
+"""Events of a tenant's account: its plan, its spending caps, and every charge from its
+reservation to its end.
+
+Stream `billing.account/account`: a tenant has one. Money is whole nanodollars (10^-9 US dollars).
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from schemas.billing.budget import Percent
+from schemas.types import Micros, Text
+
+STREAM = "billing.account"
+ACCOUNT_ID = "account"
+
+# Nine million dollars, which every JSON reader still takes as a whole number.
+NANODOLLARS_MAX = 9 * 10**15
+Nanodollars = Annotated[int, Meta(ge=0, le=NANODOLLARS_MAX)]
+CapWindow = Literal["day", "month"]
+ReleaseReason = Literal["failed", "cancelled", "expired"]
+
+
+class SpendingCap(Struct, frozen=True):
+    """How much may be spent in each window. Only a hard one refuses; each percent alerts once."""
+
+    limit: Nanodollars
+    hard: bool
+    alert_percents: list[Percent]
+
+
+class Balance(Struct, frozen=True):
+    """What is reserved for open charges, and what was spent in the windows that start then."""
+
+    reserved: Nanodollars = 0
+    day_start: Micros = 0
+    day_spent: Nanodollars = 0
+    month_start: Micros = 0
+    month_spent: Nanodollars = 0
+
+
+class PlanAssigned(Struct, frozen=True, tag="billing.plan_assigned.v1", kw_only=True):
+    """From now on the plan's limits hold. subscription_id: by which one, empty for none."""
+
+    plan_code: Text
+    subscription_id: Text = ""
+
+
+class SpendingCapsSet(Struct, frozen=True, tag="billing.spending_caps_set.v1", kw_only=True):
+    """From now on these caps hold, and no others; their alerts start anew."""
+
+    day: SpendingCap | None = None
+    month: SpendingCap | None = None
+
+
+class ChargeReserved(Struct, frozen=True, tag="billing.charge_reserved.v1", kw_only=True):
+    """The amount is set aside for a charge that may come. charge_id: the job it is for."""
+
+    charge_id: str
+    amount: Nanodollars
+    price_version: str
+    balance: Balance
+
+
+class ChargeCommitted(Struct, frozen=True, tag="billing.charge_committed.v1", kw_only=True):
+    """What was reserved is spent, in the windows of this event's time."""
+
+    charge_id: str
+    amount: Nanodollars
+    balance: Balance
+
+
+class ChargeReleased(Struct, frozen=True, tag="billing.charge_released.v1", kw_only=True):
+    """What was reserved is free again: nothing was delivered."""
+
+    charge_id: str
+    amount: Nanodollars
+    reason: ReleaseReason
+    balance: Balance
+
+
+class CapThresholdReached(
+    Struct, frozen=True, tag="billing.cap_threshold_reached.v1", kw_only=True
+):
+    """What was spent in a window has come to `percent` of its cap."""
+
+    window: CapWindow
+    window_start: Micros
+    window_end: Micros
+    percent: Percent
+    limit: Nanodollars
+    spent: Nanodollars
+    hard: bool
+
+
+AccountEvent = (
+    PlanAssigned
+    | SpendingCapsSet
+    | ChargeReserved
+    | ChargeCommitted
+    | ChargeReleased
+    | CapThresholdReached
+)

@@ -1,0 +1,217 @@
+"""The account: what is reserved and spent never exceeds a hard cap or the plan's quota."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from commands.billing import account
+from commands.billing.account import (
+    Account,
+    BudgetCapReached,
+    QuotaExhausted,
+    SetSpendingCaps,
+    SpendingLimitReached,
+    assign_plan,
+    charge,
+    commit,
+    release,
+    reserve,
+)
+from commands.billing.plans import PLANS, plan_of
+from commands.refusals import InvalidCommand
+from schemas.billing.account import (
+    Balance,
+    CapThresholdReached,
+    ChargeCommitted,
+    ChargeReleased,
+    ChargeReserved,
+    PlanAssigned,
+    SpendingCap,
+    SpendingCapsSet,
+)
+from schemas.billing.window import window_of
+from schemas.instants import iso
+from tests.given import NOW, Given
+
+DAY, MONTH = window_of("day", NOW), window_of("month", NOW)
+HARD = SpendingCap(100, True, [50, 100])
+ALERT = SpendingCap(100, False, [80])
+
+
+def folded(*events: Any) -> Account:
+    state = Account()
+    for event in events:
+        state = account.evolve(state, event)
+    return state
+
+
+def balance(reserved: int = 0, day: int = 0, month: int | None = None) -> Balance:
+    return Balance(reserved, DAY.start, day, MONTH.start, day if month is None else month)
+
+
+def reserved(amount: int, after: Balance, id: str = "job_1") -> ChargeReserved:
+    return ChargeReserved(charge_id=id, amount=amount, price_version="v", balance=after)
+
+
+def test_caps_are_set_changed_and_taken_away() -> None:
+    given_ = Given(account.DECIDER, id="account")
+    both = SetSpendingCaps(day=SpendingCap(5, True, [100, 50, 50]), month=ALERT)
+    was_set = SpendingCapsSet(day=SpendingCap(5, True, [50, 100]), month=ALERT)
+    given_.when(both).then(was_set).when(both).then_quiet()
+    given_.when(SetSpendingCaps(day=HARD)).then(SpendingCapsSet(day=HARD, month=ALERT))
+    given_.when(SetSpendingCaps(removed=["day"])).then(SpendingCapsSet(month=ALERT))
+    given_.when(SetSpendingCaps()).then_quiet()
+
+
+def test_a_day_s_cap_above_the_month_s_is_refused() -> None:
+    command = SetSpendingCaps(day=SpendingCap(101, True, [100]), month=HARD)
+    Given(account.DECIDER, id="account").when(command).then_refused(InvalidCommand)
+
+
+def test_a_charge_is_reserved_then_committed_or_released() -> None:
+    [first] = reserve(Account(), "job_1", 30, "v", NOW)
+    assert first == reserved(30, balance(30))
+    [second] = reserve(folded(first), "job_2", 20, "v", NOW)
+    assert second == reserved(20, balance(50), "job_2")
+    [spent] = commit(folded(first, second), "job_1", 30, NOW)
+    assert spent == ChargeCommitted(charge_id="job_1", amount=30, balance=balance(20, 30))
+    [freed] = release(folded(first, second, spent), "job_2", 20, "cancelled", NOW)
+    assert freed == ChargeReleased(
+        charge_id="job_2", amount=20, reason="cancelled", balance=balance(0, 30)
+    )
+
+
+def test_what_is_delivered_already_is_reserved_and_spent_at_once() -> None:
+    state = folded(SpendingCapsSet(day=HARD))
+    first, second, reached = charge(state, "job_1", 60, "v", NOW)
+    assert first == reserved(60, balance(60))
+    assert second == ChargeCommitted(charge_id="job_1", amount=60, balance=balance(0, 60))
+    assert thresholds([reached]) == [("day", 50, 60)]
+    with pytest.raises(BudgetCapReached):
+        charge(folded(SpendingCapsSet(day=HARD), first, second), "job_2", 41, "v", NOW)
+
+
+def test_what_is_free_of_charge_leaves_no_trace() -> None:
+    full = folded(SpendingCapsSet(day=SpendingCap(0, True, [100])))
+    assert reserve(full, "job_1", 0, "v", NOW) == []
+    assert commit(full, "job_1", 0, NOW) == release(full, "job_1", 0, "failed", NOW) == []
+
+
+def test_a_hard_cap_refuses_and_says_what_is_left_and_when_it_resets() -> None:
+    state = folded(SpendingCapsSet(day=HARD), reserved(40, balance(40, 35)))
+    assert reserve(state, "job_2", 25, "v", NOW)
+    with pytest.raises(BudgetCapReached) as caught:
+        reserve(state, "job_2", 26, "v", NOW)
+    assert caught.value.kind == "payment_required"
+    assert caught.value.details == {
+        "window": "day",
+        "limit_nanodollars": 100,
+        "spent_nanodollars": 35,
+        "reserved_nanodollars": 40,
+        "left_nanodollars": 25,
+        "needed_nanodollars": 26,
+        "resets_at": iso(DAY.end),
+    }
+
+
+def test_a_cap_that_only_alerts_refuses_nothing() -> None:
+    state = folded(SpendingCapsSet(day=ALERT, month=ALERT))
+    assert len(reserve(state, "job_1", 1_000, "v", NOW)) == 1
+
+
+def test_a_plan_s_quota_is_the_month_s() -> None:
+    quota = plan_of("trial").monthly_quota
+    assert quota is not None
+    state = folded(PlanAssigned(plan_code="trial"), reserved(1, balance(0, 0, quota - 5)))
+    assert reserve(state, "job_1", 5, "v", NOW)
+    with pytest.raises(QuotaExhausted) as caught:
+        reserve(state, "job_1", 6, "v", NOW)
+    assert caught.value.details["resets_at"] == iso(MONTH.end)
+    # The next month begins anew.
+    assert reserve(state, "job_1", 6, "v", MONTH.end)
+
+
+def test_a_new_window_starts_with_what_is_still_reserved() -> None:
+    state = folded(SpendingCapsSet(day=HARD), reserved(40, balance(40, 60)))
+    with pytest.raises(BudgetCapReached):
+        reserve(state, "job_2", 1, "v", DAY.end - 1)
+    [event] = reserve(state, "job_2", 60, "v", DAY.end)
+    assert event.balance.day_spent == 0
+    with pytest.raises(BudgetCapReached):
+        reserve(state, "job_2", 61, "v", DAY.end)
+
+
+def thresholds(events: Sequence[Any]) -> list[tuple[str, int, int]]:
+    reached = [event for event in events if isinstance(event, CapThresholdReached)]
+    return [(event.window, event.percent, event.spent) for event in reached]
+
+
+def test_each_share_of_a_cap_is_reached_once_a_window_and_anew_by_new_caps() -> None:
+    state = folded(SpendingCapsSet(day=HARD, month=ALERT), reserved(100, balance(100)))
+    first = commit(state, "job_1", 60, NOW)
+    assert thresholds(first) == [("day", 50, 60)]
+    for event in first:
+        state = account.evolve(state, event)
+    second = commit(state, "job_2", 40, NOW)
+    assert thresholds(second) == [("day", 100, 100), ("month", 80, 100)]
+    for event in second:
+        state = account.evolve(state, event)
+    again = account.evolve(state, reserved(10, balance(10, 100)))
+    assert thresholds(commit(again, "job_3", 10, NOW)) == []
+    changed = account.evolve(again, SpendingCapsSet(day=HARD))
+    assert thresholds(commit(changed, "job_3", 10, NOW)) == [("day", 50, 110), ("day", 100, 110)]
+
+
+def test_a_plan_is_assigned_once() -> None:
+    [event] = assign_plan(Account(), "pro", "sub_1")
+    assert event == PlanAssigned(plan_code="pro", subscription_id="sub_1")
+    assert assign_plan(folded(event), "pro", "sub_1") == []
+    assert assign_plan(Account(), "payg", "") == []
+
+
+def test_an_unknown_plan_of_a_later_release_is_pay_as_you_go() -> None:
+    assert plan_of("platinum") is PLANS["payg"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.integers(0, 200),
+    st.lists(st.sampled_from(["submit", "end", "sleep"]), max_size=60),
+)
+def test_no_order_of_charges_exceeds_a_hard_cap(seed: int, cap: int, steps: list[str]) -> None:
+    """At every instant, in every window, what is spent and reserved fits the cap of that time."""
+    chance, now = random.Random(seed), NOW
+    state = folded(SpendingCapsSet(day=SpendingCap(cap, True, [50])))
+    running: dict[str, int] = {}
+    spent: dict[int, int] = {}
+    for number, step in enumerate(steps):
+        events: Sequence[Any] = []
+        if step == "submit":
+            amount = chance.randint(0, 60)
+            try:
+                events = reserve(state, f"job_{number}", amount, "v", now)
+            except SpendingLimitReached:
+                continue
+            running[f"job_{number}"] = amount
+        elif step == "end" and running:
+            id = chance.choice(sorted(running))
+            amount = running.pop(id)
+            if chance.random() < 0.5:
+                events = release(state, id, amount, "failed", now)
+            else:
+                events = commit(state, id, amount, now)
+                day = window_of("day", now).start
+                spent[day] = spent.get(day, 0) + amount
+        elif step == "sleep":
+            now += chance.randint(0, 86_400_000_000)
+        for event in events:
+            state = account.evolve(state, event)
+        assert state.balance.reserved == sum(running.values()), f"seed {seed}"
+        today = account.balance_at(state.balance, now)
+        assert today.day_spent == spent.get(today.day_start, 0), f"seed {seed}"
+        assert today.day_spent + today.reserved <= cap, f"seed {seed}"
