@@ -25,6 +25,7 @@ from streams.approvals.adoptions import Adoptions
 from streams.approvals.watching import Watching
 from streams.decider_role import DeciderRole
 from streams.observability.erasures import Eraser
+from streams.platform.announcing import Announcing
 from streams.platform.audit_exports import AuditExporter
 from streams.platform.webhooks import Webhooks
 from streams.runtime import clickhouse, codec, command_bus, person_keys, registry
@@ -129,6 +130,9 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
     watching = Watching(
         bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus, reads=reads
     )
+    announcing = Announcing(
+        bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus, reads=reads
+    )
     webhooks = Webhooks(
         bootstrap=settings.kafka_bootstrap_servers,
         database=settings.database_url,
@@ -147,6 +151,7 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
             exporter.run(),
             adoptions.run(),
             watching.run(),
+            announcing.run(),
             webhooks.run(),
         )
         try:

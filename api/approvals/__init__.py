@@ -18,6 +18,7 @@ from api.approvals import (
 from api.approvals.check_in_items import CheckInItem, StatusItem
 from api.approvals.envelopes import Data, Page, PageQuery
 from api.approvals.task_items import AnyCheckIn, TaskItem
+from api.platform.webhook_deliveries import DeliveryItem
 from api.problems import WAITROOM
 from api.roles import BUILDERS, READERS
 from api.routing import Handler, Route, Who
@@ -411,7 +412,7 @@ _SIGNALS = [
         Who.ANY,
         "List what became of a watcher's webhooks",
         query=deliveries.DeliveriesQuery,
-        response=Page[deliveries.DeliveryItem],
+        response=Page[DeliveryItem],
         refusals=(404,),
     ),
     _route(
@@ -420,7 +421,7 @@ _SIGNALS = [
         deliveries.redeliver,
         Who.HUMAN,
         "Send a settled webhook again",
-        response=Data[deliveries.DeliveryItem],
+        response=Data[DeliveryItem],
         status=202,
         refusals=(404, 409),
     ),

@@ -8,6 +8,7 @@ from schemas.envelope import Envelope
 from schemas.platform.webhook import (
     WebhookEndpointClosed,
     WebhookEndpointDisabled,
+    WebhookEndpointMoved,
     WebhookEndpointOpened,
 )
 
@@ -26,6 +27,8 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "updated_at": event.opened_at,
             }
             return [Put(key, values)]
+        case WebhookEndpointMoved():
+            return [Set(key, {"url": event.url, "updated_at": event.moved_at})]
         case WebhookEndpointDisabled():
             values = {
                 "status": "disabled",

@@ -13,9 +13,17 @@ from schemas.platform.webhook import (
     WebhookAttempted,
     WebhookEndpointClosed,
     WebhookEndpointDisabled,
+    WebhookEndpointMoved,
     WebhookEndpointOpened,
     WebhookRedriven,
     WebhookRequested,
+)
+from schemas.platform.webhook_subscription import (
+    WebhookDescribed,
+    WebhookSubscribed,
+    WebhookTriggered,
+    WebhookTypesChosen,
+    WebhookUnsubscribed,
 )
 
 EVENTS: list[type[Struct]] = [
@@ -25,9 +33,15 @@ EVENTS: list[type[Struct]] = [
     AuditRecorded,
     CommandHandled,
     WebhookEndpointOpened,
+    WebhookEndpointMoved,
     WebhookEndpointDisabled,
     WebhookEndpointClosed,
     WebhookRequested,
     WebhookRedriven,
     WebhookAttempted,
+    WebhookSubscribed,
+    WebhookTypesChosen,
+    WebhookDescribed,
+    WebhookTriggered,
+    WebhookUnsubscribed,
 ]

@@ -12,6 +12,7 @@ import fhe_workers.worker
 import streams.app
 import streams.approvals.adoptions
 import streams.approvals.watching
+import streams.platform.announcing
 import streams.platform.audit_exports
 from api.app import ROUTES
 from api.openapi import build_openapi
@@ -176,6 +177,7 @@ def test_the_groups_are_those_of_the_loops() -> None:
         fhe_workers.worker.GROUP,
         streams.app.GROUP,
         streams.approvals.watching.GROUP,
+        streams.platform.announcing.GROUP,
         streams.platform.audit_exports.GROUP,
         streams.approvals.adoptions.GROUP,
     }
