@@ -70,7 +70,7 @@ async def run(settings: Settings, seconds: float) -> list[Figure]:
         url = it.receiver.endpoint()
 
         async def post() -> None:
-            assert (await client.post(url, "seed", "evt_1", "{}")).delivered
+            assert (await client.post(url, ["seed"], "evt_1", "{}")).delivered
 
         flights = [Flight(it, number) for number in range(max(IN_FLIGHT))]
         for flight in flights:

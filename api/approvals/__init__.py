@@ -13,6 +13,7 @@ from api.approvals import (
     rooms,
     signals,
     tasks,
+    watcher_webhooks,
     watchers,
 )
 from api.approvals.check_in_items import CheckInItem, StatusItem
@@ -403,6 +404,25 @@ _SIGNALS = [
         Who.AGENT,
         "Remove a watcher",
         response=Data[watchers.WatcherItem],
+        refusals=(403, 404),
+    ),
+    _route(
+        "POST",
+        "/v1/watchers/{id}/enable",
+        watcher_webhooks.enable,
+        Who.ANY,
+        "Send webhooks to a disabled watcher again",
+        response=Data[watchers.WatcherItem],
+        refusals=(403, 404),
+    ),
+    _route(
+        "POST",
+        "/v1/watchers/{id}/rotate-secret",
+        watcher_webhooks.rotate_secret,
+        Who.ANY,
+        "Rotate the secret of a watcher's webhooks",
+        body=watcher_webhooks.RotateSecretBody,
+        response=Data[watcher_webhooks.RotatedSecret],
         refusals=(403, 404),
     ),
     _route(

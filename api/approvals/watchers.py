@@ -9,15 +9,13 @@ from api.approvals.envelopes import PageQuery, after, cursor_of
 from api.approvals.sending import canonical
 from api.approvals.visible import reaches, room_id_of, room_row
 from api.platform.webhook_urls import check_url
-from api.problems import Problem, not_found
+from api.problems import not_found
 from api.routing import Call, answer_of, data, page
 from commands.approvals.watcher import CreateWatcher, RemoveWatcher, WatcherAnswered
 from infra.clock import iso
 from projections.approvals import watchers
 from schemas.approvals.vocabulary import WatchedType
 from schemas.types import Text
-
-WATCHERS_OF_ROOM_MAX = 100
 
 
 class WatchBody(Struct, frozen=True):
@@ -67,9 +65,6 @@ async def watch(call: Call[WatchBody, None]) -> Any:
     if url:
         check_url(url, call.services.settings.egress_allow, field="webhook_url")
     watcher_id = "wat_" + call.command_id.removeprefix("cmd_")
-    row = await call.services.reads.one(watchers.COUNT, call.tenant, room_id, watcher_id)
-    if row is not None and row["n"] >= WATCHERS_OF_ROOM_MAX:
-        raise Problem(409, "conflict", f"The room has {WATCHERS_OF_ROOM_MAX} watchers already")
     command = CreateWatcher(
         room_id=room_id,
         agent_id=call.actor.id,
@@ -86,7 +81,7 @@ async def watch(call: Call[WatchBody, None]) -> Any:
 
 async def get_watcher(call: Call[None, None]) -> Any:
     """One watcher."""
-    return data(_item(await watcher_row(call)))
+    return data(item_of(await watcher_row(call)))
 
 
 async def list_watchers(call: Call[None, PageQuery]) -> Any:
@@ -105,7 +100,7 @@ async def list_watchers(call: Call[None, PageQuery]) -> Any:
     more = len(found) > call.query.limit
     found = found[: call.query.limit]
     cursor = cursor_of(found[-1]["created_at"], found[-1]["id"]) if more else None
-    return page([_item(row) for row in found], cursor, more)
+    return page([item_of(row) for row in found], cursor, more)
 
 
 async def remove_watcher(call: Call[None, None]) -> Any:
@@ -113,7 +108,7 @@ async def remove_watcher(call: Call[None, None]) -> Any:
     row = await watcher_row(call, others=True)
     command = RemoveWatcher(room_id=row["room_id"], agent_id=row["agent_id"])
     await call.send(row["id"], command)
-    return data(msgspec.structs.replace(_item(row), status="removed"))
+    return data(msgspec.structs.replace(item_of(row), status="removed"))
 
 
 async def watcher_row(call: Call[Any, Any], *, others: bool = False) -> dict[str, Any]:
@@ -132,10 +127,11 @@ async def watcher_row(call: Call[Any, Any], *, others: bool = False) -> dict[str
 def _answered(watcher: WatcherAnswered) -> WatcherItem:
     row = msgspec.to_builtins(watcher)
     never = {"endpoint_status": None, "endpoint_reason": "", "triggered_at": None}
-    return _item({**row, **never, "triggered_by": ""})
+    return item_of({**row, **never, "triggered_by": ""})
 
 
-def _item(row: Any) -> WatcherItem:
+def item_of(row: Any) -> WatcherItem:
+    """The item of a row of `watchers`, or of an answer that looks like one."""
     triggered_at = row["triggered_at"]
     return WatcherItem(
         id=row["id"],

@@ -12,7 +12,7 @@ from commands.approvals.agent import Agent
 from commands.approvals.room import STREAM as ROOM
 from commands.approvals.room import Room, RoomNotFound
 from commands.approvals.watch_filter import filter_faults
-from commands.decider import Context, Decider, Emit, Ref
+from commands.decider import Claim, Context, Decider, Emit, Lookup, Ref, Release
 from commands.platform import webhook_endpoint
 from commands.platform.webhook_endpoint import STREAM as ENDPOINT
 from commands.platform.webhook_endpoint import WebhookEndpoint
@@ -27,6 +27,8 @@ from schemas.approvals.watcher import (
 from schemas.types import Count, Json, Text
 
 STREAM = "approvals.watcher"
+SLOT = "approvals.watcher_slot"
+WATCHERS_OF_ROOM_MAX = 100
 
 
 class CreateWatcher(Struct, frozen=True, tag="approvals.create_watcher.v1"):
@@ -69,6 +71,10 @@ class WatcherExists(AlreadyDone):
     """A watcher with this id exists and is not what was asked for."""
 
 
+class RoomIsWatchedEnough(AlreadyDone):
+    """The room has as many watchers as it may have."""
+
+
 class WatcherNotFound(NotFound):
     """The tenant has no such watcher, or it was removed."""
 
@@ -95,17 +101,26 @@ class WatcherAnswered(Struct, frozen=True):
     removed: bool
 
 
-def loads(command: WatcherCommand, watcher_id: str) -> Sequence[Ref]:
+def loads(command: WatcherCommand, watcher_id: str) -> Sequence[Ref | Lookup]:
     # The room is named always: its audit trail finds what its watchers do.
-    return (
+    needed = (
         Ref(ROOM, command.room_id),
         Ref(AGENT, command.agent_id),
         Ref(ENDPOINT, watcher_id),
     )
+    if not isinstance(command, CreateWatcher):
+        return needed
+    slots = range(WATCHERS_OF_ROOM_MAX)
+    return (*needed, *(Lookup(SLOT, _slot_key(command.room_id, slot)) for slot in slots))
+
+
+def _slot_key(room_id: str, slot: int) -> str:
+    return f"{room_id}/{slot}"
 
 
 def decide(command: WatcherCommand, watcher: Watcher, context: Context) -> Sequence[Emitted]:
-    """Raises RoomNotFound, WatcherNotFound, WatcherExists, ActorForbidden, InvalidCommand."""
+    """Raises RoomNotFound, RoomIsWatchedEnough, WatcherNotFound, WatcherExists, ActorForbidden,
+    InvalidCommand."""
     match command:
         case CreateWatcher():
             return _create(command, watcher, context)
@@ -137,17 +152,24 @@ def _create(command: CreateWatcher, watcher: Watcher, context: Context) -> Seque
         created_at=context.now,
     )
     if watcher.created is not None:
-        if msgspec.structs.replace(created, created_at=watcher.created.created_at) == (
-            watcher.created
-        ):
+        about = msgspec.structs.replace(watcher.created, created_at=context.now, slot=-1)
+        if created == about:
             return []
         raise WatcherExists("a watcher with this id exists already")
+    created = msgspec.structs.replace(created, slot=_free_slot(command.room_id, context))
     if not command.webhook_url:
         return [created]
     return [
         created,
         webhook_endpoint.opened(context.stream_id, command.webhook_url, context),
     ]
+
+
+def _free_slot(room_id: str, context: Context) -> int:
+    for slot in range(WATCHERS_OF_ROOM_MAX):
+        if context.find(SLOT, _slot_key(room_id, slot)) is None:
+            return slot
+    raise RoomIsWatchedEnough(f"the room has {WATCHERS_OF_ROOM_MAX} watchers already")
 
 
 def _trigger(command: TriggerWatcher, watcher: Watcher, context: Context) -> Sequence[Emitted]:
@@ -191,7 +213,7 @@ def _remove(command: RemoveWatcher, watcher: Watcher, context: Context) -> Seque
         return []
     endpoint: WebhookEndpoint = context.state(ENDPOINT, context.stream_id)
     return [
-        WatcherRemoved(created.room_id, created.agent_id, context.now),
+        WatcherRemoved(created.room_id, created.agent_id, context.now, created.slot),
         *webhook_endpoint.closed(context.stream_id, endpoint, context),
     ]
 
@@ -205,6 +227,15 @@ def evolve(watcher: Watcher, event: WatcherEvent) -> Watcher:
         case WatcherRemoved():
             return Watcher(watcher.created, True, watcher.partition, watcher.offset)
     assert_never(event)
+
+
+def claims(event: WatcherEvent, watcher_id: str) -> Sequence[Claim | Release]:
+    match event:
+        case WatcherCreated() if event.slot >= 0:
+            return (Claim(SLOT, _slot_key(event.room_id, event.slot)),)
+        case WatcherRemoved() if event.slot >= 0:
+            return (Release(SLOT, _slot_key(event.room_id, event.slot)),)
+    return ()
 
 
 def _answer(command: WatcherCommand, watcher: Watcher, context: Context) -> WatcherAnswered | None:
@@ -246,6 +277,7 @@ DECIDER: Decider[WatcherCommand, Watcher, WatcherEvent] = Decider(
     decide=decide,
     evolve=evolve,
     loads=loads,
+    claims=claims,
     answer=_answer,
     describe=_describe,
 )

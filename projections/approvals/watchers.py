@@ -69,11 +69,6 @@ PAGE = f"""{_SELECT}
 WHERE w.tenant = %s AND w.room_id = %s AND w.removed_at IS NULL AND (%s = '' OR w.agent_id = %s)
   AND (w.created_at, w.id) < (%s, %s)
 ORDER BY w.created_at DESC, w.id DESC LIMIT %s"""
-# Of a room's other watchers. Parameters: tenant, room, the id of the one that does not count.
-COUNT = f"""
-SELECT count(*) AS n FROM {WATCHERS.table}
-WHERE tenant = %s AND room_id = %s AND id <> %s AND removed_at IS NULL
-"""
 # Every watcher of some rooms. Parameters: tenants and rooms, two lists of one length.
 OF_ROOMS = f"""
 SELECT tenant, id, room_id, agent_id, event_types, filter, created_at FROM {WATCHERS.table}

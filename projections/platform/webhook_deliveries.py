@@ -73,7 +73,8 @@ WHERE back <= %s ORDER BY event_id, record_offset
 """
 # What is posted, and where to. Parameters: tenant, endpoint, event id.
 TO_SEND = f"""
-SELECT d.body, d.event_type, d.requested_at, e.url, e.key_seed, e.status AS endpoint_status
+SELECT d.body, d.event_type, d.requested_at, d.since, e.url, e.key_seed, e.retiring,
+       e.status AS endpoint_status, e.updated_at AS endpoint_updated_at
 FROM {DELIVERIES} d
 LEFT JOIN {WEBHOOK_ENDPOINTS.table} e ON e.tenant = d.tenant AND e.id = d.endpoint_id
 WHERE d.tenant = %s AND d.endpoint_id = %s AND d.event_id = %s

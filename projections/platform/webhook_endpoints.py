@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from projections.statements import Put, Set, Statement, View
 from schemas.envelope import Envelope
 from schemas.platform.webhook import (
     WebhookEndpointClosed,
     WebhookEndpointDisabled,
+    WebhookEndpointEnabled,
     WebhookEndpointMoved,
     WebhookEndpointOpened,
+    WebhookSecretRotated,
 )
 
 
@@ -20,6 +24,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
             values = {
                 "url": event.url,
                 "key_seed": event.key_seed,
+                "retiring": "[]",
                 "owner_id": event.owner_id,
                 "status": "active",
                 "reason": "",
@@ -36,6 +41,12 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "updated_at": event.disabled_at,
             }
             return [Set(key, values)]
+        case WebhookEndpointEnabled():
+            values = {"status": "active", "reason": "", "updated_at": event.enabled_at}
+            return [Set(key, values)]
+        case WebhookSecretRotated():
+            retiring = msgspec.json.encode(event.retiring).decode()
+            return [Set(key, {"key_seed": event.key_seed, "retiring": retiring})]
         case WebhookEndpointClosed():
             return [Set(key, {"status": "closed", "updated_at": event.closed_at})]
     return []
@@ -43,12 +54,13 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 
 WEBHOOK_ENDPOINTS = View(
     name="webhook_endpoints",
-    version=1,
+    version=2,
     columns={
         "tenant": "text",
         "id": "text",
         "url": "text",
         "key_seed": "text",
+        "retiring": "jsonb",
         "owner_id": "text",
         "status": "text",
         "reason": "text",

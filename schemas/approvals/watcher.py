@@ -9,7 +9,8 @@ from schemas.types import Count, Json, Micros, Text
 class WatcherCreated(Struct, frozen=True, tag="approvals.watcher_created.v1"):
     """An agent watches a room. filter: canonical JSON, `{}` for every event of these types.
 
-    webhook_url: empty when it watches by the room's event stream only.
+    webhook_url: empty when it watches by the room's event stream only. slot: which of the room's
+    places for watchers it takes; -1 for none, as before places were counted.
     """
 
     room_id: str
@@ -18,6 +19,7 @@ class WatcherCreated(Struct, frozen=True, tag="approvals.watcher_created.v1"):
     filter: Json
     webhook_url: Text
     created_at: Micros
+    slot: int = -1
 
 
 class WatcherTriggered(Struct, frozen=True, tag="approvals.watcher_triggered.v1"):
@@ -37,11 +39,12 @@ class WatcherTriggered(Struct, frozen=True, tag="approvals.watcher_triggered.v1"
 
 
 class WatcherRemoved(Struct, frozen=True, tag="approvals.watcher_removed.v1"):
-    """The agent does not watch any more. Final."""
+    """The agent does not watch any more. Final. slot: the place in the room that it gives back."""
 
     room_id: str
     agent_id: str
     removed_at: Micros
+    slot: int = -1
 
 
 WatcherEvent = WatcherCreated | WatcherTriggered | WatcherRemoved

@@ -13,10 +13,12 @@ from schemas.platform.webhook import (
     WebhookAttempted,
     WebhookEndpointClosed,
     WebhookEndpointDisabled,
+    WebhookEndpointEnabled,
     WebhookEndpointMoved,
     WebhookEndpointOpened,
     WebhookRedriven,
     WebhookRequested,
+    WebhookSecretRotated,
 )
 from schemas.platform.webhook_subscription import (
     WebhookDescribed,
@@ -35,6 +37,8 @@ EVENTS: list[type[Struct]] = [
     WebhookEndpointOpened,
     WebhookEndpointMoved,
     WebhookEndpointDisabled,
+    WebhookEndpointEnabled,
+    WebhookSecretRotated,
     WebhookEndpointClosed,
     WebhookRequested,
     WebhookRedriven,

@@ -41,6 +41,30 @@ class WebhookEndpointDisabled(Struct, frozen=True, tag="platform.webhook_endpoin
     disabled_at: Micros
 
 
+class WebhookEndpointEnabled(Struct, frozen=True, tag="platform.webhook_endpoint_enabled.v1"):
+    """It was disabled and webhooks may be sent to it again. What was dropped stays dropped."""
+
+    enabled_at: Micros
+
+
+class RetiringSecret(Struct, frozen=True):
+    """A secret that was replaced: webhooks are signed with it, too, before `valid_until`."""
+
+    key_seed: str
+    valid_until: Micros
+
+
+class WebhookSecretRotated(Struct, frozen=True, tag="platform.webhook_secret_rotated.v1"):
+    """A new secret signs the endpoint's webhooks; those it replaced do so for a while.
+
+    key_seed: of the new one. retiring: of those before it that count still, newest first.
+    """
+
+    key_seed: str
+    retiring: list[RetiringSecret]
+    rotated_at: Micros
+
+
 class WebhookEndpointClosed(Struct, frozen=True, tag="platform.webhook_endpoint_closed.v1"):
     """Whose it was has taken it away. Final."""
 
@@ -92,6 +116,8 @@ WebhookEndpointEvent = (
     WebhookEndpointOpened
     | WebhookEndpointMoved
     | WebhookEndpointDisabled
+    | WebhookEndpointEnabled
+    | WebhookSecretRotated
     | WebhookEndpointClosed
     | WebhookRequested
     | WebhookRedriven

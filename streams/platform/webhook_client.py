@@ -6,7 +6,7 @@ network. So everything has a bound, and addresses are checked when they are conn
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -38,12 +38,12 @@ class WebhookClient:
             timeout=httpx.Timeout(TOTAL_SECONDS, connect=CONNECT_SECONDS),
         )
 
-    async def post(self, url: str, key_seed: str, event_id: str, body: str) -> Answer:
-        """Post a body once. Never raises for what the receiver does."""
+    async def post(self, url: str, key_seeds: Sequence[str], event_id: str, body: str) -> Answer:
+        """Post a body once, signed with each secret. Never raises for what the receiver does."""
         began = self._clock.now()
         try:
             async with asyncio.timeout(TOTAL_SECONDS):
-                found = await self._post(url, self._headers(key_seed, event_id, body), body)
+                found = await self._post(url, self._headers(key_seeds, event_id, body), body)
         except AnswerRefused as error:
             # What it says does not matter, that it took the webhook does.
             found = Answer(0, status_code=error.status_code)
@@ -67,15 +67,16 @@ class WebhookClient:
                 retry_after=self._retry_after(response.headers.get("retry-after", "")),
             )
 
-    def _headers(self, key_seed: str, event_id: str, body: str) -> dict[str, str]:
+    def _headers(self, key_seeds: Sequence[str], event_id: str, body: str) -> dict[str, str]:
         seconds = self._clock.now() // 1_000_000
-        webhook = Webhook(self._signer.webhook_secret(key_seed))
+        at = datetime.fromtimestamp(seconds, UTC)
+        webhooks = [Webhook(self._signer.webhook_secret(seed)) for seed in key_seeds]
         return {
             "content-type": "application/json",
             "user-agent": "Weir-Webhooks/1",
             "webhook-id": event_id,
             "webhook-timestamp": str(seconds),
-            "webhook-signature": webhook.sign(event_id, datetime.fromtimestamp(seconds, UTC), body),
+            "webhook-signature": " ".join(one.sign(event_id, at, body) for one in webhooks),
         }
 
     def _retry_after(self, text: str) -> int | None:

@@ -51,6 +51,7 @@ _IDLE_SECONDS = 1.0
 _FULL_SECONDS = 0.05
 _AGAIN_SECONDS = 1.0
 _PRUNE_EVERY_MICROS = 3_600_000_000
+_ENABLED_SOON_MICROS = 60_000_000
 
 _FORESEEN = (
     Superseded,
@@ -61,6 +62,19 @@ _FORESEEN = (
     OSError,
     TimeoutError,
 )
+
+
+def about_to_change(row: Row, now: int) -> bool:
+    """Whether the decider has yet to write that an endpoint is open, or enabled again.
+
+    row: of TO_SEND; now: microseconds UTC. Nothing is requested of a disabled endpoint: what was
+    after it was disabled was of an enabled one. Believed for a minute only: the clocks of two
+    deciders may disagree.
+    """
+    if row["endpoint_status"] != "disabled":
+        return row["endpoint_status"] is None
+    waited = now - row["since"]
+    return bool(row["endpoint_updated_at"] < row["since"] and waited < _ENABLED_SOON_MICROS)
 
 
 class Places:
@@ -268,15 +282,16 @@ class PartitionSender:
         if row is None:
             answer = Answer(0, error="its body is not kept any more")
             judgement = Judgement("dead")
-        elif row["endpoint_status"] is None:
-            return None  # the decider is about to write it
+        elif about_to_change(row, self._clock.now()):
+            return None
         elif row["endpoint_status"] != "active":
             answer = Answer(0, error=f"the endpoint is {row['endpoint_status']}")
             judgement = Judgement("dropped")
         else:
-            answer = await self._client.post(
-                row["url"], row["key_seed"], first.event_id, row["body"]
-            )
+            now = self._clock.now()
+            retiring = [one for one in row["retiring"] if one["valid_until"] > now]
+            seeds = [row["key_seed"], *(one["key_seed"] for one in retiring)]
+            answer = await self._client.post(row["url"], seeds, first.event_id, row["body"])
             failpoint("webhooks.posted")
             judgement = judge(answer, queue, self._clock.now(), random.random())
         if judgement.disable:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from aiokafka import TopicPartition
+from standardwebhooks import WebhookVerificationError
 
 from infra.config import Settings
 from infra.kafka import (
@@ -117,6 +118,36 @@ async def test_410_disables_the_watcher_and_drops_what_waits(settings: Settings)
         found = await it.deliveries(watcher["id"])
         assert {one["status"] for one in found} == {"dropped"}
         assert len(it.receiver.at(url)) == 1
+
+
+async def test_an_endpoint_that_is_enabled_again_gets_what_comes_signed_with_both_secrets(
+    settings: Settings,
+) -> None:
+    async with hooked(settings) as it, delivering(it.settings):
+        url = it.receiver.endpoint(answer(410))
+        watcher = await it.watch(url)
+        path = f"/v1/watchers/{watcher['id']}"
+        await it.signal("dropped")
+        await it.until_disabled(watcher["id"])
+        it.receiver.behave(url)
+        rotated = await it.waitroom.call("POST", f"{path}/rotate-secret", it.agent)
+        secrets = [watcher["webhook_secret"], rotated.json()["data"]["webhook_secret"]]
+        assert (await it.waitroom.person_calls("POST", f"{path}/enable")).status_code == 200
+        await it.signal("later")
+        *_, later = await it.receiver.until(url, 2)
+        for secret in secrets:
+            assert later.verified(secret)["data"]["type"] == "later"
+        assert len(later.headers["webhook-signature"].split(" ")) == 2
+        # What was dropped comes when somebody asks for it, and by then only the new secret signs.
+        await it.waitroom.call("POST", f"{path}/rotate-secret", it.agent, {"overlap_hours": 0})
+        (dropped, _) = await it.until_statuses(watcher["id"], ["dropped", "delivered"])
+        again = f"{path}/deliveries/{dropped['event_id']}/redeliver"
+        assert (await it.waitroom.person_calls("POST", again)).status_code == 202
+        *_, last = await it.receiver.until(url, 3)
+        assert len(last.headers["webhook-signature"].split(" ")) == 1
+        for secret in secrets:
+            with pytest.raises(WebhookVerificationError):
+                last.verified(secret)
 
 
 async def test_what_a_receiver_must_not_do_to_us(

@@ -109,9 +109,6 @@ class Tables(ViewRows):
             rows = watching(tenant, **wanted)
             return [row for row in rows if (row["created_at"], row["id"]) < (at, id)][:limit]
 
-        def others(tenant: str, room: str, id: str) -> list[Row]:
-            return [{"n": sum(row["id"] != id for row in watching(tenant, room_id=room))}]
-
         def delivered(tenant: str, endpoint: str, **wanted: str) -> list[Row]:
             wanted |= {"tenant": tenant, "endpoint_id": endpoint}
             return [row for row in self.deliveries if wanted.items() <= row.items()]
@@ -125,7 +122,6 @@ class Tables(ViewRows):
             ]
 
         reads.when(watchers.BY_ID, lambda tenant, id: watching(tenant, id=id))
-        reads.when(watchers.COUNT, others)
         reads.when(watchers.PAGE, page)
         reads.when(webhook_deliveries.PAGE, deliveries)
         reads.when(

@@ -1,13 +1,15 @@
 """Watchers: made and removed by agents, seen by people, their secrets shown once."""
 
+import asyncio
 import base64
 from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
 
-from api.approvals import watchers
+from commands.approvals import watcher
 from commands.approvals.watcher import TriggerWatcher
+from commands.platform.webhook_endpoint import DisableWebhookEndpoint
 from infra.ids import new_id
 from schemas.envelope import SYSTEM
 from schemas.platform.webhook import WebhookRedriven
@@ -40,12 +42,13 @@ async def trigger(it: Waitroom, watcher: dict[str, Any]) -> None:
         partition=0,
         offset=7,
     )
+    await as_system(it, watcher["id"], command)
+
+
+async def as_system(it: Waitroom, id: str, command: Any) -> None:
+    """What a process of ours sends."""
     request = CommandRequest(
-        tenant=TENANT,
-        stream_id=watcher["id"],
-        command=command,
-        actor=SYSTEM,
-        command_id=new_id("cmd"),
+        tenant=TENANT, stream_id=id, command=command, actor=SYSTEM, command_id=new_id("cmd")
     )
     assert (await it.harness.bus.send(request)).status == "accepted"
 
@@ -166,7 +169,7 @@ async def test_people_see_every_watcher_and_an_agent_its_own(waitroom: Waitroom)
 async def test_a_room_has_a_bounded_number_of_watchers(
     waitroom: Waitroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watchers, "WATCHERS_OF_ROOM_MAX", 1)
+    monkeypatch.setattr(watcher, "WATCHERS_OF_ROOM_MAX", 1)
     await waitroom.room()
     agent = await waitroom.agent()
     keyed = agent | {"Idempotency-Key": "the one"}
@@ -174,6 +177,10 @@ async def test_a_room_has_a_bounded_number_of_watchers(
     assert await watch(waitroom, keyed) == made  # a repeat is none more
     answer = await waitroom.call("POST", WATCH, agent, BODY)
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "CONFLICT")
+    await waitroom.call("DELETE", f"/v1/watchers/{made['id']}", agent)
+    at_once = [waitroom.call("POST", WATCH, agent, BODY) for _ in range(5)]
+    codes = [answer.status_code for answer in await asyncio.gather(*at_once)]
+    assert sorted(codes) == [201, 409, 409, 409, 409]
 
 
 async def test_a_trigger_is_told_on_the_rooms_stream() -> None:
@@ -260,3 +267,49 @@ async def test_a_person_has_a_settled_webhook_sent_again(waitroom: Waitroom) -> 
     unknown = await waitroom.person_calls("POST", f"{path}/evt_3/redeliver")
     assert unknown.status_code == 404
     assert (await waitroom.call("POST", f"{path}/evt_1/redeliver", agent)).status_code == 403
+
+
+async def test_a_disabled_watcher_is_enabled_by_its_agent_or_a_person(waitroom: Waitroom) -> None:
+    await waitroom.room()
+    agent, other = await waitroom.agent(), await waitroom.agent("Other")
+    made = await watch(waitroom, agent, webhook_url=URL)
+    path = f"/v1/watchers/{made['id']}"
+    for headers in (agent, waitroom.person):
+        await as_system(waitroom, made["id"], DisableWebhookEndpoint("it answered 410 Gone"))
+        found = (await waitroom.call("GET", path, headers)).json()["data"]
+        assert (found["status"], found["status_reason"]) == ("disabled", "it answered 410 Gone")
+        assert (await waitroom.call("POST", f"{path}/enable", other)).status_code == 404
+        enabled = await waitroom.call("POST", f"{path}/enable", headers)
+        assert (enabled.status_code, enabled.json()["data"]["status"]) == (200, "active")
+        assert (await waitroom.call("GET", path, headers)).json() == enabled.json()
+    plain = await watch(waitroom, agent)
+    without = await waitroom.call("POST", f"/v1/watchers/{plain['id']}/enable", agent)
+    assert without.status_code == 404
+
+
+async def test_a_rotated_secret_is_shown_once_and_by_the_repeat_of_the_request(
+    waitroom: Waitroom,
+) -> None:
+    await waitroom.room()
+    agent = await waitroom.agent()
+    made = await watch(waitroom, agent, webhook_url=URL)
+    path = f"/v1/watchers/{made['id']}/rotate-secret"
+    keyed = agent | {"Idempotency-Key": "rotate"}
+    first, again = [
+        await waitroom.call("POST", path, keyed, {"overlap_hours": 2}) for _ in range(2)
+    ]
+    assert first.status_code == 200, first.text
+    assert first.json() == again.json()
+    assert first.headers["cache-control"] == "no-store"
+    rotated = first.json()["data"]
+    secret = rotated["webhook_secret"]
+    assert secret not in ("", made["webhook_secret"])
+    assert Webhook(secret)
+    assert rotated["previous_valid_until"]
+    assert all(secret not in repr(item) for item in waitroom.harness.bus.events)
+    leaked = (await waitroom.person_calls("POST", path, {"overlap_hours": 0})).json()["data"]
+    assert leaked["previous_valid_until"] is None
+    assert len({made["webhook_secret"], secret, leaked["webhook_secret"]}) == 3
+    refused = await waitroom.call("POST", path, agent, {"overlap_hours": 169})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "VALIDATION_ERROR")
+    assert (await waitroom.call("POST", path, await waitroom.agent("Other"))).status_code == 404

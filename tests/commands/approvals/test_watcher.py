@@ -13,13 +13,16 @@ from commands.approvals.room import STREAM as ROOM
 from commands.approvals.room import Room, RoomNotFound
 from commands.approvals.watcher import (
     DECIDER,
+    SLOT,
+    WATCHERS_OF_ROOM_MAX,
     CreateWatcher,
     RemoveWatcher,
+    RoomIsWatchedEnough,
     TriggerWatcher,
     WatcherExists,
     WatcherNotFound,
 )
-from commands.decider import Emit, Ref
+from commands.decider import Claim, Emit, Ref, Release
 from commands.platform.webhook_endpoint import STREAM as ENDPOINT
 from commands.platform.webhook_endpoint import WebhookEndpoint
 from commands.refusals import ActorForbidden, InvalidCommand
@@ -37,10 +40,10 @@ URL = "https://agents.example/hooks"
 ACTIVE = Agent(name="Robby", key_hash="ab", active=True)
 WATCH = CreateWatcher("room_1", "agt_1", ["signal.broadcast"])
 HOOK = msgspec.structs.replace(WATCH, webhook_url=URL)
-CREATED = WatcherCreated("room_1", "agt_1", ["signal.broadcast"], "{}", "", NOW)
+CREATED = WatcherCreated("room_1", "agt_1", ["signal.broadcast"], "{}", "", NOW, slot=0)
 HOOKED = msgspec.structs.replace(CREATED, webhook_url=URL)
 REMOVE = RemoveWatcher("room_1", "agt_1")
-REMOVED = WatcherRemoved("room_1", "agt_1", NOW)
+REMOVED = WatcherRemoved("room_1", "agt_1", NOW, slot=0)
 
 
 def trigger(offset: int, partition: int = 1) -> TriggerWatcher:
@@ -89,6 +92,27 @@ def test_a_webhook_has_an_endpoint_whose_secret_derives_from_the_command() -> No
 def test_watching_again_is_quiet_and_otherwise_refused() -> None:
     watcher(CREATED).when(WATCH).then_quiet()
     watcher(CREATED).when(HOOK).then_refused(WatcherExists)
+
+
+def test_a_watcher_takes_a_free_place_of_the_room_and_gives_it_back() -> None:
+    it = watcher()
+    it.found = {(SLOT, f"room_1/{slot}"): "wat_2" for slot in (0, 1, 3)}
+    it.when(WATCH).then(msgspec.structs.replace(CREATED, slot=2))
+    assert DECIDER.claims(CREATED, ID) == (Claim(SLOT, "room_1/0"),)
+    assert DECIDER.claims(REMOVED, ID) == (Release(SLOT, "room_1/0"),)
+
+
+def test_a_room_has_only_so_many_watchers() -> None:
+    it = watcher()
+    it.found = {(SLOT, f"room_1/{slot}"): "wat_2" for slot in range(WATCHERS_OF_ROOM_MAX)}
+    it.when(WATCH).then_refused(RoomIsWatchedEnough)
+
+
+def test_a_watcher_from_before_places_were_counted_is_removed_as_it_is() -> None:
+    before = msgspec.structs.replace(CREATED, slot=-1)
+    removed = msgspec.structs.replace(REMOVED, slot=-1)
+    watcher(before).when(REMOVE).then(removed)
+    assert [DECIDER.claims(event, ID) for event in (before, removed)] == [(), ()]
 
 
 @pytest.mark.parametrize(
