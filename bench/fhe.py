@@ -43,7 +43,7 @@ from schemas.avro_derivation import tag_of
 from schemas.envelope import SYSTEM, Envelope, to_headers
 from schemas.fhe.evaluation_key import StoredPart
 from schemas.fhe.job import JobSubmitted, Operand
-from schemas.fhe.parameters import PARAMETER_SETS, ParameterSet
+from schemas.fhe.parameters import SEAL_SETS, SealParameters
 from streams.bus import CommandRequest
 from streams.runtime import codec, command_bus
 from tests.fhe_workers.clients import Client
@@ -78,7 +78,7 @@ def raw_loop(
     params_id: str, blobs: list[bytes], folder: str, seconds: float, out: Connection
 ) -> None:
     """One process of the bare side; sends how many it did per second, and the seconds for one."""
-    params, (key, left, right) = PARAMETER_SETS[params_id], blobs
+    params, (key, left, right) = SEAL_SETS[params_id], blobs
     names = [Path(folder) / f"{os.getpid()}-{number}" for number in range(3)]
     if folder:
         names[0].write_bytes(left)
@@ -114,7 +114,9 @@ def raw_loop(
     out.send((count / took, (time.process_time() - used) / count))
 
 
-def raw(params: ParameterSet, blobs: list[bytes], folder: str, seconds: float, count: int) -> Rate:
+def raw(
+    params: SealParameters, blobs: list[bytes], folder: str, seconds: float, count: int
+) -> Rate:
     """So many processes with nothing of ours; with files in `folder`, if there is one."""
     spawn = multiprocessing.get_context("spawn")
     pipes, processes = [], []
@@ -136,10 +138,10 @@ def raw(params: ParameterSet, blobs: list[bytes], folder: str, seconds: float, c
 
 
 async def through_pool(
-    pool: Pool, children: int, params: ParameterSet, blobs: list[bytes], seconds: float
+    pool: Pool, children: int, params: SealParameters, blobs: list[bytes], seconds: float
 ) -> Rate:
     """Through the children alone."""
-    work = Work("job", "multiply", params.params_id, params.params_id, (CIPHER, CIPHER), 60)
+    work = Work("job", "multiply", params.params_id, params.params_id, (CIPHER, CIPHER), 60, True)
     key, *operands = blobs
 
     async def source() -> list[bytes]:
@@ -183,7 +185,7 @@ class Counted:
 class Bench:
     """The servers and one parameter set's key and operands."""
 
-    def __init__(self, settings: Settings, params: ParameterSet) -> None:
+    def __init__(self, settings: Settings, params: SealParameters) -> None:
         self.settings, self.params = settings, params
         client, rng = Client(params), np.random.default_rng(1)
         self.key = client.relin
@@ -320,7 +322,7 @@ async def bench(settings: Settings, seconds: float) -> list[Figure]:
     await create_topics(settings.kafka_bootstrap_servers, settings.partitions)
     _show(f"multiply + relinearise + rescale, median of {ROUNDS} rounds")
     found: list[Figure] = []
-    for params in PARAMETER_SETS.values():
+    for params in SEAL_SETS.values():
         one_set = Bench(settings, params)
         for children in sorted({max(1, CORES - 1), CORES}):
             found += await measure(one_set, children, seconds)

@@ -79,7 +79,7 @@ class _Service:
             context = jobs.learn_key(work, self._fetch_key(work), self._cache)
         start = time.process_time_ns()
         operands = self._region.take_operands(work.slot, work.operand_bytes)
-        result, data = jobs.compute(work, context, operands)
+        result = jobs.compute(work, context, operands)
         return messages.Computed(
             job_id=work.job_id,
             level=result.level,
@@ -87,7 +87,8 @@ class _Service:
             cpu_us=jobs.cpu_us_since(start),
             key_was_loaded=was_loaded,
             resident_bytes=self._looked_up_resident_bytes(),
-            result_bytes=self._region.put_result(work.slot, data),
+            result_bytes=self._region.put_result(work.slot, result.data),
+            count=result.count,
         )
 
     def _looked_up_resident_bytes(self) -> int:

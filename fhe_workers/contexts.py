@@ -5,7 +5,8 @@ from typing import Any
 
 from Pyfhel import Pyfhel
 
-from schemas.fhe.parameters import ParameterSet
+from fhe_workers.engines import Loaded
+from schemas.fhe.parameters import SealParameters
 
 
 class ContextUnsound(Exception):
@@ -15,7 +16,7 @@ class ContextUnsound(Exception):
 class Context:
     """An engine for one parameter set, with or without a client's evaluation key loaded."""
 
-    def __init__(self, params: ParameterSet) -> None:
+    def __init__(self, params: SealParameters) -> None:
         self.params = params
         self.engine: Any = Pyfhel()
         status = self.engine.contextGen(
@@ -43,16 +44,16 @@ class ContextCache:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._contexts: OrderedDict[str, Context] = OrderedDict()
+        self._contexts: OrderedDict[str, Loaded] = OrderedDict()
 
-    def get(self, name: str) -> Context | None:
+    def get(self, name: str) -> Loaded | None:
         """The context called `name`, which becomes the most recently used."""
         context = self._contexts.get(name)
         if context is not None:
             self._contexts.move_to_end(name)
         return context
 
-    def put(self, name: str, context: Context) -> None:
+    def put(self, name: str, context: Loaded) -> None:
         """Keep `context` as `name` and drop the least recently used ones beyond the limit."""
         self._contexts[name] = context
         self._contexts.move_to_end(name)

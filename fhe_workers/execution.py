@@ -15,6 +15,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from commands.fhe.job import RecordJobFailure, RecordJobResult
+from commands.fhe.operations import need_of
 from fhe_workers.messages import Work
 from fhe_workers.pool import EngineFailed, InPlace, Operands, Pool, Result
 from fhe_workers.refusals import JobRefused
@@ -25,6 +26,7 @@ from infra.kafka import LogUnavailable
 from infra.objects import ObjectCorrupt, ObjectMissing, Objects, ObjectsUnavailable
 from schemas.envelope import SYSTEM, Envelope
 from schemas.fhe.job import JobSubmitted, Operand
+from schemas.fhe.parameters import PARAMETER_SETS
 from streams.bus import CommandRequest
 
 logger = logging.getLogger(__name__)
@@ -90,15 +92,7 @@ class Execution:
             ]
             return list(await asyncio.gather(*parts))
 
-        work = Work(
-            job_id=job.job_id,
-            operation=job.operation,
-            params_id=job.params_id,
-            # The objects' names change when the key is uploaded anew, its id does not.
-            key_name="+".join(part.object for part in job.key_parts),
-            operand_kinds=tuple(operand.kind for operand in job.operands),
-            cpu_seconds_max=_CPU_SECONDS_MAX,
-        )
+        work = work_of(job)
 
         async def run() -> Result:
             return await self._pool.run(work, await self._operands(job.operands), fetch_key)
@@ -135,6 +129,7 @@ class Execution:
             size_bytes=len(result.data),
             level=result.computed.level,
             scale=result.computed.scale,
+            count=result.computed.count,
         )
         return RecordJobResult(operand, result.computed.cpu_us, result.tries)
 
@@ -149,6 +144,25 @@ class Execution:
             correlation_id=envelope.correlation_id,
         )
         await until_answered(lambda: self._reporter.post(request))
+
+
+def work_of(job: JobSubmitted) -> Work:
+    """What a child is told of a job."""
+    params = PARAMETER_SETS[job.params_id]
+    need = need_of(job.operation, job.operands, job.arguments, params)
+    return Work(
+        job_id=job.job_id,
+        operation=job.operation,
+        params_id=job.params_id,
+        # The objects' names change when the key is uploaded anew, its id does not.
+        key_name="+".join(part.object for part in job.key_parts),
+        operand_kinds=tuple(operand.kind for operand in job.operands),
+        cpu_seconds_max=_CPU_SECONDS_MAX,
+        needs_key=bool(need.parts),
+        arguments=job.arguments,
+        level=need.level,
+        counts=tuple(operand.count for operand in job.operands),
+    )
 
 
 def _failure(error: Exception) -> RecordJobFailure:

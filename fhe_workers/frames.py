@@ -11,7 +11,8 @@ from typing import BinaryIO, Protocol
 
 from schemas.fhe.parameters import KEY_BYTES_MAX
 
-MESSAGE_BYTES_MAX = 64 * 1024
+# An operation's own arguments are the longest thing in a message.
+MESSAGE_BYTES_MAX = 256 * 1024
 BLOBS_MAX = 8
 BLOB_BYTES_MAX = KEY_BYTES_MAX
 

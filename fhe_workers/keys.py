@@ -7,10 +7,10 @@ more because the object store lies between the two.
 from fhe_workers.contexts import Context
 from fhe_workers.refusals import JobRefused
 from schemas.fhe.key_material import RELIN, ROTATE, KeyRefused, read_key_part
-from schemas.fhe.parameters import ParameterSet
+from schemas.fhe.parameters import SealParameters
 
 
-def load_keys(params: ParameterSet, parts: list[bytes]) -> Context:
+def load_keys(params: SealParameters, parts: list[bytes]) -> Context:
     """A context of `params` with the key's `parts` (relinearisation, rotation) loaded.
 
     Raises `JobRefused` ("key_invalid") when a part is not such a key of this parameter set.

@@ -6,8 +6,7 @@ parts of a key follow their message as raw blobs (frames.py).
 
 from msgspec import Struct
 
-ADD = "add"
-MULTIPLY = "multiply"
+from schemas.types import EMPTY_JSON, Json
 
 # What an operand is: a ciphertext, or values in the clear (little-endian doubles).
 CIPHER = "cipher"
@@ -23,9 +22,11 @@ class ChildLimits(Struct, frozen=True):
 
 
 class Work(Struct, frozen=True, tag="work"):
-    """Compute `operation` over operands: ciphertexts, or a ciphertext and values.
+    """Compute `operation` over operands: ciphertexts, or values in the clear.
 
     `key_name` names the key material in the child's cache; it changes when the material does.
+    `level` is that of the result, as far as the operation alone says it; `counts` are the numbers
+    of ciphertexts in the operands.
     `slot` and `operand_bytes` say where the operands lie; the parent fills them in.
     """
 
@@ -35,6 +36,10 @@ class Work(Struct, frozen=True, tag="work"):
     key_name: str
     operand_kinds: tuple[str, ...]
     cpu_seconds_max: int
+    needs_key: bool = False
+    arguments: Json = EMPTY_JSON
+    level: int = 0
+    counts: tuple[int, ...] = ()
     operand_bytes: tuple[int, ...] = ()
     slot: int = 0
 
@@ -59,6 +64,7 @@ class Computed(Struct, frozen=True, tag="computed"):
     key_was_loaded: bool
     resident_bytes: int
     result_bytes: int
+    count: int = 1
 
 
 class Refused(Struct, frozen=True, tag="refused"):
@@ -72,8 +78,3 @@ class Refused(Struct, frozen=True, tag="refused"):
 
 Request = Work | KeyMaterial
 Answer = KeyWanted | Computed | Refused
-
-
-def needs_key(work: Work) -> bool:
-    """Whether the job needs the client's evaluation key; additions and plain operands do not."""
-    return work.operation == MULTIPLY and PLAIN not in work.operand_kinds

@@ -6,7 +6,8 @@ class JobRefused(Exception):
 
     `reason` is one of the stable codes of the API (key_invalid, key_missing_relin,
     ciphertext_invalid, level_exhausted, scale_mismatch, plaintext_invalid, transparent_result,
-    unsupported_operation, engine_refused); `message` is one sentence for people.
+    unsupported_operation, engine_refused, engine_unavailable); `message` is one sentence for
+    people.
     """
 
     def __init__(self, reason: str, message: str) -> None:

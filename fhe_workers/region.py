@@ -12,14 +12,17 @@ import mmap
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
 
 Blob = bytes | memoryview
 
-OPERANDS_MAX = 2
+OPERANDS_MAX = 64
+# All operands of a job together; only what is written to takes memory.
+OPERANDS_BYTES_MAX = 8 * CIPHERTEXT_BYTES_MAX
 SLOTS = 2
-_RESULT_AT = OPERANDS_MAX * CIPHERTEXT_BYTES_MAX
+_RESULT_AT = OPERANDS_BYTES_MAX
 _SLOT_BYTES = _RESULT_AT + CIPHERTEXT_BYTES_MAX
 REGION_BYTES = SLOTS * _SLOT_BYTES
 
@@ -48,11 +51,12 @@ class Region:
 
         Raises ValueError when they are too many or too large.
         """
-        if len(lengths) > OPERANDS_MAX or not all(0 <= n <= CIPHERTEXT_BYTES_MAX for n in lengths):
-            raise ValueError(f"operands of {list(lengths)} bytes")
+        are_single = all(0 <= length <= CIPHERTEXT_BYTES_MAX for length in lengths)
+        is_room = len(lengths) <= OPERANDS_MAX and sum(lengths) <= OPERANDS_BYTES_MAX
+        if not (are_single and is_room):
+            raise ValueError(f"operands of {list(lengths)[: OPERANDS_MAX + 1]} bytes")
         whole = memoryview(self._memory)
-        starts = _starts(slot)
-        places = [whole[at : at + n] for at, n in zip(starts, lengths, strict=False)]
+        places = [whole[place] for place in _places(slot, lengths)]
         try:
             yield places
         finally:
@@ -62,10 +66,7 @@ class Region:
 
     def take_operands(self, slot: int, lengths: Sequence[int]) -> list[bytes]:
         """Copy the operands out."""
-        return [
-            self._memory[at : at + length]
-            for at, length in zip(_starts(slot), lengths, strict=False)
-        ]
+        return [self._memory[place] for place in _places(slot, lengths)]
 
     def put_result(self, slot: int, data: Blob) -> int:
         """Write the result; returns its length. Raises ValueError when it is too large."""
@@ -86,6 +87,6 @@ class Region:
             self._memory.close()
 
 
-def _starts(slot: int) -> range:
-    begin = slot * _SLOT_BYTES
-    return range(begin, begin + _RESULT_AT, CIPHERTEXT_BYTES_MAX)
+def _places(slot: int, lengths: Sequence[int]) -> list[slice]:
+    ends = [slot * _SLOT_BYTES + end for end in accumulate(lengths)]
+    return [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]

@@ -28,6 +28,7 @@ _OUR_FAULT = {
     "input_missing": 500,
     "input_corrupt": 500,
     "deadline_exceeded": 503,
+    "engine_unavailable": 503,
 }
 
 
@@ -168,7 +169,8 @@ def problem_of_failure(row: dict[str, Any]) -> Problem:
     """What a failed job means to the client that waited for it."""
     reason = row["reason"]
     status = _OUR_FAULT.get(reason, 400)
-    headers = {"retry-after": "5"} if status == 503 else None
+    # An engine that is not built will not be there in a moment.
+    headers = {"retry-after": "5"} if reason == "deadline_exceeded" else None
     details = {"job_id": row["job_id"]}
     return Problem(status, reason, row["message"], details=details, headers=headers)
 

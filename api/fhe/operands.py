@@ -14,7 +14,12 @@ from commands.fhe.job import Input
 from infra.objects import Objects
 from schemas.fhe.ciphertext import CiphertextInvalid, read_ciphertext
 from schemas.fhe.job import Operand, Operation
-from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX, VALUE_MAGNITUDE_MAX, ParameterSet
+from schemas.fhe.parameters import (
+    CIPHERTEXT_BYTES_MAX,
+    VALUE_MAGNITUDE_MAX,
+    ParameterSet,
+    SealParameters,
+)
 from schemas.types import Text
 
 Value = Annotated[float, Meta(ge=-VALUE_MAGNITUDE_MAX, le=VALUE_MAGNITUDE_MAX)]
@@ -61,6 +66,7 @@ class Intake:
     async def _cipher(self, data: bytes, field: str) -> Input:
         if len(data) > CIPHERTEXT_BYTES_MAX:
             raise too_large(CIPHERTEXT_BYTES_MAX, close=False)
+        assert isinstance(self._params, SealParameters)
         try:
             shape = read_ciphertext(data, self._params)
         except CiphertextInvalid as error:
@@ -75,7 +81,11 @@ class Intake:
         return Input(Operand("cipher", name, digest, len(data), shape.level, shape.scale))
 
     async def _plain(self, body: OperandBody, operation: Operation, field: str) -> Input:
-        slots = self._params.slots
+        params = self._params
+        if not isinstance(params, SealParameters):
+            message = f"Encrypt the operand: {params.params_id} takes no values in the clear"
+            raise Problem(400, "plaintext_invalid", message, field=field)
+        slots = params.slots
         if body.values is not None and len(body.values) > slots:
             raise Problem(400, "plaintext_invalid", f"There are {slots} slots", field=field)
         values = np.full(slots, body.value) if body.values is None else np.array(body.values)

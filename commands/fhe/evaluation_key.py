@@ -13,7 +13,6 @@ from schemas.fhe.evaluation_key import (
     EvaluationKeyRegistered,
     StoredPart,
 )
-from schemas.fhe.key_material import RELIN
 from schemas.fhe.parameters import PARAMETER_SETS
 from schemas.types import Sha256, Text
 
@@ -52,9 +51,9 @@ class EvaluationKey(Struct, frozen=True):
     registered_at: int = 0
 
     @property
-    def has_relin(self) -> bool:
-        """Whether ciphertexts can be multiplied with each other."""
-        return any(part.kind == RELIN for part in self.parts)
+    def part_kinds(self) -> frozenset[str]:
+        """Which kinds of parts it has, and so what can be computed with it."""
+        return frozenset(part.kind for part in self.parts)
 
 
 class EvaluationKeyAnswer(Struct, frozen=True):

@@ -8,11 +8,13 @@ the jobs whose results are operands, and levels follow from the operation.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, assert_never
 
+import msgspec
 from msgspec import Struct
 
 from commands.decider import ClearTimer, Context, Decider, Emit, Ref, SetTimer
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
 from commands.fhe.evaluation_key import EvaluationKey, KeyNotFound
+from commands.fhe.operations import Need, need_of
 from commands.refusals import AlreadyDone, InvalidCommand, NotFound, Refusal
 from schemas.billing.usage import STREAM as USAGE_STREAM
 from schemas.billing.usage import UsageRecorded
@@ -25,8 +27,9 @@ from schemas.fhe.job import (
     Operand,
     Operation,
 )
-from schemas.fhe.parameters import ERROR_BOUND, PARAMETER_SETS
-from schemas.types import Count, Text
+from schemas.fhe.key_material import RELIN
+from schemas.fhe.parameters import PARAMETER_SETS, ParameterSet
+from schemas.types import EMPTY_JSON, Count, Json, Text
 
 STREAM = "fhe.job"
 # After this long nobody waits for the result; far more than a worker needs for any queue.
@@ -50,7 +53,13 @@ class KeyMismatch(Refusal):
     code = "key_mismatch"
 
 
-class KeyMissingRelin(InvalidCommand):
+class KeyMissingPart(InvalidCommand):
+    """The operation needs a part that the evaluation key does not have."""
+
+    code = "key_missing_part"
+
+
+class KeyMissingRelin(KeyMissingPart):
     """Ciphertexts cannot be multiplied without a relinearisation key."""
 
     code = "key_missing_relin"
@@ -81,6 +90,7 @@ class SubmitJob(Struct, frozen=True, tag="fhe.submit_job.v1"):
     key_id: str
     operation: Operation
     inputs: list[Input]
+    arguments: Json = EMPTY_JSON
 
 
 class RecordJobResult(Struct, frozen=True, tag="fhe.record_job_result.v1"):
@@ -118,6 +128,7 @@ class Job(Struct, frozen=True):
     params_id: str = ""
     operation: Operation = "add"
     result: Operand | None = None
+    quantity: int = 1
 
 
 class JobAnswer(Struct, frozen=True):
@@ -131,8 +142,8 @@ class JobAnswer(Struct, frozen=True):
 
 
 def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEvent | Emit]:
-    """Raises KeyNotFound, CiphertextNotFound, KeyMismatch, KeyMissingRelin, LevelExhausted,
-    InvalidCommand on submission; JobNotFound; JobFinished on cancelling.
+    """Raises KeyNotFound, CiphertextNotFound, KeyMismatch, UnsupportedOperation, KeyMissingPart,
+    LevelExhausted, InvalidCommand on submission; JobNotFound; JobFinished on cancelling.
     """
     if isinstance(command, SubmitJob):
         return [] if state.status != "absent" else [_submitted(command, context)]
@@ -142,7 +153,7 @@ def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEve
         case RecordJobResult():
             if state.status != "queued":
                 return []
-            return [_succeeded(command, state, context), *_usage(command, context)]
+            return [_succeeded(command, state, context), *_usage(command, state, context)]
         case RecordJobFailure():
             return _failed(state, context, command.reason, command.message)
         case ExpireJob():
@@ -161,7 +172,9 @@ def _submitted(command: SubmitJob, context: Context) -> JobSubmitted:
     if not key.is_live:
         raise KeyNotFound("no such evaluation key", key_id=command.key_id)
     operands = [_operand(given, command, context) for given in command.inputs]
-    _check_shape(command.operation, operands, key)
+    params = PARAMETER_SETS[key.params_id]
+    need = need_of(command.operation, operands, command.arguments, params)
+    _check_need(need, operands, key, params)
     return JobSubmitted(
         job_id=context.stream_id,
         key_id=command.key_id,
@@ -172,6 +185,8 @@ def _submitted(command: SubmitJob, context: Context) -> JobSubmitted:
         own_objects=[given.stored.object for given in command.inputs if given.stored],
         submitted_at=context.now,
         deadline=context.now + DEADLINE_MICROS,
+        arguments=command.arguments,
+        quantity=need.quantity,
     )
 
 
@@ -190,17 +205,21 @@ def _operand(given: Input, command: SubmitJob, context: Context) -> Operand:
     return source.result
 
 
-def _check_shape(operation: Operation, operands: Sequence[Operand], key: EvaluationKey) -> None:
-    kinds = [operand.kind for operand in operands]
-    if kinds not in (["cipher", "cipher"], ["cipher", "plain"]):
-        raise InvalidCommand("give two ciphertexts, or a ciphertext and values")
-    if operation == "add":
-        return
-    if kinds == ["cipher", "cipher"] and not key.has_relin:
+def _check_need(
+    need: Need, operands: Sequence[Operand], key: EvaluationKey, params: ParameterSet
+) -> None:
+    missing = set(need.parts) - key.part_kinds
+    if RELIN in missing:
         raise KeyMissingRelin("the evaluation key has no relinearisation part")
-    level, depth = max(operand.level for operand in operands), PARAMETER_SETS[key.params_id].depth
-    if level >= depth:
-        raise LevelExhausted("no multiplication is left at this level", level=level, depth=depth)
+    if missing:
+        part = min(missing)
+        raise KeyMissingPart(f"the evaluation key has no {part} part", part=part)
+    if params.depth is not None and need.level > params.depth:
+        raise LevelExhausted(
+            "no multiplication is left at this level",
+            level=max(operand.level for operand in operands),
+            depth=params.depth,
+        )
 
 
 def _succeeded(command: RecordJobResult, state: Job, context: Context) -> JobSucceeded:
@@ -209,16 +228,16 @@ def _succeeded(command: RecordJobResult, state: Job, context: Context) -> JobSuc
         params_id=state.params_id,
         operation=state.operation,
         result=command.result,
-        error_bound=ERROR_BOUND,
+        error_bound=PARAMETER_SETS[state.params_id].error_bound,
         cpu_us=command.cpu_us,
         tries=command.tries,
         succeeded_at=context.now,
     )
 
 
-def _usage(command: RecordJobResult, context: Context) -> Sequence[Emit]:
+def _usage(command: RecordJobResult, state: Job, context: Context) -> Sequence[Emit]:
     """In the transaction of the result, so that what is delivered is counted, and once."""
-    quantities = {OPERATIONS_METER: 1, CPU_METER: max(1, command.cpu_us)}
+    quantities = {OPERATIONS_METER: state.quantity, CPU_METER: max(1, command.cpu_us)}
     return [
         Emit(
             USAGE_STREAM,
@@ -249,13 +268,19 @@ def _failed(state: Job, context: Context, reason: str, message: str) -> Sequence
 def evolve(state: Job, event: JobEvent) -> Job:
     match event:
         case JobSubmitted():
-            return Job("queued", event.key_id, event.params_id, event.operation)
+            return Job(
+                status="queued",
+                key_id=event.key_id,
+                params_id=event.params_id,
+                operation=event.operation,
+                quantity=event.quantity,
+            )
         case JobSucceeded():
-            return Job("succeeded", state.key_id, state.params_id, state.operation, event.result)
+            return msgspec.structs.replace(state, status="succeeded", result=event.result)
         case JobFailed():
-            return Job("failed", state.key_id, state.params_id, state.operation)
+            return msgspec.structs.replace(state, status="failed")
         case JobCancelled():
-            return Job("cancelled", state.key_id, state.params_id, state.operation)
+            return msgspec.structs.replace(state, status="cancelled")
     assert_never(event)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 
 from schemas.fhe import seal
-from schemas.fhe.parameters import CIPHERTEXT_HEAD_BYTES, PARAMETER_SETS, ParameterSet
+from schemas.fhe.parameters import CIPHERTEXT_HEAD_BYTES, SEAL_SETS, SealParameters
 
 # Rescaling divides by a prime near 2^40 instead of by 2^40, so an honest scale drifts by up to
 # 4e-5 over five levels. Anything further away was not made by a chain of our operations.
@@ -33,7 +33,7 @@ class CiphertextShape(Struct, frozen=True):
     size_bytes: int
 
 
-def read_ciphertext(data: bytes, params: ParameterSet) -> CiphertextShape:
+def read_ciphertext(data: bytes, params: SealParameters) -> CiphertextShape:
     """The shape of the serialised ciphertext `data` of the set `params`, every residue checked.
 
     Raises `CiphertextInvalid` with one of the reasons truncated, malformed, compressed,
@@ -45,7 +45,7 @@ def read_ciphertext(data: bytes, params: ParameterSet) -> CiphertextShape:
     return shape
 
 
-def read_shape(data: bytes, params: ParameterSet) -> CiphertextShape:
+def read_shape(data: bytes, params: SealParameters) -> CiphertextShape:
     """The same from the head and the length alone, for whoever leaves the residues to the engine.
 
     Raises `CiphertextInvalid` as `read_ciphertext` does, but for the last two reasons.
@@ -79,7 +79,7 @@ def read_shape(data: bytes, params: ParameterSet) -> CiphertextShape:
     return CiphertextShape(params.params_id, level, fields.scale, len(data))
 
 
-def _check_residues(data: bytes, params: ParameterSet, primes: tuple[int, ...]) -> None:
+def _check_residues(data: bytes, params: SealParameters, primes: tuple[int, ...]) -> None:
     words = np.frombuffer(data, dtype="<u8", offset=CIPHERTEXT_HEAD_BYTES)
     residues = words.reshape(2, len(primes), params.ring_degree)
     if (residues.max(axis=2) >= np.array(primes, dtype=np.uint64)).any():
@@ -88,8 +88,8 @@ def _check_residues(data: bytes, params: ParameterSet, primes: tuple[int, ...]) 
         raise CiphertextInvalid("transparent", "the ciphertext does not hide its value")
 
 
-def _whose(parms_id: bytes, wanted: ParameterSet) -> str:
-    for params in PARAMETER_SETS.values():
+def _whose(parms_id: bytes, wanted: SealParameters) -> str:
+    for params in SEAL_SETS.values():
         if parms_id in params.levels_by_parms_id:
             return f"the ciphertext belongs to {params.params_id}, not to {wanted.params_id}"
     return f"the ciphertext belongs to no parameter set of ours, hence not to {wanted.params_id}"

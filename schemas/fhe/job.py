@@ -5,15 +5,19 @@ from typing import Literal
 from msgspec import Struct
 
 from schemas.fhe.evaluation_key import StoredPart
-from schemas.types import Count, Micros, Sha256, Text
+from schemas.types import EMPTY_JSON, Count, Json, Micros, Sha256, Text
 
-Operation = Literal["add", "multiply"]
+# What may be asked for is the table in commands/fhe/operations.py; the events take any name.
+Operation = str
 # A ciphertext, or values in the clear (little-endian doubles).
 OperandKind = Literal["cipher", "plain"]
 
 
 class Operand(Struct, frozen=True):
-    """One input of a job, in the object store. `level` and `scale` are a ciphertext's."""
+    """One input of a job, in the object store. `level` and `scale` are a ciphertext's.
+
+    level: multiplications that it has behind it. count: ciphertexts in it, one after another.
+    """
 
     kind: OperandKind
     object: str
@@ -21,6 +25,7 @@ class Operand(Struct, frozen=True):
     size_bytes: Count
     level: Count = 0
     scale: float = 0.0
+    count: Count = 1
 
 
 class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
@@ -28,6 +33,8 @@ class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
 
     own_objects: the operands that only this job uses, so that they can go when it is over.
     deadline: when nobody needs the result any more; a job not done by then has failed.
+    arguments: the operation's own, as its row of the table of operations reads them.
+    quantity: how many operations it is counted as.
     """
 
     job_id: str
@@ -39,6 +46,8 @@ class JobSubmitted(Struct, frozen=True, tag="fhe.job_submitted.v1"):
     own_objects: list[str]
     submitted_at: Micros
     deadline: Micros
+    arguments: Json = EMPTY_JSON
+    quantity: Count = 1
 
 
 class JobSucceeded(Struct, frozen=True, tag="fhe.job_succeeded.v1"):

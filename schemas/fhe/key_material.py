@@ -16,9 +16,9 @@ from schemas.fhe import seal
 from schemas.fhe.parameters import (
     CIPHERTEXT_HEAD_BYTES,
     KEY_BYTES_MAX,
-    PARAMETER_SETS,
+    SEAL_SETS,
     SETS_BY_KEY_PARMS_ID,
-    ParameterSet,
+    SealParameters,
 )
 
 RELIN = "relin"
@@ -50,7 +50,7 @@ class KeyPart(Struct, frozen=True):
     rotations: tuple[int, ...] = ()
 
 
-_Grammar = Generator[int, bytes, tuple[str, ParameterSet, tuple[int, ...]]]
+_Grammar = Generator[int, bytes, tuple[str, SealParameters, tuple[int, ...]]]
 
 
 class KeyReader:
@@ -61,7 +61,7 @@ class KeyReader:
         self._pending = bytearray()
         self._grammar = _key_part()
         self._wanted = next(self._grammar)
-        self._found: tuple[str, ParameterSet, tuple[int, ...]] | None = None
+        self._found: tuple[str, SealParameters, tuple[int, ...]] | None = None
         self.size_bytes = 0
 
     def feed(self, chunk: bytes) -> None:
@@ -143,7 +143,7 @@ def _key_part() -> _Grammar:
     return kind, params, _steps(elements, params) if kind == ROTATE else ()
 
 
-def _switching_part(source: "_Replay", params: ParameterSet) -> Generator[int, bytes, None]:
+def _switching_part(source: "_Replay", params: SealParameters) -> Generator[int, bytes, None]:
     head = yield from source.take(CIPHERTEXT_HEAD_BYTES)
     fields = seal.read_ciphertext_head(head)
     expected = seal.CiphertextFields(
@@ -177,7 +177,7 @@ class _Replay:
         return taken
 
 
-def _steps(elements: list[int], params: ParameterSet) -> tuple[int, ...]:
+def _steps(elements: list[int], params: SealParameters) -> tuple[int, ...]:
     """Slot steps of Galois elements; the conjugation (2n-1) is no step and is left out."""
     modulus, slots = 2 * params.ring_degree, params.slots
     wanted, element = set(elements), 1
@@ -190,6 +190,6 @@ def _steps(elements: list[int], params: ParameterSet) -> tuple[int, ...]:
 
 
 def _whose(parms_id: bytes) -> str:
-    if any(parms_id in params.levels_by_parms_id for params in PARAMETER_SETS.values()):
+    if any(parms_id in params.levels_by_parms_id for params in SEAL_SETS.values()):
         return "this is a ciphertext or a key for one, not an evaluation key"
-    return "the key belongs to no parameter set of ours: " + ", ".join(PARAMETER_SETS)
+    return "the key belongs to no parameter set of ours: " + ", ".join(SEAL_SETS)

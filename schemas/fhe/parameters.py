@@ -25,22 +25,43 @@ PARMS_ID_BYTES = 32
 CIPHERTEXT_HEAD_BYTES = 113
 RELIN_HEAD_BYTES = 64  # SEAL header, parms_id, outer and inner count
 
-_SEAL_SCHEME_NUMBER = {"ckks": 2}
+# What computes, as `ParameterSet.engine`.
+PYFHEL, TFHE_RS, LATTIGO = "pyfhel", "tfhe-rs", "lattigo"
+CKKS = "ckks"
+
+_SEAL_SCHEME_NUMBER = {CKKS: 2}
 
 
 class ParameterSet(Struct, frozen=True, dict=True):
-    """One set. `primes` is the whole chain; the last one is special and never in a ciphertext.
+    """What every set has, whatever computes with it.
 
-    `level` counts the data primes already dropped: 0 is fresh, `depth` allows no multiplication.
+    engine: which library computes. error_bound: what one operation adds at most to the error of
+    values in [-1, 1], 0 for exact schemes.
     """
 
     params_id: str
     scheme: str
+    engine: str
+    security_bits: int
+    error_bound: float
+
+    @property
+    def depth(self) -> int | None:
+        """How many multiplications one after another a fresh ciphertext allows; None: any."""
+        raise NotImplementedError
+
+
+class SealParameters(ParameterSet, frozen=True, dict=True):
+    """A set of SEAL's. `primes` is the whole chain; the last one is special and never in a
+    ciphertext.
+
+    `level` counts the data primes already dropped: 0 is fresh, `depth` allows no multiplication.
+    """
+
     ring_degree: int
     prime_bits: tuple[int, ...]
     primes: tuple[int, ...]
     scale_bits: int
-    security_bits: int
 
     @property
     def depth(self) -> int:
@@ -98,15 +119,17 @@ class ParameterSet(Struct, frozen=True, dict=True):
         return blake2b(packed, digest_size=PARMS_ID_BYTES).digest()
 
 
-def _ckks(params_id: str, ring_degree: int, primes: tuple[int, ...]) -> ParameterSet:
-    return ParameterSet(
+def _ckks(params_id: str, ring_degree: int, primes: tuple[int, ...]) -> SealParameters:
+    return SealParameters(
         params_id=params_id,
-        scheme="ckks",
+        scheme=CKKS,
+        engine=PYFHEL,
+        security_bits=128,
+        error_bound=ERROR_BOUND,
         ring_degree=ring_degree,
         prime_bits=tuple(prime.bit_length() for prime in primes),
         primes=primes,
         scale_bits=40,
-        security_bits=128,
     )
 
 
@@ -140,9 +163,10 @@ CKKS_N14D5 = _ckks(
     ),
 )
 
-PARAMETER_SETS: dict[str, ParameterSet] = {
+SEAL_SETS: dict[str, SealParameters] = {
     params.params_id: params for params in (CKKS_N13, CKKS_N14, CKKS_N14D5)
 }
-SETS_BY_KEY_PARMS_ID: dict[bytes, ParameterSet] = {
-    params.key_parms_id: params for params in PARAMETER_SETS.values()
+SETS_BY_KEY_PARMS_ID: dict[bytes, SealParameters] = {
+    params.key_parms_id: params for params in SEAL_SETS.values()
 }
+PARAMETER_SETS: dict[str, ParameterSet] = {**SEAL_SETS}

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from Pyfhel import PyCtxt, Pyfhel
 
-from schemas.fhe.parameters import CKKS_N13, ParameterSet
+from schemas.fhe.parameters import CKKS_N13, SealParameters
 
 Vector = NDArray[np.float64]
 
@@ -14,7 +14,7 @@ Vector = NDArray[np.float64]
 class Client:
     """Keys of one parameter set; `relin` and `rotate` are what a client uploads."""
 
-    def __init__(self, params: ParameterSet = CKKS_N13, rotations: tuple[int, ...] = ()) -> None:
+    def __init__(self, params: SealParameters = CKKS_N13, rotations: tuple[int, ...] = ()) -> None:
         self.params = params
         self.engine: Any = Pyfhel()
         self.engine.contextGen(

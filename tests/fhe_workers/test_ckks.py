@@ -9,7 +9,7 @@ from fhe_workers.contexts import Context, ContextCache
 from fhe_workers.messages import CIPHER, PLAIN, Work
 from fhe_workers.refusals import JobRefused
 from schemas.fhe.ciphertext import read_ciphertext
-from schemas.fhe.parameters import CKKS_N13, ERROR_BOUND, ParameterSet
+from schemas.fhe.parameters import CKKS_N13, ERROR_BOUND, SealParameters
 from tests.fhe_workers.clients import Client
 
 Vector = NDArray[np.float64]
@@ -19,7 +19,7 @@ def _context(client: Client) -> Context:
     return keys.load_keys(client.params, [client.relin])
 
 
-def _vectors(params: ParameterSet, count: int) -> list[Vector]:
+def _vectors(params: SealParameters, count: int) -> list[Vector]:
     rng = np.random.default_rng(20240601)
     return [rng.uniform(-1.0, 1.0, params.slots) for _ in range(count)]
 
@@ -113,7 +113,8 @@ def _refusal(work: Work, context: Context, operands: list[bytes]) -> str:
 
 
 def _work(operation: str, *kinds: str) -> Work:
-    return Work("job-1", operation, "ckks-n13", "key-1", kinds, cpu_seconds_max=10)
+    needs_key = operation == "multiply" and PLAIN not in kinds
+    return Work("job-1", operation, "ckks-n13", "key-1", kinds, 10, needs_key)
 
 
 def test_each_trap_of_the_engine_is_a_refusal(alice: Client, alice_n14: Client) -> None:

@@ -15,6 +15,7 @@ import uvloop
 from fhe_workers.messages import CIPHER, PLAIN, ChildLimits, Work
 from fhe_workers.pool import EngineFailed, InPlace, Pool, PoolLimits
 from fhe_workers.refusals import JobRefused
+from fhe_workers.region import OPERANDS_MAX
 from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
 from tests.fhe_workers.clients import Client
 from tests.fhe_workers.mutations import MUTATIONS
@@ -31,7 +32,8 @@ def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLo
 
 
 def _work(operation: str = "multiply", kinds: tuple[str, ...] = _BOTH, name: str = "key-1") -> Work:
-    return Work("job-1", operation, "ckks-n13", name, kinds, cpu_seconds_max=20)
+    needs_key = operation == "multiply" and PLAIN not in kinds
+    return Work("job-1", operation, "ckks-n13", name, kinds, 20, needs_key)
 
 
 class KeyStore:
@@ -231,7 +233,7 @@ async def test_operands_that_cannot_be_written_cost_no_child(alice: Client, half
         before = pool.pids
         with pytest.raises(ConnectionError):
             await pool.run(_work(), InPlace((8, 8), unreachable), KeyStore(alice))
-        for lengths in ((CIPHERTEXT_BYTES_MAX + 1, 8), (8, 8, 8)):
+        for lengths in ((CIPHERTEXT_BYTES_MAX + 1, 8), (8,) * (OPERANDS_MAX + 1)):
             with pytest.raises(JobRefused):
                 await pool.run(_work(), InPlace(lengths, unreachable), KeyStore(alice))
         result = await pool.run(_work(), [half, half], KeyStore(alice))
@@ -335,7 +337,7 @@ async def test_a_job_that_waits_can_be_cancelled_or_fail(alice: Client, half: by
         with pytest.raises(ConnectionError):
             await pool.run(_work(), InPlace((8, 8), unreachable), held)
         with pytest.raises(JobRefused):
-            await pool.run(_work(), InPlace((8, 8, 8), unreachable), held)
+            await pool.run(_work(), InPlace((8,) * (OPERANDS_MAX + 1), unreachable), held)
         last = Written(half, half)
         third = asyncio.create_task(pool.run(_work(), last.in_place, held))
         await last.there.wait()
@@ -363,7 +365,7 @@ async def test_no_job_gets_another_s_operands_or_result(alice: Client, half: byt
 
             key = f"key-{index % 7}" if rng.random() < 0.3 else "key-0"
             given = Written(operands[index], half)
-            work = Work(f"job-{index}", "multiply", "ckks-n13", key, _BOTH, cpu_seconds_max=20)
+            work = Work(f"job-{index}", "multiply", "ckks-n13", key, _BOTH, 20, needs_key=True)
             try:
                 result = await pool.run(work, given.in_place, disturb)
             except EngineFailed:

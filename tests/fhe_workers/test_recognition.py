@@ -13,16 +13,16 @@ from schemas.fhe.parameters import (
     CKKS_N13,
     CKKS_N14,
     KEY_BYTES_MAX,
-    PARAMETER_SETS,
-    ParameterSet,
+    SEAL_SETS,
+    SealParameters,
 )
 from tests.fhe_workers.clients import Client
 from tests.fhe_workers.mutations import MUTATIONS
 
-ALL_SETS = list(PARAMETER_SETS.values())
+ALL_SETS = list(SEAL_SETS.values())
 
 
-def _engine(params: ParameterSet) -> Pyfhel:
+def _engine(params: SealParameters) -> Pyfhel:
     engine = Pyfhel()
     status = engine.contextGen(
         "ckks",
@@ -36,7 +36,7 @@ def _engine(params: ParameterSet) -> Pyfhel:
 
 
 @pytest.mark.parametrize("params", ALL_SETS, ids=lambda params: params.params_id)
-def test_the_engine_makes_the_very_parameters_we_wrote_down(params: ParameterSet) -> None:
+def test_the_engine_makes_the_very_parameters_we_wrote_down(params: SealParameters) -> None:
     engine = _engine(params)
     assert tuple(engine.qi) == params.primes
     engine.keyGen()
@@ -51,7 +51,7 @@ def test_the_engine_makes_the_very_parameters_we_wrote_down(params: ParameterSet
 
 
 @pytest.mark.parametrize("params", ALL_SETS, ids=lambda params: params.params_id)
-def test_every_set_is_secure_and_within_the_limits(params: ParameterSet) -> None:
+def test_every_set_is_secure_and_within_the_limits(params: SealParameters) -> None:
     # Bounds of the Homomorphic Encryption Standard for 128 bits and a ternary secret.
     total_bits = sum(prime.bit_length() for prime in params.primes)
     assert total_bits <= {8192: 218, 16384: 438}[params.ring_degree]
@@ -77,7 +77,7 @@ def test_a_rotation_key_tells_its_steps(alice: Client) -> None:
 
 
 @pytest.mark.parametrize("params", ALL_SETS, ids=lambda params: params.params_id)
-def test_a_secret_key_is_refused_before_anything_else(params: ParameterSet) -> None:
+def test_a_secret_key_is_refused_before_anything_else(params: SealParameters) -> None:
     engine = _engine(params)
     engine.keyGen()
     secret = engine.to_bytes_secret_key("none")
@@ -121,7 +121,7 @@ def test_what_is_not_an_evaluation_key_is_refused_by_its_name(alice: Client) -> 
 
 
 def test_too_many_rotation_keys_are_refused_by_their_declared_length() -> None:
-    params = PARAMETER_SETS["ckks-n14d5"]
+    params = SEAL_SETS["ckks-n14d5"]
     head = Client(params, rotations=(1,)).rotate[:88]
     total = params.rotate_key_bytes(4)
     assert total > KEY_BYTES_MAX

@@ -11,7 +11,7 @@ from api.live import TooManyListeners
 from commands.fhe.job import RecordJobFailure, RecordJobResult
 from fhe_workers import jobs
 from fhe_workers.contexts import ContextCache
-from fhe_workers.messages import Work, needs_key
+from fhe_workers.execution import work_of
 from fhe_workers.refusals import JobRefused
 from infra.ids import new_id
 from infra.objects import Objects
@@ -141,23 +141,21 @@ class World:
         )
 
     async def _outcome(self, job: JobSubmitted) -> RecordJobResult | RecordJobFailure:
-        kinds = tuple(operand.kind for operand in job.operands)
-        name = "+".join(part.object for part in job.key_parts)
-        work = Work(job.job_id, job.operation, job.params_id, name, kinds, 60)
+        work = work_of(job)
         operands = [await self._read(operand) for operand in job.operands]
         try:
             context = jobs.context_for(work, self._cache)
             if context is None:
-                assert needs_key(work)
                 parts = [await self._read(part) for part in job.key_parts]
                 context = jobs.learn_key(work, parts, self._cache)
-            result, data = jobs.compute(work, context, operands)
+            result = jobs.compute(work, context, operands)
         except JobRefused as error:
             return RecordJobFailure(error.reason, error.message)
-        digest = sha256(data).hexdigest()
+        digest = sha256(result.data).hexdigest()
         object = f"fhe/results/{job.job_id}/{digest}"
-        await self.objects.put(object, data)
-        operand = Operand("cipher", object, digest, len(data), result.level, result.scale)
+        await self.objects.put(object, result.data)
+        size, count = len(result.data), result.count
+        operand = Operand("cipher", object, digest, size, result.level, result.scale, count)
         return RecordJobResult(operand, cpu_us=3_300, tries=1)
 
     async def _read(self, stored: Any) -> bytes:

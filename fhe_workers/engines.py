@@ -1,0 +1,62 @@
+"""Which library computes with which parameter sets, behind one interface, so that it can change.
+
+An engine is a module with `load` and `compute`. It is imported when the first job wants it: those
+that are built from source are missing where their toolchain was, and only their jobs fail then.
+"""
+
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from msgspec import Struct
+
+from fhe_workers.messages import Work
+from fhe_workers.refusals import JobRefused
+from schemas.fhe.parameters import LATTIGO, PYFHEL, TFHE_RS, ParameterSet
+
+_MODULES = {PYFHEL: "fhe_workers.pyfhel"}
+# What somebody who runs the workers does about an engine that is missing.
+_BUILT_BY = {TFHE_RS: "cargo", LATTIGO: "go"}
+
+
+class Outcome(Struct, frozen=True):
+    """A computed ciphertext, serialised. `count`: see `schemas.fhe.job.Operand`."""
+
+    data: bytes
+    level: int
+    scale: float = 0.0
+    count: int = 1
+
+
+class Loaded(Protocol):
+    """Parameters ready to compute with, with or without a client's key."""
+
+    @property
+    def resident_bytes(self) -> int:
+        """About what it costs in memory."""
+        ...
+
+
+class Engine(Protocol):
+    """What computes; never sees a secret key, and believes no byte that it is given."""
+
+    def load(self, params: Any, parts: list[bytes]) -> Loaded:
+        """`params` with the key's parts, if there are any. Raises JobRefused (key_invalid)."""
+        ...
+
+    def compute(self, work: Work, loaded: Any, operands: list[bytes]) -> Outcome:
+        """The result of `work` over what `load` has returned. Raises JobRefused."""
+        ...
+
+
+def engine_of(params: ParameterSet) -> Engine:
+    """What computes with `params`. Raises JobRefused (engine_unavailable)."""
+    name = params.engine
+    try:
+        return cast(Engine, import_module(_MODULES[name]))
+    except (KeyError, ImportError):
+        tool = _BUILT_BY.get(name, "its toolchain")
+        raise JobRefused(
+            "engine_unavailable",
+            f"{params.params_id} needs {name}, which is not built here: "
+            f"it takes {tool} and make install",
+        ) from None
