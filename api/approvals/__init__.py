@@ -20,6 +20,7 @@ from api.approvals.check_in_items import CheckInItem, StatusItem
 from api.approvals.envelopes import Data, Page, PageQuery
 from api.approvals.task_items import AnyCheckIn, TaskItem
 from api.platform.webhook_deliveries import DeliveryItem
+from api.platform.webhook_secrets import RotateSecretBody
 from api.problems import WAITROOM
 from api.roles import BUILDERS, READERS
 from api.routing import Handler, Route, Who
@@ -421,7 +422,7 @@ _SIGNALS = [
         watcher_webhooks.rotate_secret,
         Who.ANY,
         "Rotate the secret of a watcher's webhooks",
-        body=watcher_webhooks.RotateSecretBody,
+        body=RotateSecretBody,
         response=Data[watcher_webhooks.RotatedSecret],
         refusals=(403, 404),
     ),

@@ -7,10 +7,12 @@ from msgspec import Meta, Struct
 
 from api.fhe.cursors import read_cursor, write_cursor
 from api.platform.webhook_deliveries import DeliveryItem, Status, delivery_page, send_again
+from api.platform.webhook_secrets import RotateSecretBody, rotated
 from api.platform.webhook_urls import check_url
 from api.problems import FHE, not_found
 from api.roles import BUILDERS, READERS
 from api.routing import Answer, Call, Route, Who, answer_of
+from commands.platform.webhook_endpoint import EnableWebhookEndpoint
 from commands.platform.webhook_subscription import (
     ReviseWebhook,
     SendTestWebhook,
@@ -88,6 +90,17 @@ class CreatedWebhook(WebhookItem, frozen=True):
     secret: str
 
 
+class RotatedSecret(Struct, frozen=True):
+    """What a webhook is signed with from now on, never shown again.
+
+    previous_valid_until: when the last of the secrets before stops signing; null when none signs.
+    """
+
+    webhook_id: str
+    secret: str
+    previous_valid_until: str | None
+
+
 class WebhookPage(Struct, frozen=True):
     """A page of webhooks, newest first, and where the next one begins."""
 
@@ -154,6 +167,19 @@ async def revise(call: Call[ReviseWebhookBody, None]) -> WebhookItem:
 async def delete(call: Call[None, None]) -> None:
     """Tell it nothing more; what waits is dropped. Deleting it again changes nothing."""
     await call.send(call.path["webhook_id"], UnsubscribeWebhook())
+
+
+async def enable(call: Call[None, None]) -> WebhookItem:
+    """Send to a disabled webhook again; what was dropped can be redelivered."""
+    row = await _row(call)
+    await call.send(row["id"], EnableWebhookEndpoint())
+    return WebhookItem(**_item(row | {"status": "active", "reason": ""}))
+
+
+async def rotate_secret(call: Call[RotateSecretBody, None]) -> RotatedSecret:
+    """Sign with a new secret; a repeat of the request shows it again."""
+    webhook_id = (await _row(call))["id"]
+    return RotatedSecret(webhook_id, *await rotated(call, webhook_id))
 
 
 async def send_test(call: Call[None, None]) -> TestSent:
@@ -253,6 +279,17 @@ ROUTES = [
         refusals=(400,),
     ),
     _route("DELETE", _ONE, delete, "Delete a webhook", status=204),
+    _route(
+        "POST", f"{_ONE}/enable", enable, "Send to a disabled webhook again", response=WebhookItem
+    ),
+    _route(
+        "POST",
+        f"{_ONE}/rotate-secret",
+        rotate_secret,
+        "Rotate the secret; the one before signs too, for a while",
+        body=RotateSecretBody,
+        response=RotatedSecret,
+    ),
     _route(
         "POST",
         f"{_ONE}/test",

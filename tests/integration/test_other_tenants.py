@@ -35,6 +35,7 @@ FURTHER = {
     "version_num": "1",
     "label": "live",
     "event": "evt_1",
+    "delivery_id": "evt_1",
 }
 
 
@@ -65,6 +66,7 @@ class World:
         self._make_computation()
         self._make_model_cost()
         self._make_prompt()
+        self._make_webhook()
         self._make_erasure()
         rule = {"kind": "agents", "deny": ["x"]}
         policy = self._post("/api/v1/observe/policies/", "user", {"name": "p", "rule": rule})
@@ -150,6 +152,11 @@ class World:
         body = {"key_id": key["key_id"], "operands": [{"ciphertext": cipher}] * 2}
         job = self._post("/api/v1/compute/add?wait=0", "api_key", body)
         self.ids["/api/v1/jobs/{job_id}"] = job["job_id"]
+
+    def _make_webhook(self) -> None:
+        body = {"url": "https://hooks.example/", "event_types": ["*"]}
+        webhook = self._post("/api/v1/webhooks", "api_key", body)
+        self.ids["/api/v1/webhooks/{webhook_id}"] = webhook["webhook_id"]
 
     def _make_prompt(self) -> None:
         body = {"name": "other-tenants", "content": "x"}

@@ -113,6 +113,7 @@ async def test_ready_tells_of_each_dependency_and_each_loop(world: World) -> Non
     assert told["loops"] == {
         "adoptions": {"alive": 0, "lag": 0},
         "analytics": {"alive": 1, "lag": 30},
+        "announcements": {"alive": 0, "lag": 0},
         "audit-exports": {"alive": 0, "lag": 0},
         "decider": {"alive": 2, "lag": 2},
         "fhe-worker": {"alive": 2, "lag": 9},

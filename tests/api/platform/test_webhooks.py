@@ -7,12 +7,16 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
+from commands.platform.webhook_endpoint import DisableWebhookEndpoint
 from commands.platform.webhook_subscription import WEBHOOKS_MAX
+from infra.ids import new_id
 from projections.platform import WEBHOOK_ENDPOINTS, WEBHOOK_SUBSCRIPTIONS
+from schemas.envelope import SYSTEM
 from schemas.platform.webhook import WebhookRedriven, WebhookRequested
+from streams.bus import CommandRequest
 from streams.effects import Recorded
 from tests.api.fhe.world import Table
-from tests.api.harness import OTHER_TENANT, Harness
+from tests.api.harness import OTHER_TENANT, TENANT, Harness
 
 URL = "https://hooks.example/weir"
 MADE = {"url": URL, "event_types": ["job.*", "key.deleted"], "description": "ours"}
@@ -44,6 +48,18 @@ class World:
         answer = await self.call("POST", body={**MADE, **fields})
         assert answer.status_code == 201, answer.text
         return answer.json()
+
+    async def disable(self, webhook_id: str) -> None:
+        """As the sender does when the endpoint is gone."""
+        command = DisableWebhookEndpoint("410 Gone")
+        request = CommandRequest(
+            tenant=TENANT,
+            stream_id=webhook_id,
+            command=command,
+            actor=SYSTEM,
+            command_id=new_id("cmd"),
+        )
+        await self.harness.bus.send(request)
 
     async def _apply(self, recorded: Sequence[Recorded]) -> None:
         for item in recorded:
@@ -127,6 +143,24 @@ async def test_a_test_event_is_asked_for() -> None:
         (sent,) = world.harness.bus.emitted(WebhookRequested)
         assert answer.json() == {"delivery_id": sent.event_id}
         assert sent.event_type == "webhook.test"
+
+
+async def test_a_disabled_webhook_is_enabled_and_a_secret_rotated() -> None:
+    async with World() as world:
+        made = await world.made()
+        one = f"/{made['webhook_id']}"
+        await world.disable(made["webhook_id"])
+        disabled = (await world.call("GET", one)).json()
+        assert (disabled["status"], disabled["status_reason"]) == ("disabled", "410 Gone")
+        assert error(await world.call("POST", f"{one}/test"), 409)["code"] == "conflict"
+        enabled = (await world.call("POST", f"{one}/enable")).json()
+        assert enabled == {key: made[key] for key in enabled}
+        also = {"Idempotency-Key": "rotate-1"}
+        turned = await world.call("POST", f"{one}/rotate-secret", {"overlap_hours": 1}, also=also)
+        again = await world.call("POST", f"{one}/rotate-secret", {"overlap_hours": 1}, also=also)
+        assert turned.json() == again.json()
+        assert turned.json()["secret"] != made["secret"]
+        assert turned.json()["previous_valid_until"]
 
 
 async def test_deliveries_are_shown_and_sent_again() -> None:
