@@ -4,6 +4,7 @@ An engine is a module with `load` and `compute`. It is imported when the first j
 that are built from source are missing where their toolchain was, and only their jobs fail then.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -46,6 +47,20 @@ class Engine(Protocol):
     def compute(self, work: Work, loaded: Any, operands: list[bytes]) -> Outcome:
         """The result of `work` over what `load` has returned. Raises JobRefused."""
         ...
+
+
+def check_part(params: ParameterSet, kind: str, data: bytes) -> None:
+    """Have the engine read one part of a key, alone. Raises JobRefused (key_invalid,
+    engine_unavailable).
+
+    An engine whose keys make sense only as a whole brings a `check_part` of its own.
+    """
+    engine = engine_of(params)
+    own: Callable[[ParameterSet, str, bytes], None] | None = getattr(engine, "check_part", None)
+    if own is not None:
+        own(params, kind, data)
+    else:
+        engine.load(params, [data])
 
 
 def engine_of(params: ParameterSet) -> Engine:

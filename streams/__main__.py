@@ -24,6 +24,7 @@ from streams.analytics import AnalyticsLoop
 from streams.approvals.adoptions import Adoptions
 from streams.approvals.watching import Watching
 from streams.decider_role import DeciderRole
+from streams.fhe.erasing import Erasing
 from streams.observability.erasures import Eraser
 from streams.platform.announcing import Announcing
 from streams.platform.audit_exports import AuditExporter
@@ -119,12 +120,21 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
     bus, reads = command_bus(settings), Reads(settings.database_url)
     await bus.start()
     await reads.start()
+    objects = Objects(settings.object_store_url)
     exporter = AuditExporter(
         bootstrap=settings.kafka_bootstrap_servers,
         codec=codec(),
         bus=bus,
         reads=reads,
-        objects=Objects(settings.object_store_url),
+        objects=objects,
+    )
+    erasing = Erasing(
+        bootstrap=settings.kafka_bootstrap_servers,
+        codec=codec(),
+        bus=bus,
+        reads=reads,
+        objects=objects,
+        clock=SYSTEM_CLOCK,
     )
     adoptions = Adoptions(bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus)
     watching = Watching(
@@ -152,6 +162,7 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
             adoptions.run(),
             watching.run(),
             announcing.run(),
+            erasing.run(),
             webhooks.run(),
         )
         try:

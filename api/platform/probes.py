@@ -77,6 +77,7 @@ GROUPS = {
     "announcements": "streams.platform.announcements.v1",
     "watchers": "streams.approvals.watchers.v1",
     "fhe-worker": "fhe-workers",
+    "key-erasing": "streams.fhe.erasing.v1",
 }
 
 

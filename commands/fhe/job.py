@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from commands.decider import ClearTimer, Context, Decider, Emit, Ref, SetTimer
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
-from commands.fhe.evaluation_key import EvaluationKey, KeyNotFound
+from commands.fhe.evaluation_key import EvaluationKey, KeyDeleted, KeyNotFound
 from commands.fhe.operations import Need, need_of
 from commands.refusals import AlreadyDone, InvalidCommand, NotFound, Refusal
 from schemas.billing.usage import STREAM as USAGE_STREAM
@@ -142,8 +142,9 @@ class JobAnswer(Struct, frozen=True):
 
 
 def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEvent | Emit]:
-    """Raises KeyNotFound, CiphertextNotFound, KeyMismatch, UnsupportedOperation, KeyMissingPart,
-    LevelExhausted, InvalidCommand on submission; JobNotFound; JobFinished on cancelling.
+    """Raises KeyNotFound, KeyDeleted, CiphertextNotFound, KeyMismatch, UnsupportedOperation,
+    KeyMissingPart, LevelExhausted, InvalidCommand on submission; JobNotFound; JobFinished on
+    cancelling.
     """
     if isinstance(command, SubmitJob):
         return [] if state.status != "absent" else [_submitted(command, context)]
@@ -169,6 +170,8 @@ def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEve
 
 def _submitted(command: SubmitJob, context: Context) -> JobSubmitted:
     key: EvaluationKey = context.state(KEY_STREAM, command.key_id)
+    if key.was_deleted:
+        raise KeyDeleted("the evaluation key was deleted", key_id=command.key_id)
     if not key.is_live:
         raise KeyNotFound("no such evaluation key", key_id=command.key_id)
     operands = [_operand(given, command, context) for given in command.inputs]

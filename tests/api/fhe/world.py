@@ -1,10 +1,14 @@
 """The surface over memory: real deciders, real reducers, a real store, and a worker on demand."""
 
 import base64
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from typing import Any
+
+import msgspec
+from msgspec import Struct
 
 from api.fhe import ROUTES
 from api.live import TooManyListeners
@@ -12,9 +16,11 @@ from commands.fhe.job import RecordJobFailure, RecordJobResult
 from fhe_workers import jobs
 from fhe_workers.contexts import ContextCache
 from fhe_workers.execution import work_of
+from fhe_workers.key_child import answer_to
 from fhe_workers.refusals import JobRefused
 from infra.ids import new_id
 from infra.objects import Objects
+from infra.sandbox import Sandbox
 from projections.fhe import FHE_JOBS, FHE_KEYS
 from projections.statements import Delete, View
 from schemas.envelope import SYSTEM
@@ -51,6 +57,7 @@ class Table:
             return [row] if row else []
         *filters, created_at, id, limit = params[1:]
         rows = [row for (owner, _), row in self.rows.items() if owner == tenant]
+        rows = [row for row in rows if row.get("deleted_at") is None]
         rows = [row for row in rows if (row["created_at"], row[self.id]) < (created_at, id)]
         if filters:
             status, key_id = filters[0], filters[2]
@@ -58,6 +65,20 @@ class Table:
             rows = [row for row in rows if key_id in (None, row["key_id"])]
         rows.sort(key=lambda row: (row["created_at"], row[self.id]), reverse=True)
         return rows[:limit]
+
+
+class InThisProcess(Sandbox):
+    """What the process that touches keys does, without the time that a process takes."""
+
+    def __init__(self) -> None:
+        super().__init__("fhe_workers.key_child")
+
+    async def ask(self, request: Struct, body: AsyncIterator[bytes] | None = None) -> bytes:
+        data = msgspec.json.encode(request)
+        parts = [len(data).to_bytes(4), data]
+        if body is not None:
+            parts += [chunk async for chunk in body]
+        return answer_to(io.BytesIO(b"".join(parts)))
 
 
 class FakeLive:
@@ -95,6 +116,7 @@ class World:
         self.harness = Harness(ROUTES, apply=self._apply)
         self.objects = Objects("memory:///")
         self.harness.services.objects = self.objects
+        self.harness.services.key_child = InThisProcess()
         self.live = FakeLive(self)
         self.harness.services.live = self.live
         self.harness.reads.when("FROM fhe_keys", self.keys.answer)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commands.decider import ClearTimer, Context, Emit, Ref, SetTimer
-from commands.fhe.evaluation_key import EvaluationKey, KeyNotFound
+from commands.fhe.evaluation_key import EvaluationKey, KeyDeleted, KeyNotFound
 from commands.fhe.job import (
     DEADLINE_MICROS,
     DECIDER,
@@ -102,7 +102,7 @@ def test_submissions_that_cannot_succeed_are_refused() -> None:
     both = submit(*STORED)
     a_job(key=EvaluationKey()).when(both).then_refused(KeyNotFound)
     deleted = EvaluationKey(was_deleted=True)
-    a_job(key=deleted).when(both).then_refused(KeyNotFound)
+    a_job(key=deleted).when(both).then_refused(KeyDeleted)
     rotation_only = msgspec.structs.replace(KEY, parts=[ROTATE])
     a_job(key=rotation_only).when(both).then_refused(KeyMissingRelin)
     lowest = submit(Input(cipher("a")), Input(cipher("b", level=2)))
