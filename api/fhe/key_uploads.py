@@ -44,7 +44,7 @@ OFFSET = "upload-offset"
 class PartBody(Struct, frozen=True):
     """A part that is to come."""
 
-    kind: Annotated[Text, Meta(pattern=r"^[a-z0-9_-]{1,32}$")]
+    kind: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,32}$")]
     size_bytes: Annotated[int, Meta(ge=1, le=KEY_BYTES_MAX)]
 
 

@@ -261,17 +261,20 @@ def evolve(state: KeyUpload, event: KeyUploadEvent) -> KeyUpload:
             parts = tuple(PartSoFar(part) for part in event.parts)
             return KeyUpload("open", event.params_id, event.name, event.slot, parts)
         case KeyPieceReceived():
-            before = state.parts[event.part]
-            part = PartSoFar(
-                before.declared, tuple(event.pieces), event.received_bytes, event.stored
+            parts = tuple(
+                part if number != event.part else _further(part, event)
+                for number, part in enumerate(state.parts)
             )
-            parts = (*state.parts[: event.part], part, *state.parts[event.part + 1 :])
             return msgspec.structs.replace(state, parts=parts)
         case KeyUploadCompleted():
             return KeyUpload("completed", state.params_id, slot=state.slot, key_id=event.key_id)
         case KeyUploadAbandoned():
             return KeyUpload("abandoned", slot=state.slot)
     assert_never(event)
+
+
+def _further(part: PartSoFar, event: KeyPieceReceived) -> PartSoFar:
+    return PartSoFar(part.declared, tuple(event.pieces), event.received_bytes, event.stored)
 
 
 def _claims(event: KeyUploadEvent, upload_id: str) -> Sequence[Claim | Release]:

@@ -1,12 +1,12 @@
 """The read models of encrypted computation: every event, the statements it gives, no database."""
 
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
-from projections.fhe import VIEWS, fhe_jobs, fhe_keys
+from projections.fhe import FHE_JOBS, FHE_KEYS, fhe_jobs, fhe_key_uploads, fhe_keys
 from projections.statements import Delete, Put, Set, Statement
 from schemas.envelope import Actor, Envelope
 from schemas.fhe import EVENTS
@@ -16,6 +16,14 @@ from schemas.fhe.evaluation_key import (
     EvaluationKeyRegistered,
 )
 from schemas.fhe.job import JobCancelled, JobFailed, JobSubmitted, JobSucceeded
+from schemas.fhe.key_upload import (
+    DeclaredPart,
+    KeyPieceReceived,
+    KeyUploadAbandoned,
+    KeyUploadCompleted,
+    KeyUploadEvent,
+    KeyUploadOpened,
+)
 from tests.commands.fhe.cases import FINGERPRINT, RELIN, ROTATE, cipher
 
 AT = 1_700_000
@@ -30,8 +38,8 @@ def envelope(stream: str) -> Envelope:
 REGISTERED = EvaluationKeyRegistered("ek_1", "ckks-n13", FINGERPRINT, "mine", [RELIN, ROTATE], 5)
 SUBMITTED = JobSubmitted("job_1", "ek_1", "ckks-n13", "add", [cipher()], [RELIN], [], 5, 9)
 
-# A receipt is for whoever reads the log.
-UNSHOWN = {EvaluationKeyErased}
+# A receipt is for whoever reads the log; uploads have a test of their own.
+UNSHOWN = {EvaluationKeyErased, *get_args(KeyUploadEvent)}
 CASES: list[tuple[ModuleType, str, Any, Statement]] = [
     (
         fhe_keys,
@@ -119,6 +127,70 @@ CASES: list[tuple[ModuleType, str, Any, Statement]] = [
         Set(JOB, {"status": "cancelled", "finished_at": 7}),
     ),
 ]
+UPLOAD = {"tenant": "ten_1", "upload_id": "ku_1"}
+OPENED = KeyUploadOpened("ckks-n13", "mine", [DeclaredPart("relin", 9)], 0, 5)
+RECEIVED = KeyPieceReceived(0, ["a"], 9, RELIN, 6)
+UPLOADS: list[tuple[Any, Statement, list[Statement]]] = [
+    (
+        OPENED,
+        Put(
+            UPLOAD,
+            {
+                "params_id": "ckks-n13",
+                "name": "mine",
+                "status": "open",
+                "key_id": "",
+                "opened_at": 5,
+                "updated_at": 5,
+            },
+        ),
+        [
+            Put(
+                {**UPLOAD, "part": 0},
+                {
+                    "kind": "relin",
+                    "size_bytes": 9,
+                    "received_bytes": 0,
+                    "pieces": "[]",
+                    "stored": None,
+                },
+            )
+        ],
+    ),
+    (
+        RECEIVED,
+        Set(UPLOAD, {"updated_at": 6}),
+        [
+            Set(
+                {**UPLOAD, "part": 0},
+                {
+                    "received_bytes": 9,
+                    "pieces": '["a"]',
+                    "stored": msgspec.json.encode(RELIN).decode(),
+                },
+            )
+        ],
+    ),
+    (
+        KeyUploadCompleted("ek_1", [RELIN.object], 0, 7),
+        Set(UPLOAD, {"status": "completed", "key_id": "ek_1", "updated_at": 7}),
+        [],
+    ),
+    (
+        KeyUploadAbandoned("expired", 0, 7),
+        Set(UPLOAD, {"status": "expired", "updated_at": 7}),
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "upload", "parts"), UPLOADS)
+def test_an_upload_has_a_row_and_each_of_its_parts(
+    event: Any, upload: Statement, parts: list[Statement]
+) -> None:
+    about = envelope("fhe.key_upload/ku_1")
+    assert list(fhe_key_uploads.reduce(event, about)) == [upload]
+    assert list(fhe_key_uploads.reduce_parts(event, about)) == parts
 
 
 @pytest.mark.parametrize(
@@ -133,7 +205,7 @@ def test_each_event_gives_its_statement(
 def test_every_event_has_a_case_and_no_view_takes_anothers() -> None:
     assert {type(event) for _, _, event, _ in CASES} == set(EVENTS) - UNSHOWN
     events = {type(event): event for _, _, event, _ in CASES}
-    for view in VIEWS:
+    for view in (FHE_KEYS, FHE_JOBS):
         taken = {kind for kind in events if view.reduce(events[kind], envelope("x/ek_1"))}
         own = {type(event) for module, _, event, _ in CASES if module.__name__.endswith(view.name)}
         assert taken == own
@@ -141,7 +213,7 @@ def test_every_event_has_a_case_and_no_view_takes_anothers() -> None:
 
 def test_no_statement_names_a_column_that_its_table_lacks() -> None:
     for module, _, _, statement in CASES:
-        [view] = [view for view in VIEWS if module.__name__.endswith(view.name)]
+        [view] = [view for view in (FHE_KEYS, FHE_JOBS) if module.__name__.endswith(view.name)]
         values = {} if isinstance(statement, Delete) else statement.values
         assert set(statement.key) == set(view.key)
         assert set(values) | set(statement.key) <= set(view.columns)
