@@ -61,12 +61,7 @@ class Sandbox:
             )
             try:
                 async with asyncio.timeout(self._limits.wall_seconds):
-                    telling = asyncio.create_task(_tell(process, request, body))
-                    try:
-                        answer = await self._answer(process)
-                        await telling
-                    finally:
-                        telling.cancel()
+                    answer = await self._talk(process, request, body)
                     code = await process.wait()
             except TimeoutError:
                 raise ChildFailed("it took too long") from None
@@ -75,6 +70,22 @@ class Sandbox:
         if code != 0:
             raise ChildFailed(f"it ended with {code}")
         return answer
+
+    async def _talk(
+        self, process: Process, request: Struct, body: AsyncIterator[bytes] | None
+    ) -> bytes:
+        telling = asyncio.create_task(_tell(process, request, body))
+        answering = asyncio.create_task(self._answer(process))
+        try:
+            # Should the body fail, the child would wait for the rest of it, and we for its answer.
+            await asyncio.wait({telling, answering}, return_when=asyncio.FIRST_EXCEPTION)
+            if telling.done():
+                telling.result()
+            return await answering
+        finally:
+            telling.cancel()
+            answering.cancel()
+            await asyncio.gather(telling, answering, return_exceptions=True)
 
     async def _answer(self, process: Process) -> bytes:
         assert process.stdout is not None
