@@ -36,6 +36,7 @@ FURTHER = {
     "label": "live",
     "event": "evt_1",
     "delivery_id": "evt_1",
+    "part": "0",
 }
 
 
@@ -148,6 +149,10 @@ class World:
         octets = {**self.mine["api_key"], "Content-Type": "application/octet-stream"}
         key = self.client.post("/api/v1/keys", content=client.relin, headers=octets).json()
         self.ids["/api/v1/keys/{key_id}"] = key["key_id"]
+        parts = [{"kind": "relin", "size_bytes": len(client.relin)}]
+        body = {"params_id": "ckks-n13", "parts": parts}
+        upload = self._post("/api/v1/keys/uploads", "api_key", body)
+        self.ids["/api/v1/keys/uploads/{upload_id}"] = upload["upload_id"]
         cipher = base64.b64encode(client.encrypt(np.array([1.0]))).decode()
         body = {"key_id": key["key_id"], "operands": [{"ciphertext": cipher}] * 2}
         job = self._post("/api/v1/compute/add?wait=0", "api_key", body)
