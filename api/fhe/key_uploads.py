@@ -104,8 +104,8 @@ async def get_upload(call: Call[None, None]) -> KeyUploadItem:
 
 async def send_piece(call: Call[None, None]) -> Answer:
     """Store the next bytes of a part; with its last ones, check it."""
-    upload_id, offset = call.path["upload_id"], _offset_of(call)
-    upload = await _row(call, upload_id)
+    upload_id = call.path["upload_id"]
+    upload, offset = await _row(call, upload_id), _offset_of(call)
     if upload["status"] != "open":
         raise Problem(409, "conflict", f"The upload is {upload['status']}")
     row = await _part_row(call, upload_id)
