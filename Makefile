@@ -25,7 +25,7 @@ up: install ## start the embedded stack in the foreground
 	@$(BIN)/weir up --data $(DATA)
 
 test: install lint ## everything: style, types, import rules, all tests
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-integration: install ## only the tests that need the servers
 	@$(BIN)/python -m pytest tests/integration

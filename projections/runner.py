@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import psycopg
+from msgspec import Struct
 
 from projections.statements import Delete, Put, Set, Statement, Values, View
 from schemas.envelope import Envelope
@@ -42,11 +43,14 @@ def reduce_all(
     views: Iterable[View], events: Iterable[tuple[Envelope, Any]]
 ) -> list[tuple[View, Statement]]:
     """Every view's statements for every event, in order. Pure."""
-    views = list(views)
+    readers: dict[type[Struct], list[View]] = {}
+    for view in views:
+        for kind in view.events:
+            readers.setdefault(kind, []).append(view)
     return [
         (view, statement)
         for envelope, event in events
-        for view in views
+        for view in readers.get(type(event), ())
         for statement in view.reduce(event, envelope)
     ]
 

@@ -42,15 +42,17 @@ class View(Struct, frozen=True, kw_only=True):
     """A Postgres read model, one table.
 
     name: plural (`rooms`); its table is `<name>_v<version>`: a new version fills a new table from
-    the start of the log and goes live when it has caught up. columns: name -> SQL type, in order.
-    key: the primary key's columns; the first is always `tenant`. indexes: SQL expressions in
-    parentheses (`(tenant, status, created_at)`), optionally starting with `unique`.
-    reduce(event, envelope): pure. It sees every event of the log and ignores what it doesn't know.
+    the start of the log and goes live when it has caught up. events: the structs it wants.
+    columns: name -> SQL type, in order. key: the primary key's columns; the first is always
+    `tenant`. indexes: SQL expressions in parentheses (`(tenant, status, created_at)`), optionally
+    starting with `unique`.
+    reduce(event, envelope): pure; `event` is one of `events`.
     json columns (`jsonb`) take text that is JSON. Instants are `bigint` microseconds.
     """
 
     name: str
     version: int
+    events: tuple[type[Struct], ...]
     columns: Mapping[str, str]
     key: tuple[str, ...]
     reduce: Reduce

@@ -68,7 +68,7 @@ def read_command(
 
 def _extras(record: Any, envelope: Envelope) -> _Extras:
     """The other headers. Raises ValueError for what could not be written or answered later."""
-    if any(b"\x00" in value for _, value in record.headers):
+    if b"\x00" in b"".join([value for _, value in record.headers]):
         raise ValueError("NUL in a header")
     if (record.key or b"") != envelope.tenant.encode() or not envelope.tenant:
         raise ValueError("the key is not the tenant")

@@ -44,6 +44,7 @@ def _new(
 AGENTS = View(
     name="agents",
     version=1,
+    events=(AgentRegistered, AgentAdopted, AgentDeactivated),
     columns={
         "tenant": "text",
         "id": "text",

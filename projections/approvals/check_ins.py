@@ -67,6 +67,15 @@ def _settled(
 CHECK_INS = View(
     name="check_ins",
     version=1,
+    events=(
+        CheckInCreated,
+        CheckInApproved,
+        CheckInRejected,
+        CheckInModified,
+        CheckInWithdrawn,
+        CheckInExpired,
+        CheckInHeld,
+    ),
     columns={
         "tenant": "text",
         "id": "text",

@@ -24,6 +24,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 MESSAGES = View(
     name="messages",
     version=1,
+    events=(MessagePosted,),
     columns={
         "tenant": "text",
         "check_in_id": "text",

@@ -36,6 +36,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 REGISTRATIONS = View(
     name="registrations",
     version=1,
+    events=(AgentSelfRegistered, AgentClaimed, AgentClaimExpired),
     columns={
         "tenant": "text",
         "id": "text",

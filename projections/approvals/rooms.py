@@ -38,6 +38,7 @@ def _json(policies: Policies) -> str:
 ROOMS = View(
     name="rooms",
     version=1,
+    events=(RoomCreated, RoomPoliciesReplaced),
     columns={
         "tenant": "text",
         "id": "text",

@@ -95,6 +95,15 @@ def _decided(event: TaskDecided) -> dict[str, Any]:
 TASKS = View(
     name="tasks",
     version=1,
+    events=(
+        TaskPosted,
+        TaskClaimed,
+        TaskClaimRenewed,
+        TaskReleased,
+        TaskHelpRequested,
+        TaskHelperJoined,
+        TaskDecided,
+    ),
     columns={
         "tenant": "text",
         "id": "text",

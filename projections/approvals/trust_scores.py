@@ -31,6 +31,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 TRUST_SCORES = View(
     name="trust_scores",
     version=1,
+    events=(TrustMoved,),
     columns={
         "tenant": "text",
         "agent_id": "text",

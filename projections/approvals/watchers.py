@@ -38,6 +38,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 WATCHERS = View(
     name="watchers",
     version=1,
+    events=(WatcherCreated, WatcherTriggered, WatcherRemoved),
     columns={
         "tenant": "text",
         "id": "text",

@@ -37,6 +37,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 BILLING_EVENTS = View(
     name="billing_events",
     version=1,
+    events=(UsageRecorded, BudgetRemoved, BudgetSet, BudgetReached),
     columns={
         "tenant": "text",
         "event_id": "text",

@@ -45,6 +45,7 @@ def _key(budget_id: str, envelope: Envelope) -> dict[str, str]:
 BUDGETS = View(
     name="budgets",
     version=1,
+    events=(BudgetSet, BudgetRemoved, BudgetReached),
     columns={
         "tenant": "text",
         "budget_id": "text",

@@ -55,6 +55,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 FHE_JOBS = View(
     name="fhe_jobs",
     version=1,
+    events=(JobSubmitted, JobSucceeded, JobFailed, JobCancelled),
     columns={
         "tenant": "text",
         "job_id": "text",

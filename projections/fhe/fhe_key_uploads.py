@@ -73,6 +73,7 @@ def reduce_parts(event: Any, envelope: Envelope) -> Sequence[Statement]:
 FHE_KEY_UPLOADS = View(
     name="fhe_key_uploads",
     version=1,
+    events=(KeyUploadOpened, KeyPieceReceived, KeyUploadCompleted, KeyUploadAbandoned),
     columns={
         "tenant": "text",
         "upload_id": "text",
@@ -89,6 +90,7 @@ FHE_KEY_UPLOADS = View(
 FHE_KEY_UPLOAD_PARTS = View(
     name="fhe_key_upload_parts",
     version=1,
+    events=(KeyUploadOpened, KeyPieceReceived),
     columns={
         "tenant": "text",
         "upload_id": "text",

@@ -39,6 +39,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 FHE_KEYS = View(
     name="fhe_keys",
     version=2,
+    events=(EvaluationKeyRegistered, EvaluationKeyDeleted, JobSubmitted),
     columns={
         "tenant": "text",
         "key_id": "text",

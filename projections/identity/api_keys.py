@@ -50,6 +50,7 @@ def _json(values: Sequence[str]) -> str:
 API_KEYS = View(
     name="api_keys",
     version=1,
+    events=(ApiKeyIssued, ApiKeyRenamed, ApiKeyRolesGranted, ApiKeyExpirySet, ApiKeyRevoked),
     columns={
         "tenant": "text",
         "key_id": "text",

@@ -27,6 +27,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 EMAIL_OWNERS = View(
     name="email_owners",
     version=1,
+    events=(EmailReservationExpired, EmailReserved, EmailConfirmed),
     columns={
         "tenant": "text",
         "email_hash": "text",

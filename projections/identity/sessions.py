@@ -49,6 +49,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 SESSIONS = View(
     name="sessions",
     version=1,
+    events=(SessionOpened, SessionRefreshed, SessionRevoked, SessionExpired),
     columns={
         "tenant": "text",
         "session_id": "text",

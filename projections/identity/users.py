@@ -34,6 +34,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 USERS = View(
     name="users",
     version=1,
+    events=(UserRegistered, PasswordChanged, AllSessionsRevoked),
     columns={
         "tenant": "text",
         "user_id": "text",

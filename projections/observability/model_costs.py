@@ -36,6 +36,7 @@ def _key(model: str, revision: int, envelope: Envelope) -> dict[str, Any]:
 MODEL_COSTS = View(
     name="model_costs",
     version=1,
+    events=(ModelCostSet, ModelCostRemoved),
     columns={
         "tenant": "text",
         "model": "text",

@@ -50,6 +50,7 @@ def encode(definition: Definition) -> str:
 POLICIES = View(
     name="agent_policies",
     version=1,
+    events=(PolicyCreated, PolicyRevised, PolicyDeleted),
     columns={
         "tenant": "text",
         "policy_id": "text",

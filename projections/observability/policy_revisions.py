@@ -45,6 +45,7 @@ def _row(
 POLICY_REVISIONS = View(
     name="agent_policy_revisions",
     version=1,
+    events=(PolicyCreated, PolicyRevised, PolicyDeleted),
     columns={
         "tenant": "text",
         "policy_id": "text",

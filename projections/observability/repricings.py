@@ -25,6 +25,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 REPRICINGS = View(
     name="repricings",
     version=1,
+    events=(CallsRepriced,),
     columns={
         "tenant": "text",
         "version": "bigint",

@@ -56,6 +56,7 @@ def reduce_read_models(event: Any, envelope: Envelope) -> Sequence[Statement]:
 USER_ERASURES = View(
     name="user_erasures",
     version=1,
+    events=(UserErasureRequested, UserKeyDropped, UserErasureCompleted),
     columns={
         "tenant": "text",
         "erasure_id": "text",
@@ -74,6 +75,7 @@ USER_ERASURES = View(
 ERASED_READ_MODELS = View(
     name="erased_read_models",
     version=1,
+    events=(ReadModelErased,),
     columns={
         "tenant": "text",
         "erasure_id": "text",

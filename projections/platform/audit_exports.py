@@ -49,6 +49,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 AUDIT_EXPORTS = View(
     name="audit_exports",
     version=1,
+    events=(AuditExportRequested, AuditExportCompleted, AuditExportFailed),
     columns={
         "tenant": "text",
         "export_id": "text",

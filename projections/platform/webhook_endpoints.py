@@ -55,6 +55,14 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 WEBHOOK_ENDPOINTS = View(
     name="webhook_endpoints",
     version=2,
+    events=(
+        WebhookEndpointOpened,
+        WebhookEndpointMoved,
+        WebhookEndpointDisabled,
+        WebhookEndpointEnabled,
+        WebhookSecretRotated,
+        WebhookEndpointClosed,
+    ),
     columns={
         "tenant": "text",
         "id": "text",

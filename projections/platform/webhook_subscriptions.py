@@ -48,6 +48,13 @@ def _json(event_types: list[str]) -> str:
 WEBHOOK_SUBSCRIPTIONS = View(
     name="webhook_subscriptions",
     version=1,
+    events=(
+        WebhookSubscribed,
+        WebhookTypesChosen,
+        WebhookDescribed,
+        WebhookTriggered,
+        WebhookUnsubscribed,
+    ),
     columns={
         "tenant": "text",
         "id": "text",

@@ -28,6 +28,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 PLAYGROUND_PROVIDERS = View(
     name="playground_providers",
     version=1,
+    events=(PlaygroundProviderSet, PlaygroundProviderRemoved),
     columns={
         "tenant": "text",
         "base_url": "text",

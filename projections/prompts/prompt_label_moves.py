@@ -31,6 +31,7 @@ def _key(number: int, envelope: Envelope) -> dict[str, str | int]:
 PROMPT_LABEL_MOVES = View(
     name="prompt_label_moves",
     version=1,
+    events=(PromptDeleted, PromptLabelMoved, PromptLabelRemoved),
     columns={
         "tenant": "text",
         "prompt_id": "text",

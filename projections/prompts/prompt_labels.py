@@ -26,6 +26,7 @@ def _key(label: str, envelope: Envelope) -> dict[str, str]:
 PROMPT_LABELS = View(
     name="prompt_labels",
     version=1,
+    events=(PromptLabelMoved, PromptLabelRemoved, PromptDeleted),
     columns={"tenant": "text", "prompt_id": "text", "label": "text", "version": "bigint"},
     key=("tenant", "prompt_id", "label"),
     reduce=reduce,

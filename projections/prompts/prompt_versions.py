@@ -47,6 +47,7 @@ def _key(number: int, envelope: Envelope) -> dict[str, str | int]:
 PROMPT_VERSIONS = View(
     name="prompt_versions",
     version=1,
+    events=(PromptVersionAdded, PromptDeleted),
     columns={
         "tenant": "text",
         "prompt_id": "text",

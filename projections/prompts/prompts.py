@@ -62,6 +62,15 @@ def _json(tags: Sequence[str]) -> str:
 PROMPTS = View(
     name="prompts",
     version=1,
+    events=(
+        PromptCreated,
+        PromptVersionAdded,
+        PromptRenamed,
+        PromptDescribed,
+        PromptDeleted,
+        PromptLabelMoved,
+        PromptLabelRemoved,
+    ),
     columns={
         "tenant": "text",
         "id": "text",

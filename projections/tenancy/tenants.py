@@ -19,6 +19,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 TENANTS = View(
     name="tenants",
     version=1,
+    events=(TenantCreated,),
     columns={"tenant": "text", "name": "text", "created_at": "bigint"},
     key=("tenant",),
     reduce=reduce,

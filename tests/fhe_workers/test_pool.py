@@ -23,12 +23,10 @@ from tests.fhe_workers.mutations import MUTATIONS
 _BOTH = (CIPHER, CIPHER)
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """Both loops, since they watch processes in their own ways."""
-    return (
-        uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
-    )
+@pytest.fixture
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """The loop that the role runs on: loops watch processes in their own ways."""
+    return uvloop.EventLoopPolicy()
 
 
 def _work(operation: str = "multiply", kinds: tuple[str, ...] = _BOTH, name: str = "key-1") -> Work:

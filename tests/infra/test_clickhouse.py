@@ -187,7 +187,7 @@ def test_any_text_survives_a_parameter_and_is_found_by_any_of_its_parts(tmp_path
     with asyncio.Runner() as runner:
         engine = ClickHouse(f"chdb://{tmp_path}")
 
-        @settings(max_examples=60, deadline=None)
+        @settings(max_examples=60)
         @given(st.one_of(TEXT, WORDS.map(" ".join)), st.data())
         def check(text: str, data: st.DataObject) -> None:
             start = data.draw(st.integers(0, len(text)))

@@ -12,6 +12,7 @@ from projections.statements import Delete, Put, Set, Statement, View
 VIEW = View(
     name="doors",
     version=1,
+    events=(),
     columns={
         "tenant": "text",
         "id": "text",

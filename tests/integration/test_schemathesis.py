@@ -30,7 +30,6 @@ schema = schemathesis.openapi.from_dict(build_openapi(ROUTES))
 @schema.parametrize()
 @settings(
     max_examples=5,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),

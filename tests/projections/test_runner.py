@@ -11,6 +11,7 @@ from projections.statements import Delete, Put, Set, Statement, View
 VIEW = View(
     name="doors",
     version=3,
+    events=(),
     columns={"tenant": "text", "id": "text", "a": "bigint", "b": "bigint"},
     key=("tenant", "id"),
     reduce=lambda event, envelope: (),

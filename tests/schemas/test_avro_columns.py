@@ -82,7 +82,7 @@ def same(found: Any, expected: Any) -> bool:
     return repr(found) == repr(expected)  # a NaN is the same as a NaN
 
 
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=60, database=None)
 @given(RECORDS)
 def test_what_is_read_is_what_the_codec_decodes(things: list[Things]) -> None:
     records = [CODEC.encode(thing) for thing in things]

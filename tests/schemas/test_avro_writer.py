@@ -77,7 +77,7 @@ def test_every_type_is_written_as_fastavro_writes_it(struct: type[Struct]) -> No
     schema = derive(struct)
     write, parsed = compile_writer(struct, schema), fastavro.parse_schema(derive(struct))
 
-    @settings(max_examples=15, deadline=None, database=None)
+    @settings(max_examples=15, database=None)
     @given(values(schema, {}))
     def check(value: Any) -> None:
         out = io.BytesIO()

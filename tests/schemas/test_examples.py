@@ -76,6 +76,8 @@ def test_an_example_is_shown_by_the_views_that_care(path: Path) -> None:
     statements = reduce_all(VIEWS, [(envelope, event)])
     assert statements == reduce_all(VIEWS, [(envelope, event)])
     views = [view.name for view, _ in statements]
+    for one in VIEWS:
+        assert bool(one.reduce(event, envelope)) == (type(event) in one.events), one.name
     rows = [(view.name, *made.key.values()) for view, made in statements]
     assert len(rows) == len(set(rows)), "a view changes a row once for an event"
     for view in CLICKHOUSE_VIEWS:

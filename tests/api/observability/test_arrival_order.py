@@ -92,7 +92,7 @@ def test_answers_do_not_depend_on_the_order_or_number_of_arrivals(tmp_path: Path
         assert [found["total_cost"] for found in expected[5]["results"]] == [1.000000000001]
         assert expected[9]["aggregates"]["avg_numeric_value"] == 0.15
 
-        @settings(max_examples=20, deadline=None, print_blob=True)
+        @settings(max_examples=10, print_blob=True)
         @given(arrivals)
         def check(order: list[int]) -> None:
             assert runner.run(arrive(order)) == expected

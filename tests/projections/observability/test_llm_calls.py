@@ -87,7 +87,7 @@ def test_a_call_that_tells_its_time_is_of_that_time() -> None:
     assert [row["created_at"] for row in rows(call, told)] == [ENVELOPE.time, told.called_at]
 
 
-@settings(deadline=None, database=None)
+@settings(database=None)
 @given(st.floats(min_value=0, max_value=1_000_000))
 def test_money_is_kept_bit_for_bit_and_to_the_picodollar(cost: float) -> None:
     (row,) = rows(LlmCall(id="c", model="m", tokens_in=0, tokens_out=0, cost=cost))
