@@ -40,6 +40,7 @@ from infra.kafka_batches import BatchingLog
 from infra.log_view import LogView
 from infra.objects import Objects
 from infra.postgres import Reads
+from infra.sandbox import forbid_core_dumps
 from infra.telemetry import LIVE_LISTENERS, LOOP_DELAY
 from schemas.avro_derivation import tag_of
 from schemas.observability.erasure import UserKeyDropped
@@ -65,6 +66,8 @@ async def serve(settings: Settings, stop: asyncio.Event, ready: Callable[[], Non
 
     Raises OSError when the address is taken.
     """
+    # Requests and answers hold secrets, and this process the master secret.
+    forbid_core_dumps()
     listener = _listen(settings.host, settings.port)
     try:
         async with services_on(settings, stop) as services:

@@ -13,6 +13,7 @@ from infra.completions import Completions
 from infra.config import Settings
 from infra.ids import Signer
 from infra.objects import Objects
+from infra.sandbox import Sandbox
 from infra.stripe import Stripe
 from schemas.envelope import Position
 from streams.bus import CommandBus
@@ -49,7 +50,8 @@ class Analytics(Protocol):
 class Services:
     """One per API process. `log` is the producer, `objects` the object store, `live` the hub that
     tails the log for event streams, `probes` what health checks ask (`api.platform.probes`),
-    `completions` asks the tenants' models, `caches` is what other parts keep per process, by name.
+    `completions` asks the tenants' models, `key_child` loads and makes evaluation keys in processes
+    of their own, `caches` is what other parts keep per process, by name.
 
     Made here: `tokens` issues and checks our JWTs; `lockout` makes whoever guesses passwords wait;
     `credential_cache` is what the tail of `events` drops changed credentials from; `person_keys`
@@ -68,6 +70,7 @@ class Services:
     live: Any = None
     probes: Any = None
     completions: Completions = field(default_factory=Completions)
+    key_child: Sandbox = field(default_factory=lambda: Sandbox("fhe_workers.key_child"))
     caches: dict[str, Any] = field(default_factory=dict)
     lockout: Lockout = field(default_factory=Lockout)
     credential_cache: CredentialCache = field(default_factory=CredentialCache)

@@ -58,6 +58,20 @@ class Engine(Protocol):
         ...
 
 
+def check_part(params: ParameterSet, kind: str, data: bytes) -> None:
+    """Have the engine read one part of a key, alone. Raises JobRefused (key_invalid,
+    engine_unavailable).
+
+    An engine whose keys make sense only as a whole brings a `check_part` of its own.
+    """
+    engine = engine_of(params)
+    own: Callable[[ParameterSet, str, bytes], None] | None = getattr(engine, "check_part", None)
+    if own is not None:
+        own(params, kind, data)
+    else:
+        engine.load(params, [data])
+
+
 def engine_of(params: ParameterSet) -> Engine:
     """What computes with `params`. Raises JobRefused (engine_unavailable)."""
     name = params.engine

@@ -28,13 +28,11 @@ from fhe_workers import frames, messages
 from fhe_workers.messages import ChildLimits
 from fhe_workers.refusals import JobRefused
 from fhe_workers.region import SLOTS, Blob, Region, make_region
+from infra.sandbox import child_environment
 from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
 
 logger = logging.getLogger(__name__)
 
-# What a child may know of our environment: nothing that opens anything.
-_CHILD_ENVIRONMENT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ")
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 _TRIES = 2
 
 _decode_answer = msgspec.msgpack.Decoder(messages.Answer).decode
@@ -134,7 +132,6 @@ class _Child:
     async def start(self) -> None:
         if self._process is not None:
             return
-        environment = {name: os.environ[name] for name in _CHILD_ENVIRONMENT if name in os.environ}
         shared = make_region()
         try:
             self._region = Region(shared)
@@ -146,7 +143,7 @@ class _Child:
                 str(shared),
                 stdin=PIPE,
                 stdout=PIPE,
-                env=environment | _ONE_THREAD,
+                env=child_environment(),
                 pass_fds=[shared],
             )
         finally:

@@ -93,10 +93,12 @@ def compose() -> typer.Typer:
     Raises ImportError when the installation lacks something.
     """
     from api.cli import register as register_credential_commands
+    from api.fhe.cli import register as register_computing_commands
     from streams.cli import register as register_log_commands
 
     register_log_commands(app)
     register_credential_commands(app)
+    register_computing_commands(app)
     return app
 
 

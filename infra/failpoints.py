@@ -23,7 +23,7 @@ POINTS: dict[str, str] = {
     "erasure.announced": "the log says so, the views are as they were: it says so again",
     "erasure.view_blanked": "a view is blank, which nobody recorded: it is seen and recorded",
     "scheduler.posted": "a timer's command sent, the row still there: sent again, it counts once",
-    "watchers.posted": "triggers sent, the offset not kept: sent again, each triggers once",
+    "fan_out.posted": "triggers sent, the offset not kept: sent again, each triggers once",
     "webhooks.posted": "a webhook posted, its attempt not on the log: posted again, the same id",
     "webhooks.folded": "attempts and their offset in Postgres: the next sender goes on there",
 }

@@ -26,7 +26,9 @@ from streams.approvals.adoptions import Adoptions
 from streams.approvals.watching import Watching
 from streams.billing.subscription_changes import SubscriptionChanges
 from streams.decider_role import DeciderRole
+from streams.fhe.erasing import Erasing
 from streams.observability.erasures import Eraser
+from streams.platform.announcing import Announcing
 from streams.platform.audit_exports import AuditExporter
 from streams.platform.webhooks import Webhooks
 from streams.runtime import clickhouse, codec, command_bus, person_keys, registry
@@ -136,8 +138,19 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
         reads=reads,
         objects=objects,
     )
+    erasing = Erasing(
+        bootstrap=settings.kafka_bootstrap_servers,
+        codec=codec(),
+        bus=bus,
+        reads=reads,
+        objects=objects,
+        clock=SYSTEM_CLOCK,
+    )
     adoptions = Adoptions(bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus)
     watching = Watching(
+        bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus, reads=reads
+    )
+    announcing = Announcing(
         bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus, reads=reads
     )
     webhooks = Webhooks(
@@ -164,6 +177,8 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
             exporter.run(),
             adoptions.run(),
             watching.run(),
+            announcing.run(),
+            erasing.run(),
             webhooks.run(),
             subscription_changes.run(),
             trials.run(),

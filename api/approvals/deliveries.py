@@ -1,21 +1,13 @@
 """What became of a watcher's webhooks, and having one sent again."""
 
-from typing import Any, Literal
+from typing import Any
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from api.approvals.envelopes import Cursor, Limit, after, cursor_of
 from api.approvals.watchers import watcher_row
-from api.problems import Problem, not_found
+from api.platform.webhook_deliveries import Status, delivery_page, send_again
 from api.routing import Call, data, page
-from commands.platform.webhook_endpoint import RedriveWebhook
-from infra.clock import iso
-from projections.platform import webhook_deliveries
-from schemas.platform.webhook import WebhookOutcome
-
-ATTEMPTS_SHOWN = 20
-
-Status = Literal["waiting", "delivered", "dead", "dropped"]
 
 
 class DeliveriesQuery(Struct, frozen=True):
@@ -26,101 +18,16 @@ class DeliveriesQuery(Struct, frozen=True):
     cursor: Cursor = ""
 
 
-class AttemptItem(Struct, frozen=True):
-    """One POST. `status_code` is null without an answer; `response` is what the answer began
-    with."""
-
-    number: int
-    outcome: WebhookOutcome
-    attempted_at: str
-    duration_ms: int
-    status_code: int | None
-    error: str
-    response: str
-
-
-class DeliveryItem(Struct, frozen=True):
-    """An event on its way to the watcher's endpoint.
-
-    `waiting` until it is `delivered`, `dead` after the last attempt, or `dropped` with the
-    endpoint. attempts: the last twenty, oldest first. body: what is posted.
-    """
-
-    event_id: str
-    event_type: str
-    status: Status
-    reason: str
-    attempt_count: int
-    requested_at: str
-    updated_at: str
-    next_attempt_at: str | None
-    attempts: list[AttemptItem]
-    body: dict[str, Any]
-
-
 async def list_deliveries(call: Call[None, DeliveriesQuery]) -> Any:
     """The deliveries of a watcher, newest first, each with its attempts."""
     watcher_id, query = (await watcher_row(call))["id"], call.query
-    status = query.status or ""
-    found = await call.services.reads.all(
-        webhook_deliveries.PAGE,
-        call.tenant,
-        watcher_id,
-        status,
-        status,
-        *after(query.cursor),
-        query.limit + 1,
+    items, last = await delivery_page(
+        call, watcher_id, query.status, after(query.cursor), query.limit
     )
-    more = len(found) > query.limit
-    found = found[: query.limit]
-    cursor = cursor_of(found[-1]["requested_at"], found[-1]["event_id"]) if more else None
-    return page(await _items(call, watcher_id, found), cursor, more)
+    return page(items, cursor_of(*last) if last else None, last is not None)
 
 
 async def redeliver(call: Call[None, None]) -> Any:
     """Send a settled delivery again, behind what waits, under the same `webhook-id`."""
     watcher_id = (await watcher_row(call))["id"]
-    event_id = call.path["event"]
-    row = await call.services.reads.one(webhook_deliveries.BY_ID, call.tenant, watcher_id, event_id)
-    if row is None:
-        not_found("No such delivery")
-    if row["status"] == "waiting":
-        raise Problem(409, "conflict", "The delivery waits already")
-    await call.send(watcher_id, RedriveWebhook(event_id))
-    (item,) = await _items(call, watcher_id, [row])
-    return data(item)
-
-
-async def _items(call: Call[Any, Any], watcher_id: str, rows: list[Any]) -> list[dict[str, Any]]:
-    attempts: dict[str, list[AttemptItem]] = {row["event_id"]: [] for row in rows}
-    for row in await call.services.reads.all(
-        webhook_deliveries.ATTEMPTS_OF, call.tenant, watcher_id, list(attempts), ATTEMPTS_SHOWN
-    ):
-        attempts[row["event_id"]].append(
-            AttemptItem(
-                number=row["number"],
-                outcome=row["outcome"],
-                attempted_at=iso(row["attempted_at"]),
-                duration_ms=row["duration_ms"],
-                status_code=row["status_code"],
-                error=row["error"],
-                response=row["response"],
-            )
-        )
-    return [_item(row, attempts[row["event_id"]]) for row in rows]
-
-
-def _item(row: Any, attempts: list[AttemptItem]) -> dict[str, Any]:
-    retry_at = row["retry_at"]
-    return {
-        "event_id": row["event_id"],
-        "event_type": row["event_type"],
-        "status": row["status"],
-        "reason": row["reason"],
-        "attempt_count": row["attempts"],
-        "requested_at": iso(row["requested_at"]),
-        "updated_at": iso(row["updated_at"]),
-        "next_attempt_at": None if retry_at is None else iso(retry_at),
-        "attempts": attempts,
-        "body": Raw(row["body"].encode()),
-    }
+    return data(await send_again(call, watcher_id, call.path["event"]))

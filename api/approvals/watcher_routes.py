@@ -3,6 +3,8 @@
 from api.approvals import deliveries, watcher_webhooks, watchers
 from api.approvals.declaring import route
 from api.approvals.envelopes import Data, Page, PageQuery
+from api.platform.webhook_deliveries import DeliveryItem
+from api.platform.webhook_secrets import RotateSecretBody
 from api.routing import Who
 
 WATCHERS = [
@@ -60,7 +62,7 @@ WATCHERS = [
         watcher_webhooks.rotate_secret,
         Who.ANY,
         "Rotate the secret of a watcher's webhooks",
-        body=watcher_webhooks.RotateSecretBody,
+        body=RotateSecretBody,
         response=Data[watcher_webhooks.RotatedSecret],
         refusals=(403, 404),
     ),
@@ -71,7 +73,7 @@ WATCHERS = [
         Who.ANY,
         "List what became of a watcher's webhooks",
         query=deliveries.DeliveriesQuery,
-        response=Page[deliveries.DeliveryItem],
+        response=Page[DeliveryItem],
         refusals=(404,),
     ),
     route(
@@ -80,7 +82,7 @@ WATCHERS = [
         deliveries.redeliver,
         Who.HUMAN,
         "Send a settled webhook again",
-        response=Data[deliveries.DeliveryItem],
+        response=Data[DeliveryItem],
         status=202,
         refusals=(404, 409),
     ),

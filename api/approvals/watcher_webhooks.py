@@ -1,25 +1,13 @@
 """A watcher's webhook endpoint: enabled again once it works, and its secret rotated."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from api.approvals.watchers import item_of, watcher_row
-from api.routing import Call, answer_of, data
-from commands.platform.webhook_endpoint import (
-    OVERLAP_HOURS,
-    OVERLAP_HOURS_MAX,
-    EnableWebhookEndpoint,
-    RotateWebhookSecret,
-    WebhookEndpointAnswered,
-)
-from infra.clock import iso
-
-
-class RotateSecretBody(Struct, frozen=True):
-    """How long the secrets before sign beside the new one; 0 when one of them has leaked."""
-
-    overlap_hours: Annotated[int, Meta(ge=0, le=OVERLAP_HOURS_MAX)] = OVERLAP_HOURS
+from api.platform.webhook_secrets import RotateSecretBody, rotated
+from api.routing import Call, data
+from commands.platform.webhook_endpoint import EnableWebhookEndpoint
 
 
 class RotatedSecret(Struct, frozen=True):
@@ -43,13 +31,4 @@ async def enable(call: Call[None, None]) -> Any:
 async def rotate_secret(call: Call[RotateSecretBody, None]) -> Any:
     """Give a watcher's webhooks a new secret; a repeat of the request shows it again."""
     watcher_id = (await watcher_row(call))["id"]
-    reply = await call.send(watcher_id, RotateWebhookSecret(call.body.overlap_hours))
-    call.headers["cache-control"] = "no-store"
-    until = answer_of(reply, WebhookEndpointAnswered).retiring_until
-    return data(
-        RotatedSecret(
-            id=watcher_id,
-            webhook_secret=call.services.signer.webhook_secret(call.command_id),
-            previous_valid_until=None if until is None else iso(until),
-        )
-    )
+    return data(RotatedSecret(watcher_id, *await rotated(call, watcher_id)))

@@ -1,8 +1,6 @@
 """Watchers: agents are told of what happens in a room. A webhook's secret is shown once."""
 
-import ipaddress
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -10,11 +8,11 @@ from msgspec import Meta, Struct
 from api.approvals.envelopes import PageQuery, after, cursor_of
 from api.approvals.sending import canonical
 from api.approvals.visible import reaches, room_id_of, room_row
-from api.problems import Problem, not_found
+from api.platform.webhook_urls import check_url
+from api.problems import not_found
 from api.routing import Call, answer_of, data, page
 from commands.approvals.watcher import CreateWatcher, RemoveWatcher, WatcherAnswered
 from infra.clock import iso
-from infra.egress import may_reach
 from projections.approvals import watchers
 from schemas.approvals.vocabulary import WatchedType
 from schemas.types import Text
@@ -65,7 +63,7 @@ async def watch(call: Call[WatchBody, None]) -> Any:
     room_id = await room_id_of(call, call.path["room"])
     url = body.webhook_url or ""
     if url:
-        _check_url(url, call.services.settings.egress_allow)
+        check_url(url, call.services.settings.egress_allow, field="webhook_url")
     watcher_id = "wat_" + call.command_id.removeprefix("cmd_")
     command = CreateWatcher(
         room_id=room_id,
@@ -124,29 +122,6 @@ async def watcher_row(call: Call[Any, Any], *, others: bool = False) -> dict[str
     if call.actor.kind == "agent" and row["agent_id"] != call.actor.id and not others:
         not_found("No such watcher")
     return row
-
-
-def _check_url(url: str, allowed: tuple[str, ...]) -> None:
-    """Refuse what can never be posted to; names are resolved when they are connected to."""
-
-    def refuse(message: str) -> Problem:
-        return Problem(400, "validation_error", message, field="webhook_url")
-
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise refuse("is not a URL") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise refuse("must be an http or https URL")
-    if parts.username is not None or parts.password is not None or parts.fragment:
-        raise refuse("must hold neither credentials nor a fragment")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return
-    if not may_reach(address, [ipaddress.ip_network(network) for network in allowed]):
-        raise refuse("is not a public address")
 
 
 def _answered(watcher: WatcherAnswered) -> WatcherItem:

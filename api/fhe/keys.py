@@ -1,7 +1,7 @@
 """Evaluation keys: `/api/v1/keys`. Secret keys are refused before anything is stored."""
 
 import hashlib
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -20,6 +20,7 @@ from infra.clock import iso
 from infra.ids import derived_id
 from projections.fhe import fhe_keys
 from schemas.fhe.key_material import RELIN
+from schemas.fhe.parameters import PARAMETER_SETS
 from schemas.types import Text
 
 
@@ -46,9 +47,14 @@ class KeyPartItem(Struct, frozen=True):
 
 
 class EvaluationKeyItem(Struct, frozen=True):
-    """An evaluation key. `rotations`: the slot steps to the left that it allows."""
+    """An evaluation key.
+
+    rotations: the slot steps to the left that it allows. generated: whether the server made it.
+    last_used_at: when a job that needs it was submitted last.
+    """
 
     key_id: str
+    scheme: str
     params_id: str
     name: str
     fingerprint: str
@@ -56,7 +62,9 @@ class EvaluationKeyItem(Struct, frozen=True):
     has_relin: bool
     rotations: list[int]
     parts: list[KeyPartItem]
+    generated: bool
     created_at: str
+    last_used_at: str | None
 
 
 class EvaluationKeyPage(Struct, frozen=True):
@@ -70,19 +78,38 @@ class EvaluationKeyPage(Struct, frozen=True):
 async def upload(call: Call[None, UploadQuery]) -> Answer:
     """Store and register an evaluation key; the same bytes again are the same key."""
     received = await uploads.receive(call, call.query.params_id, call.query.name)
-    key_id = derived_id("ek", call.tenant, received.fingerprint)
     if call.fingerprint:
         # The dispatcher has not seen the body: what it holds belongs to the request all the same.
         whole = f"{call.fingerprint}:{received.fingerprint}:{received.name}"
         call.fingerprint = hashlib.sha256(whole.encode()).hexdigest()
+    registered = await register(call, received)
+    item = await item_of_key(call, registered.key.key_id)
+    return Answer(item, status=201 if registered.key.is_new else 200)
+
+
+class Registered(NamedTuple):
+    """A key as the decider has it; whether its answer was to an earlier request of the same id."""
+
+    key: EvaluationKeyAnswer
+    replayed: bool
+
+
+async def register(
+    call: Call[Any, Any], received: uploads.Upload, *, generated: bool = False
+) -> Registered:
+    """Let jobs compute with a stored key; its objects go where they turn out to be surplus.
+
+    Raises Problem as `Call.send`.
+    """
     command = RegisterEvaluationKey(
         params_id=received.params_id,
         fingerprint=received.fingerprint,
         name=received.name,
         parts=received.parts,
+        generated=generated,
     )
     try:
-        reply = await call.send(key_id, command)
+        reply = await call.send(key_id_of(call.tenant, received.fingerprint), command)
     except Problem:
         await discard(call.services.objects, received.objects)
         raise
@@ -90,18 +117,12 @@ async def upload(call: Call[None, UploadQuery]) -> Answer:
     if key.parts != received.parts:
         # Registered before with objects of its own: ours are surplus.
         await discard(call.services.objects, received.objects)
-    item = EvaluationKeyItem(
-        key_id=key.key_id,
-        params_id=key.params_id,
-        name=key.name,
-        fingerprint=key.fingerprint,
-        size_bytes=sum(part.size_bytes for part in key.parts),
-        has_relin=any(part.kind == RELIN for part in key.parts),
-        rotations=[step for part in key.parts for step in part.rotations],
-        parts=[KeyPartItem(part.kind, part.sha256, part.size_bytes) for part in key.parts],
-        created_at=iso(key.registered_at),
-    )
-    return Answer(item, status=201 if key.is_new else 200)
+    return Registered(key, reply.replayed)
+
+
+def key_id_of(tenant: str, fingerprint: str) -> str:
+    """The id of a key: the same bytes of a tenant's are the same key."""
+    return derived_id("ek", tenant, fingerprint)
 
 
 async def list_keys(call: Call[None, KeysQuery]) -> EvaluationKeyPage:
@@ -119,7 +140,7 @@ async def list_keys(call: Call[None, KeysQuery]) -> EvaluationKeyPage:
 
 async def get_key(call: Call[None, None]) -> EvaluationKeyItem:
     """One evaluation key."""
-    return _item(await key_row(call, call.path["key_id"]))
+    return await item_of_key(call, call.path["key_id"])
 
 
 async def delete_key(call: Call[None, None]) -> None:
@@ -128,17 +149,28 @@ async def delete_key(call: Call[None, None]) -> None:
 
 
 async def key_row(call: Call[Any, Any], key_id: str) -> dict[str, Any]:
-    """The row of one of the tenant's keys. Raises Problem (404)."""
+    """The row of a key that jobs may need. Raises Problem (404; 409 when it was deleted)."""
     row = await call.services.reads.one(fhe_keys.BY_ID, call.tenant, key_id)
     if row is None:
         not_found("No such evaluation key")
+    if row["deleted_at"] is not None:
+        raise Problem(409, "key_deleted", "The evaluation key was deleted")
     return row
+
+
+async def item_of_key(call: Call[Any, Any], key_id: str) -> EvaluationKeyItem:
+    """One of the tenant's keys as clients see it. Raises Problem (404)."""
+    row = await call.services.reads.one(fhe_keys.BY_ID, call.tenant, key_id)
+    if row is None or row["deleted_at"] is not None:
+        not_found("No such evaluation key")
+    return _item(row)
 
 
 def _item(row: dict[str, Any]) -> EvaluationKeyItem:
     parts = row["parts"]
     return EvaluationKeyItem(
         key_id=row["key_id"],
+        scheme=PARAMETER_SETS[row["params_id"]].scheme,
         params_id=row["params_id"],
         name=row["name"],
         fingerprint=row["fingerprint"],
@@ -146,7 +178,9 @@ def _item(row: dict[str, Any]) -> EvaluationKeyItem:
         has_relin=any(part["kind"] == RELIN for part in parts),
         rotations=[step for part in parts for step in part["rotations"]],
         parts=[KeyPartItem(part["kind"], part["sha256"], part["size_bytes"]) for part in parts],
+        generated=row["generated"],
         created_at=iso(row["created_at"]),
+        last_used_at=None if row["last_used_at"] is None else iso(row["last_used_at"]),
     )
 
 

@@ -1,7 +1,8 @@
 """The object store as handlers see it: away is a 503."""
 
+import contextlib
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator
 from typing import TypeVar
 
 from api.problems import Problem
@@ -14,8 +15,15 @@ T = TypeVar("T")
 
 async def answered(call: Awaitable[T]) -> T:
     """What the store answers. Raises Problem (503) when it does not."""
-    try:
+    with reachable():
         return await call
+
+
+@contextlib.contextmanager
+def reachable() -> Iterator[None]:
+    """Raises Problem (503) when the store does not answer what is asked of it here."""
+    try:
+        yield
     except ObjectsUnavailable as error:
         raise Problem(
             503,

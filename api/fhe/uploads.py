@@ -11,15 +11,17 @@ from typing import Any
 from msgspec import Struct
 
 from api.bodies import declared_length, too_large
+from api.fhe.key_checks import check_parts, refused
 from api.fhe.multipart import Parts
 from api.fhe.storage import answered, discard
 from api.problems import Problem
 from api.routing import Call
+from api.services import Services
 from infra.ids import new_id
 from infra.objects import Objects
 from schemas.fhe.evaluation_key import StoredPart
 from schemas.fhe.key_material import RELIN, ROTATE, SERVER, KeyPart, KeyReader, KeyRefused
-from schemas.fhe.parameters import KEY_BYTES_MAX, PARAMETER_SETS, TfheParameters
+from schemas.fhe.parameters import KEY_BYTES_MAX, PARAMETER_SETS, SEAL_SETS, TfheParameters
 
 # Room for the boundaries and small fields around the parts.
 BODY_BYTES_MAX = KEY_BYTES_MAX + 64 * 1024
@@ -46,8 +48,8 @@ class Upload(Struct, frozen=True):
         return sha256("\n".join([self.params_id, *lines]).encode()).hexdigest()
 
 
-class _Intake:
-    """What has been taken in so far."""
+class KeyIntake:
+    """A key that is being taken in, part by part."""
 
     def __init__(self, objects: Objects, tenant: str) -> None:
         self._objects, self._folder = objects, f"fhe/{tenant}/keys/{new_id('up')}"
@@ -59,18 +61,9 @@ class _Intake:
         """Check and store one part. Raises Problem (413, 422, 503)."""
         if any(part.kind == kind for part in self.parts):
             raise refused("malformed", f"the part {kind} comes twice")
-        reader, object = KeyReader(), f"{self._folder}/{kind}"
-        try:
-            await answered(self._objects.put_stream(object, _checked(reader, kind, chunks)))
-        except KeyRefused as error:
-            if error.reason == "too_large":
-                raise too_large(KEY_BYTES_MAX, close=True) from None
-            raise refused(error.reason, error.message) from None
-        found = reader.finish()
-        self.params_ids.add(found.params_id)
-        self.parts.append(
-            StoredPart(kind, object, found.sha256, found.size_bytes, list(found.rotations))
-        )
+        params_id, part = await read_part(self._objects, f"{self._folder}/{kind}", kind, chunks)
+        self.params_ids.add(params_id)
+        self.parts.append(part)
 
     async def take_field(self, name: str, chunks: AsyncIterator[bytes]) -> None:
         """Read one small field; unknown ones are ignored. Raises Problem (422)."""
@@ -104,6 +97,63 @@ class _Intake:
         await discard(self._objects, [part.object for part in self.parts])
 
 
+async def read_part(
+    objects: Objects, object: str, kind: str, chunks: AsyncIterator[bytes]
+) -> tuple[str, StoredPart]:
+    """The parameter set of a part of SEAL's, and the part, read and stored as it arrives.
+
+    Raises Problem (413, 422, 503); then nothing is stored.
+    """
+    reader = KeyReader()
+    try:
+        await answered(objects.put_stream(object, _checked(reader, kind, chunks)))
+    except KeyRefused as error:
+        if error.reason == "too_large":
+            raise too_large(KEY_BYTES_MAX, close=True) from None
+        raise refused(error.reason, error.message) from None
+    found = reader.finish()
+    part = StoredPart(kind, object, found.sha256, found.size_bytes, list(found.rotations))
+    return found.params_id, part
+
+
+async def store_part(
+    services: Services, object: str, params_id: str, kind: str, chunks: AsyncIterator[bytes]
+) -> StoredPart:
+    """One part of a key in a set that is known, stored once the engine has loaded it, too.
+
+    Raises Problem (413, 422, 503); then nothing is stored.
+    """
+    if params_id in SEAL_SETS:
+        found, part = await read_part(services.objects, object, kind, chunks)
+    else:
+        # Whose form only its engine knows.
+        found, part = params_id, await _hashed(services.objects, object, kind, chunks)
+    try:
+        if found != params_id:
+            raise refused("wrong_parameters", f"the part belongs to {found}, not to {params_id}")
+        await check_parts(services, params_id, [part])
+    except BaseException:
+        await discard(services.objects, [object])
+        raise
+    return part
+
+
+async def _hashed(
+    objects: Objects, object: str, kind: str, chunks: AsyncIterator[bytes]
+) -> StoredPart:
+    digest, size = sha256(), 0
+
+    async def passing() -> AsyncIterator[bytes]:
+        nonlocal size
+        async for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+            yield chunk
+
+    await answered(objects.put_stream(object, passing()))
+    return StoredPart(kind, object, digest.hexdigest(), size)
+
+
 async def receive(call: Call[Any, Any], params_id: str, name: str) -> Upload:
     """The evaluation key in the request's body: octet-stream, or multipart with its parts.
 
@@ -117,7 +167,7 @@ async def receive(call: Call[Any, Any], params_id: str, name: str) -> Upload:
         raise Problem(415, "unsupported_content_encoding", "Send the key as it is", where="header")
     declared_length(dict(call.scope["headers"]), BODY_BYTES_MAX)
     body = _nonempty(request.stream())
-    intake = _Intake(call.services.objects, call.tenant)
+    intake = KeyIntake(call.services.objects, call.tenant)
     try:
         if essence == "application/octet-stream":
             is_whole = isinstance(PARAMETER_SETS.get(params_id), TfheParameters)
@@ -131,18 +181,15 @@ async def receive(call: Call[Any, Any], params_id: str, name: str) -> Upload:
                 "Send the key as application/octet-stream or multipart/form-data",
                 where="header",
             )
-        return intake.finished(params_id, name)
+        upload = intake.finished(params_id, name)
+        await check_parts(call.services, upload.params_id, upload.parts)
+        return upload
     except BaseException:
         await intake.abandon()
         raise
 
 
-def refused(reason: str, message: str) -> Problem:
-    """The 422 of an upload that is no evaluation key; its code is the reason."""
-    return Problem(422, reason, message, details={"reason": reason})
-
-
-async def _take_multipart(intake: _Intake, parts: Parts) -> None:
+async def _take_multipart(intake: KeyIntake, parts: Parts) -> None:
     while (part := await parts.next()) is not None:
         if part.name in (RELIN, ROTATE, SERVER):
             await intake.take_part(part.name, parts.chunks())

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.platform import audit, audit_exports, docs, health, outcomes, schema_registry
+from api.platform import audit, audit_exports, docs, health, outcomes, schema_registry, webhooks
 from api.problems import FHE, SERVICE
 from api.routing import Route, Who
 
@@ -57,4 +57,5 @@ ROUTES = [
     *audit.ROUTES,
     *audit_exports.ROUTES,
     *schema_registry.ROUTES,
+    *webhooks.ROUTES,
 ]

@@ -74,8 +74,10 @@ GROUPS = {
     "streams": "streams.v1",
     "audit-exports": "streams.platform.audit_exports.v1",
     "adoptions": "streams.approvals.adoptions.v1",
+    "announcements": "streams.platform.announcements.v1",
     "watchers": "streams.approvals.watchers.v1",
     "fhe-worker": "fhe-workers",
+    "key-erasing": "streams.fhe.erasing.v1",
 }
 
 

@@ -3,24 +3,32 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
+import msgspec
 from msgspec import Struct
 
-from commands.decider import Context, Decider
-from commands.refusals import InvalidCommand, NotFound
+from commands.decider import Context, Decider, Emit
+from commands.refusals import ActorForbidden, AlreadyDone, InvalidCommand, NotFound
 from schemas.fhe.evaluation_key import (
     EvaluationKeyDeleted,
+    EvaluationKeyErased,
     EvaluationKeyEvent,
     EvaluationKeyRegistered,
     StoredPart,
 )
 from schemas.fhe.parameters import PARAMETER_SETS
-from schemas.types import Sha256, Text
+from schemas.types import Count, Micros, Sha256, Text
 
 STREAM = "fhe.evaluation_key"
 
 
 class KeyNotFound(NotFound):
     """No such evaluation key, or it was deleted."""
+
+
+class KeyDeleted(AlreadyDone):
+    """The evaluation key was deleted; nothing is computed with it any more."""
+
+    code = "key_deleted"
 
 
 class RegisterEvaluationKey(Struct, frozen=True, tag="fhe.register_evaluation_key.v1"):
@@ -30,17 +38,28 @@ class RegisterEvaluationKey(Struct, frozen=True, tag="fhe.register_evaluation_ke
     fingerprint: Sha256
     name: Text
     parts: list[StoredPart]
+    generated: bool = False
 
 
 class DeleteEvaluationKey(Struct, frozen=True, tag="fhe.delete_evaluation_key.v1"):
     """Compute nothing with this key any more, and erase it."""
 
 
-EvaluationKeyCommand = RegisterEvaluationKey | DeleteEvaluationKey
+class RecordKeyErased(Struct, frozen=True, tag="fhe.record_key_erased.v1"):
+    """The eraser has erased what the deletion at `deleted_at` named: so many objects."""
+
+    deleted_at: Micros
+    objects: Count
+
+
+EvaluationKeyCommand = RegisterEvaluationKey | DeleteEvaluationKey | RecordKeyErased
 
 
 class EvaluationKey(Struct, frozen=True):
-    """`is_live` is False before the first registration and after each deletion."""
+    """`is_live` is False before the first registration and after each deletion.
+
+    erased_until: the last deletion that there is a receipt of.
+    """
 
     is_live: bool = False
     was_deleted: bool = False
@@ -49,6 +68,7 @@ class EvaluationKey(Struct, frozen=True):
     name: str = ""
     parts: list[StoredPart] = []
     registered_at: int = 0
+    erased_until: int = 0
 
     @property
     def part_kinds(self) -> frozenset[str]:
@@ -76,7 +96,7 @@ class EvaluationKeyAnswer(Struct, frozen=True):
 def decide(
     command: EvaluationKeyCommand, state: EvaluationKey, context: Context
 ) -> Sequence[EvaluationKeyEvent]:
-    """Raises InvalidCommand, KeyNotFound."""
+    """Raises InvalidCommand, KeyNotFound, ActorForbidden."""
     match command:
         case RegisterEvaluationKey():
             return _register(command, state, context)
@@ -87,6 +107,16 @@ def decide(
                 return []
             objects = [part.object for part in state.parts]
             return [EvaluationKeyDeleted(context.stream_id, objects, context.now)]
+        case RecordKeyErased():
+            if context.actor.kind != "system":
+                raise ActorForbidden("receipts are the eraser's only")
+            if command.deleted_at <= state.erased_until:
+                return []
+            return [
+                EvaluationKeyErased(
+                    context.stream_id, command.objects, command.deleted_at, context.now
+                )
+            ]
     assert_never(command)
 
 
@@ -108,8 +138,19 @@ def _register(
             name=command.name,
             parts=command.parts,
             registered_at=context.now,
+            generated=command.generated,
         )
     ]
+
+
+def registered(key_id: str, key: EvaluationKey, context: Context, **fields: Any) -> Sequence[Emit]:
+    """The event that registers a key whose upload is complete, none when it is live already.
+
+    fields: those of RegisterEvaluationKey. Raises InvalidCommand.
+    """
+    there = msgspec.structs.replace(context, stream_id=key_id)
+    found = _register(RegisterEvaluationKey(**fields), key, there)
+    return [Emit(STREAM, key_id, event) for event in found]
 
 
 def evolve(state: EvaluationKey, event: EvaluationKeyEvent) -> EvaluationKey:
@@ -122,9 +163,12 @@ def evolve(state: EvaluationKey, event: EvaluationKeyEvent) -> EvaluationKey:
                 name=event.name,
                 parts=event.parts,
                 registered_at=event.registered_at,
+                erased_until=state.erased_until,
             )
         case EvaluationKeyDeleted():
-            return EvaluationKey(was_deleted=True)
+            return EvaluationKey(was_deleted=True, erased_until=state.erased_until)
+        case EvaluationKeyErased():
+            return msgspec.structs.replace(state, erased_until=event.deleted_at)
     assert_never(event)
 
 
@@ -143,20 +187,27 @@ def _answer(
 
 
 def _describe(command: EvaluationKeyCommand) -> Mapping[str, Any]:
-    if isinstance(command, DeleteEvaluationKey):
-        return {}
-    return {
-        "params_id": command.params_id,
-        "fingerprint": command.fingerprint,
-        "size_bytes": sum(part.size_bytes for part in command.parts),
-    }
+    match command:
+        case DeleteEvaluationKey():
+            return {}
+        case RecordKeyErased():
+            return {"objects": command.objects}
+        case RegisterEvaluationKey():
+            return {
+                "params_id": command.params_id,
+                "fingerprint": command.fingerprint,
+                "size_bytes": sum(part.size_bytes for part in command.parts),
+                "generated": command.generated,
+            }
+    assert_never(command)
 
 
 INITIAL = EvaluationKey()
 DECIDER: Decider[EvaluationKeyCommand, EvaluationKey, EvaluationKeyEvent] = Decider(
     stream=STREAM,
-    commands=(RegisterEvaluationKey, DeleteEvaluationKey),
-    events=(EvaluationKeyRegistered, EvaluationKeyDeleted),
+    commands=(RegisterEvaluationKey, DeleteEvaluationKey, RecordKeyErased),
+    events=(EvaluationKeyRegistered, EvaluationKeyDeleted, EvaluationKeyErased),
+    version=2,
     initial=INITIAL,
     decide=decide,
     evolve=evolve,

@@ -27,7 +27,7 @@ from commands.fhe.charges import (
     usage_ids,
 )
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
-from commands.fhe.evaluation_key import EvaluationKey, KeyNotFound
+from commands.fhe.evaluation_key import EvaluationKey, KeyDeleted, KeyNotFound
 from commands.fhe.operations import Need, ValueOverflow, need_of
 from commands.fhe.pricing import Price, price_of
 from commands.refusals import AlreadyDone, InvalidCommand, NotFound, Refusal
@@ -203,9 +203,9 @@ class JobAnswer(Struct, frozen=True):
 
 
 def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEvent | Emit]:
-    """Raises KeyNotFound, CiphertextNotFound, KeyMismatch, UnsupportedOperation, KeyMissingPart,
-    LevelExhausted, ValueOverflow, InvalidCommand, BudgetCapReached, QuotaExhausted on submission;
-    JobNotFound; JobFinished on cancelling.
+    """Raises KeyNotFound, KeyDeleted, CiphertextNotFound, KeyMismatch, UnsupportedOperation,
+    KeyMissingPart, LevelExhausted, ValueOverflow, InvalidCommand, BudgetCapReached, QuotaExhausted
+    on submission; JobNotFound; JobFinished on cancelling.
     """
     if isinstance(command, SubmitJob):
         if _has_to_be_done(command, state):
@@ -270,6 +270,8 @@ def _freed(state: Job, context: Context, reason: ReleaseReason) -> Sequence[Emit
 
 def _submitted(command: SubmitJob, state: Job, context: Context) -> JobSubmitted:
     key: EvaluationKey = context.state(KEY_STREAM, command.key_id)
+    if key.was_deleted:
+        raise KeyDeleted("the evaluation key was deleted", key_id=command.key_id)
     if not key.is_live:
         raise KeyNotFound("no such evaluation key", key_id=command.key_id)
     operands = [_operand(given, command, context) for given in command.inputs]

@@ -1,23 +1,25 @@
 """`platform.webhook_endpoint`: where webhooks go, for whatever domain wants them sent.
 
 A domain that has endpoints emits what is made here from its own decider, in the same transaction
-as its own event, under an id of its own: `opened`, `closed`, `requested`.
+as its own event, under an id of its own: `opened`, `moved`, `closed`, `requested`.
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, assert_never
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, assert_never
 
 import msgspec
 from msgspec import Meta, Struct
 
 from commands.decider import Context, Decider, Emit
 from commands.refusals import ActorForbidden, AlreadyDone, NotFound
+from schemas.instants import iso
 from schemas.platform.webhook import (
     RetiringSecret,
     WebhookEndpointClosed,
     WebhookEndpointDisabled,
     WebhookEndpointEnabled,
     WebhookEndpointEvent,
+    WebhookEndpointMoved,
     WebhookEndpointOpened,
     WebhookRedriven,
     WebhookRequested,
@@ -79,6 +81,7 @@ class WebhookEndpoint(Struct, frozen=True):
     status: Literal["absent", "active", "disabled", "closed"] = "absent"
     key_seed: str = ""
     retiring: tuple[RetiringSecret, ...] = ()
+    url: str = ""
 
 
 class WebhookEndpointAnswered(Struct, frozen=True):
@@ -94,6 +97,18 @@ def opened(endpoint_id: str, url: str, context: Context) -> Emit:
     """The event that opens an endpoint for the caller; its secret derives from the command's id."""
     event = WebhookEndpointOpened(url, context.command_id, context.actor.id, context.now)
     return Emit(STREAM, endpoint_id, event)
+
+
+def moved(
+    endpoint_id: str, endpoint: WebhookEndpoint, url: str, context: Context
+) -> Sequence[Emit]:
+    """The event that sends an endpoint's webhooks to another URL, none where that changes nothing.
+
+    Its secret stays.
+    """
+    if endpoint.status in ("absent", "closed") or endpoint.url == url:
+        return []
+    return [Emit(STREAM, endpoint_id, WebhookEndpointMoved(url, context.now))]
 
 
 def closed(endpoint_id: str, endpoint: WebhookEndpoint, context: Context) -> Sequence[Emit]:
@@ -117,6 +132,11 @@ def requested(
         return []
     event = WebhookRequested(endpoint_id, event_id, event_type, body, context.now)
     return [Emit(STREAM, endpoint_id, event)]
+
+
+def body_of(event_type: str, at: int, data: Mapping[str, Any]) -> Json:
+    """A webhook's body, as Standard Webhooks recommends it. at: microseconds UTC."""
+    return msgspec.json.encode({"type": event_type, "timestamp": iso(at), "data": data}).decode()
 
 
 def decide(
@@ -170,7 +190,9 @@ def _rotate(
 def evolve(endpoint: WebhookEndpoint, event: WebhookEndpointEvent) -> WebhookEndpoint:
     match event:
         case WebhookEndpointOpened():
-            return WebhookEndpoint(event.owner_id, "active", event.key_seed)
+            return WebhookEndpoint(event.owner_id, "active", event.key_seed, url=event.url)
+        case WebhookEndpointMoved():
+            return msgspec.structs.replace(endpoint, url=event.url)
         case WebhookEndpointDisabled():
             return msgspec.structs.replace(endpoint, status="disabled")
         case WebhookEndpointEnabled():
@@ -197,6 +219,7 @@ DECIDER: Decider[WebhookEndpointCommand, WebhookEndpoint, WebhookEndpointEvent] 
     commands=(DisableWebhookEndpoint, EnableWebhookEndpoint, RotateWebhookSecret, RedriveWebhook),
     events=(
         WebhookEndpointOpened,
+        WebhookEndpointMoved,
         WebhookEndpointDisabled,
         WebhookEndpointEnabled,
         WebhookSecretRotated,

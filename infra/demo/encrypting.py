@@ -6,6 +6,7 @@ from typing import Any
 
 from infra.demo.scene import Scene
 from infra.demo.stage import DemoFailed, expect
+from infra.keyholder import RELIN, SECRET, Keyholder
 from schemas.fhe.parameters import CKKS_N13
 
 SALARIES = [0.52, 0.61, 0.48]
@@ -14,50 +15,9 @@ FACTORS = [0.5, 0.25, 0.125]
 TOLERANCE = 1e-4
 
 
-class Keyholder:
-    """A client of encrypted computation: it alone can read what it sends and what it gets."""
-
-    def __init__(self) -> None:
-        import numpy as np
-        from Pyfhel import PyCtxt, Pyfhel
-
-        self._array, self._ciphertext = np.array, PyCtxt
-        self._engine: Any = Pyfhel()
-        self._engine.contextGen(
-            "ckks",
-            n=CKKS_N13.ring_degree,
-            scale=CKKS_N13.scale,
-            qi_sizes=list(CKKS_N13.prime_bits),
-            sec=CKKS_N13.security_bits,
-        )
-        self._engine.keyGen()
-        self._engine.relinKeyGen()
-
-    @property
-    def evaluation_key(self) -> bytes:
-        """What the server needs for computing; it decrypts nothing."""
-        return bytes(self._engine.to_bytes_relin_key("none"))
-
-    @property
-    def secret_key(self) -> bytes:
-        """What nobody else may have."""
-        return bytes(self._engine.to_bytes_secret_key("none"))
-
-    def encrypt(self, values: list[float]) -> dict[str, str]:
-        """An operand that only this client can read."""
-        data = self._engine.encryptFrac(self._array(values, dtype="float64")).to_bytes()
-        return {"ciphertext": base64.b64encode(data).decode()}
-
-    def decrypt(self, job: dict[str, Any], count: int) -> list[float]:
-        """The first values of a job's result."""
-        data = base64.b64decode(job["result"]["ciphertext"])
-        ciphertext = self._ciphertext(pyfhel=self._engine, bytestring=data)
-        return [float(value) for value in self._engine.decryptFrac(ciphertext)[:count]]
-
-
 async def compute(scene: Scene) -> list[str]:
     """An evaluation key, an addition and a multiplication, decrypted and compared."""
-    holder = await asyncio.to_thread(Keyholder)
+    holder = await asyncio.to_thread(Keyholder.generated, CKKS_N13)
     octets = {"Content-Type": "application/octet-stream"}
 
     async def upload(key: bytes, status: int) -> dict[str, Any]:
@@ -66,31 +26,39 @@ async def compute(scene: Scene) -> list[str]:
         )
         return dict(answer.json())
 
-    key = await upload(holder.evaluation_key, 201)
-    refused = await upload(holder.secret_key, 422)
+    key = await upload(holder.parts[RELIN], 201)
+    refused = await upload(holder.parts[SECRET], 422)
     expect(refused["error"]["code"], "secret_key_refused", "the upload of a secret key")
-    salaries, raises = holder.encrypt(SALARIES), holder.encrypt(RAISES)
+    salaries, raises, factors = map(holder.encrypt, (SALARIES, RAISES, FACTORS))
 
     async def job(operation: str, *operands: dict[str, Any]) -> dict[str, Any]:
         body = {"key_id": key["key_id"], "operands": list(operands)}
         answer = await scene.call("key", "POST", f"/api/v1/compute/{operation}?wait=60", body)
         return dict(answer.json())
 
-    total = await job("add", salaries, raises)
+    total = await job("add", _operand(salaries), _operand(raises))
     # The sum goes on as a handle: it need not travel again.
-    product = await job("multiply", {"handle": total["result"]["handle"]}, holder.encrypt(FACTORS))
+    handle = {"handle": total["result"]["handle"]}
+    product = await job("multiply", handle, _operand(factors))
     sums = [a + b for a, b in zip(SALARIES, RAISES, strict=True)]
     products = [a * b for a, b in zip(sums, FACTORS, strict=True)]
-    _close(holder.decrypt(total, 3), sums, "the decrypted sum")
-    _close(holder.decrypt(product, 3), products, "the decrypted product")
-    size = len(base64.b64decode(salaries["ciphertext"]))
+    _close(holder.decrypt(_result(total), 3), sums, "the decrypted sum")
+    _close(holder.decrypt(_result(product), 3), products, "the decrypted product")
     return [
         f"evaluation key {key['key_id']} ({key['size_bytes'] / 1e6:.1f} MB); "
         f"the secret key was refused, as it should be",
-        f"encrypted add of {size / 1e3:.0f} kB ciphertexts: {total['cpu_ms']:.1f} ms, "
+        f"encrypted add of {len(salaries) / 1e3:.0f} kB ciphertexts: {total['cpu_ms']:.1f} ms, "
         f"decrypts to {_shown(sums)}",
         f"encrypted multiply: {product['cpu_ms']:.1f} ms, decrypts to {_shown(products)}",
     ]
+
+
+def _operand(ciphertext: bytes) -> dict[str, str]:
+    return {"ciphertext": base64.b64encode(ciphertext).decode()}
+
+
+def _result(job: dict[str, Any]) -> bytes:
+    return base64.b64decode(job["result"]["ciphertext"])
 
 
 def _close(found: list[float], wanted: list[float], what: str) -> None:

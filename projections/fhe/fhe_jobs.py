@@ -95,3 +95,7 @@ PAGE = f"""{_SELECT} WHERE tenant = %s
 AND (%s::text IS NULL OR status = %s) AND (%s::text IS NULL OR key_id = %s)
 AND (created_at, job_id) < (%s, %s)
 ORDER BY created_at DESC, job_id DESC LIMIT %s"""
+# Whether a job that needs a key has not ended. Parameters: tenant, key id.
+QUEUED_OF_KEY = f"""
+SELECT job_id FROM {FHE_JOBS.table} WHERE tenant = %s AND key_id = %s AND status = 'queued' LIMIT 1
+"""

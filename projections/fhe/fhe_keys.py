@@ -1,13 +1,14 @@
-"""`fhe_keys`: one row for each evaluation key that can be computed with."""
+"""`fhe_keys`: one row for each evaluation key, deleted ones too, and when a job needed it last."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from projections.statements import Delete, Put, Statement, View
+from projections.statements import Put, Set, Statement, View
 from schemas.envelope import Envelope
 from schemas.fhe.evaluation_key import EvaluationKeyDeleted, EvaluationKeyRegistered
+from schemas.fhe.job import JobSubmitted
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -22,17 +23,23 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "parts": msgspec.json.encode(event.parts).decode(),
                 "created_at": event.registered_at,
                 "created_by": envelope.actor.id,
+                "generated": event.generated,
+                "last_used_at": None,
+                "deleted_at": None,
             }
             return [Put(key, values)]
         case EvaluationKeyDeleted():
-            return [Delete(key)]
+            return [Set(key, {"deleted_at": event.deleted_at})]
+        case JobSubmitted():
+            used = {"tenant": envelope.tenant, "key_id": event.key_id}
+            return [Set(used, {"last_used_at": event.submitted_at})]
     return []
 
 
 FHE_KEYS = View(
     name="fhe_keys",
-    version=1,
-    events=(EvaluationKeyRegistered, EvaluationKeyDeleted),
+    version=2,
+    events=(EvaluationKeyRegistered, EvaluationKeyDeleted, JobSubmitted),
     columns={
         "tenant": "text",
         "key_id": "text",
@@ -43,18 +50,22 @@ FHE_KEYS = View(
         "parts": "jsonb",
         "created_at": "bigint",
         "created_by": "text",
+        "generated": "boolean",
+        "last_used_at": "bigint",
+        "deleted_at": "bigint",
     },
     key=("tenant", "key_id"),
-    indexes=("(tenant, created_at, key_id)",),
+    indexes=("(tenant, created_at, key_id) WHERE deleted_at IS NULL",),
     reduce=reduce,
 )
 
 _SELECT = f"""
-SELECT key_id, params_id, fingerprint, name, size_bytes, parts, created_at
+SELECT key_id, params_id, fingerprint, name, size_bytes, parts, created_at, generated,
+       last_used_at, deleted_at
 FROM {FHE_KEYS.table}
 """
-# Parameters: tenant, key id.
+# Deleted or not. Parameters: tenant, key id.
 BY_ID = f"{_SELECT} WHERE tenant = %s AND key_id = %s"
 # Parameters: tenant, then (created_at, key_id) of the last row seen, then the limit.
-PAGE = f"""{_SELECT} WHERE tenant = %s AND (created_at, key_id) < (%s, %s)
+PAGE = f"""{_SELECT} WHERE tenant = %s AND deleted_at IS NULL AND (created_at, key_id) < (%s, %s)
 ORDER BY created_at DESC, key_id DESC LIMIT %s"""

@@ -11,6 +11,7 @@ from schemas.platform.webhook import (
     WebhookEndpointClosed,
     WebhookEndpointDisabled,
     WebhookEndpointEnabled,
+    WebhookEndpointMoved,
     WebhookEndpointOpened,
     WebhookSecretRotated,
 )
@@ -31,6 +32,8 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "updated_at": event.opened_at,
             }
             return [Put(key, values)]
+        case WebhookEndpointMoved():
+            return [Set(key, {"url": event.url, "updated_at": event.moved_at})]
         case WebhookEndpointDisabled():
             values = {
                 "status": "disabled",
@@ -54,6 +57,7 @@ WEBHOOK_ENDPOINTS = View(
     version=2,
     events=(
         WebhookEndpointOpened,
+        WebhookEndpointMoved,
         WebhookEndpointDisabled,
         WebhookEndpointEnabled,
         WebhookSecretRotated,

@@ -2,7 +2,11 @@
 
 from msgspec import Struct
 
-from schemas.fhe.evaluation_key import EvaluationKeyDeleted, EvaluationKeyRegistered
+from schemas.fhe.evaluation_key import (
+    EvaluationKeyDeleted,
+    EvaluationKeyErased,
+    EvaluationKeyRegistered,
+)
 from schemas.fhe.job import (
     JobCancelled,
     JobFailed,
@@ -10,10 +14,21 @@ from schemas.fhe.job import (
     JobSubmitted,
     JobSucceeded,
 )
+from schemas.fhe.key_upload import (
+    KeyPieceReceived,
+    KeyUploadAbandoned,
+    KeyUploadCompleted,
+    KeyUploadOpened,
+)
 
 EVENTS: list[type[Struct]] = [
     EvaluationKeyRegistered,
     EvaluationKeyDeleted,
+    EvaluationKeyErased,
+    KeyUploadOpened,
+    KeyPieceReceived,
+    KeyUploadCompleted,
+    KeyUploadAbandoned,
     JobSubmitted,
     JobSucceeded,
     JobFailed,

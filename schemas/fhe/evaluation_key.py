@@ -22,7 +22,8 @@ class StoredPart(Struct, frozen=True):
 class EvaluationKeyRegistered(Struct, frozen=True, tag="fhe.evaluation_key_registered.v1"):
     """A client's evaluation key was checked, stored, and may be computed with.
 
-    fingerprint: SHA-256 over the parts' hashes, by which the same key is known again.
+    fingerprint: SHA-256 over the parts' hashes, by which the same key is known again. generated:
+    whether we made it, so that its secret key was in our memory once.
     """
 
     key_id: str
@@ -31,14 +32,27 @@ class EvaluationKeyRegistered(Struct, frozen=True, tag="fhe.evaluation_key_regis
     name: Text
     parts: list[StoredPart]
     registered_at: Micros
+    generated: bool = False
 
 
 class EvaluationKeyDeleted(Struct, frozen=True, tag="fhe.evaluation_key_deleted.v1"):
-    """The key will not be computed with any more; a worker erases `objects` when it reads this."""
+    """The key will not be computed with any more, and its `objects` are being erased."""
 
     key_id: str
     objects: list[str]
     deleted_at: Micros
 
 
-EvaluationKeyEvent = EvaluationKeyRegistered | EvaluationKeyDeleted
+class EvaluationKeyErased(Struct, frozen=True, tag="fhe.evaluation_key_erased.v1"):
+    """The receipt of a deletion: nothing of the key's bytes is in the object store any more.
+
+    deleted_at: which deletion it is the receipt of. objects: how many were erased.
+    """
+
+    key_id: str
+    objects: Count
+    deleted_at: Micros
+    erased_at: Micros
+
+
+EvaluationKeyEvent = EvaluationKeyRegistered | EvaluationKeyDeleted | EvaluationKeyErased

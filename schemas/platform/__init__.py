@@ -14,10 +14,18 @@ from schemas.platform.webhook import (
     WebhookEndpointClosed,
     WebhookEndpointDisabled,
     WebhookEndpointEnabled,
+    WebhookEndpointMoved,
     WebhookEndpointOpened,
     WebhookRedriven,
     WebhookRequested,
     WebhookSecretRotated,
+)
+from schemas.platform.webhook_subscription import (
+    WebhookDescribed,
+    WebhookSubscribed,
+    WebhookTriggered,
+    WebhookTypesChosen,
+    WebhookUnsubscribed,
 )
 
 EVENTS: list[type[Struct]] = [
@@ -27,6 +35,7 @@ EVENTS: list[type[Struct]] = [
     AuditRecorded,
     CommandHandled,
     WebhookEndpointOpened,
+    WebhookEndpointMoved,
     WebhookEndpointDisabled,
     WebhookEndpointEnabled,
     WebhookSecretRotated,
@@ -34,4 +43,9 @@ EVENTS: list[type[Struct]] = [
     WebhookRequested,
     WebhookRedriven,
     WebhookAttempted,
+    WebhookSubscribed,
+    WebhookTypesChosen,
+    WebhookDescribed,
+    WebhookTriggered,
+    WebhookUnsubscribed,
 ]

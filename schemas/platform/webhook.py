@@ -27,6 +27,13 @@ class WebhookEndpointOpened(Struct, frozen=True, tag="platform.webhook_endpoint_
     opened_at: Micros
 
 
+class WebhookEndpointMoved(Struct, frozen=True, tag="platform.webhook_endpoint_moved.v1"):
+    """What is sent from now on, and what waits, goes to another URL; the secret stays."""
+
+    url: Text
+    moved_at: Micros
+
+
 class WebhookEndpointDisabled(Struct, frozen=True, tag="platform.webhook_endpoint_disabled.v1"):
     """The endpoint said that it is gone, or has failed for days. Nothing is sent to it any more."""
 
@@ -107,6 +114,7 @@ class WebhookAttempted(Struct, frozen=True, kw_only=True, tag="platform.webhook_
 
 WebhookEndpointEvent = (
     WebhookEndpointOpened
+    | WebhookEndpointMoved
     | WebhookEndpointDisabled
     | WebhookEndpointEnabled
     | WebhookSecretRotated

@@ -14,7 +14,7 @@ from schemas.approvals.registration import AgentClaimed
 from schemas.codec import Codec
 from schemas.envelope import Actor, Envelope
 from streams.bus import CommandBus, CommandRequest
-from streams.following import Follower
+from streams.following import Follower, of_types, one_by_one
 
 GROUP = "streams.approvals.adoptions.v1"
 _PURPOSE = "adoption"
@@ -48,7 +48,11 @@ class Adoptions:
     def __init__(self, *, bootstrap: str, codec: Codec, bus: CommandBus) -> None:
         self._bus = bus
         self._follower = Follower(
-            bootstrap=bootstrap, group=GROUP, codec=codec, event=AgentClaimed, handle=self._adopt
+            bootstrap=bootstrap,
+            group=GROUP,
+            codec=codec,
+            wants=of_types(AgentClaimed),
+            handle=one_by_one(self._adopt),
         )
 
     async def run(self) -> None:

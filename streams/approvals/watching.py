@@ -1,49 +1,31 @@
 """The fan-out: an event of a room triggers the watchers that it matches.
 
-It reads `events` in a consumer group of its own. For each batch, in this order: the watchers of the
-rooms in it are looked up; each that an event matches is triggered by a command; the offsets are
-committed. A crash anywhere repeats the batch, and the decider, which knows how far each watcher is,
-triggers none twice. A watcher that an agent was told of is in the table before anything that was
-decided later is read here.
+For each batch of `events`, in this order: the watchers of the rooms in it are looked up; each that
+an event matches is triggered by a command; the offsets are committed. A crash anywhere repeats the
+batch, and the decider, which knows how far each watcher is, triggers none twice. A watcher that an
+agent was told of is in the table before anything that was decided later is read here.
 """
 
-import asyncio
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-import psycopg
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
 
 from commands.approvals.watch_filter import passes
 from commands.approvals.watcher import TriggerWatcher
-from infra.failpoints import failpoint
+from commands.platform.webhook_endpoint import body_of
 from infra.ids import command_id
-from infra.kafka import LogUnavailable, consumer, header, stop_consumer
-from infra.postgres import DatabaseUnavailable, Reads, Row
+from infra.postgres import Reads, Row
 from projections.approvals.watchers import OF_ROOMS
-from schemas.codec import Codec, Undecodable
-from schemas.envelope import SYSTEM, Envelope, from_headers
-from schemas.instants import iso
-from schemas.types import Json
+from schemas.codec import Codec
+from schemas.envelope import SYSTEM, Envelope
 from streams.approvals.room_feed import Told, of_a_room, told_of
 from streams.bus import CommandRequest, KafkaCommandBus
-
-logger = logging.getLogger(__name__)
+from streams.following import Followed, Follower
+from streams.platform.fan_out import fan_out
 
 GROUP = "streams.approvals.watchers.v1"
 _TRIGGERED = "watcher.triggered"
-_BATCH_MAX = 500
-_POST_MAX = 500
-# What passes by itself.
-_FORESEEN = (
-    LogUnavailable,
-    DatabaseUnavailable,
-    KafkaError,
-    psycopg.errors.UndefinedTable,  # the deciders make it when they start
-)
 
 
 class Happened(NamedTuple):
@@ -75,16 +57,6 @@ def matches(watcher: Row, event: Happened) -> bool:
     )
 
 
-def body_of(event: Happened) -> Json:
-    """The webhook's body, as Standard Webhooks recommends it."""
-    body = {
-        "type": event.told.name,
-        "timestamp": iso(event.envelope.time),
-        "data": event.told.fields,
-    }
-    return msgspec.json.encode(body).decode()
-
-
 def triggers(events: Iterable[Happened], watchers: Sequence[Row]) -> list[CommandRequest]:
     """The commands that events set off, in the events' order. Pure."""
     of_room: dict[tuple[str, str], list[Row]] = {}
@@ -108,7 +80,7 @@ def _trigger(watcher: Row, event: Happened) -> CommandRequest:
             agent_id=watcher["agent_id"],
             event_id=event.envelope.id,
             event_type=event.told.name,  # type: ignore[arg-type]  # one that the watcher names
-            body=body_of(event),
+            body=body_of(event.told.name, event.envelope.time, event.told.fields),
             partition=event.partition,
             offset=event.offset,
         ),
@@ -131,58 +103,20 @@ class Watching:
         reads: Reads,
         group: str = GROUP,
     ) -> None:
-        self._bootstrap, self._codec, self._bus, self._reads = bootstrap, codec, bus, reads
-        self._group = group
+        self._bus, self._reads = bus, reads
+        self._follower = Follower(
+            bootstrap=bootstrap, group=group, codec=codec, wants=of_a_room, handle=self._handle
+        )
 
     async def run(self) -> None:
         """Follow the log; what goes wrong outside is waited out."""
-        delay = 0.2
-        while True:
-            reader = consumer(
-                self._bootstrap,
-                self._group,
-                group_id=self._group,
-                auto_offset_reset="earliest",
-                session_timeout_ms=10_000,
-                rebalance_timeout_ms=20_000,
-                fetch_max_wait_ms=100,
-            )
-            try:
-                await reader.start()
-                reader.subscribe(["events"])
-                while True:
-                    await self._batch(reader)
-                    delay = 0.2
-            except _FORESEEN as error:
-                logger.warning("the fan-out to watchers starts over: %r", error)
-            finally:
-                await stop_consumer(reader)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 5.0)
+        await self._follower.run()
 
-    async def _batch(self, reader: AIOKafkaConsumer) -> None:
-        found = await reader.getmany(timeout_ms=1_000, max_records=_BATCH_MAX)
-        records = [record for batch in found.values() for record in batch]
-        events = [event for record in records if (event := self._read(record)) is not None]
-        if events:
-            rooms = sorted({(event.envelope.tenant, event.room_id) for event in events})
-            tenants, ids = (list(names) for names in zip(*rooms, strict=True))
-            requests = triggers(events, await self._reads.all(OF_ROOMS, tenants, ids))
-            # An event may trigger a hundred watchers, and the log takes only so much at once.
-            for first in range(0, len(requests), _POST_MAX):
-                await self._bus.post_many(requests[first : first + _POST_MAX])
-                failpoint("watchers.posted")
-        if found:
-            await reader.commit()
-
-    def _read(self, record: Any) -> Happened | None:
-        if not of_a_room(header(record.headers, "ce_type")):
-            return None
-        try:
-            envelope = from_headers(record.headers)
-            event = self._codec.decode(record.value)
-        except (Undecodable, KeyError, ValueError) as error:
-            # Whoever wrote it knows more than this release: not ours to fail.
-            logger.warning("an event of a room cannot be read: %r", error)
-            return None
-        return happened(envelope, event, record.partition, record.offset)
+    async def _handle(self, batch: Sequence[Followed]) -> None:
+        events = [event for one in batch if (event := happened(*one)) is not None]
+        if not events:
+            return
+        rooms = sorted({(event.envelope.tenant, event.room_id) for event in events})
+        tenants, ids = (list(names) for names in zip(*rooms, strict=True))
+        requests = triggers(events, await self._reads.all(OF_ROOMS, tenants, ids))
+        await fan_out(self._bus, requests)

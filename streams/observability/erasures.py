@@ -1,6 +1,6 @@
 """The eraser: carries out what `RequestUserErasure` asks for.
 
-It reads `events` in a consumer group of its own. For each request, in this order:
+For each request on `events`, in this order:
 1. the person's key is destroyed, which a command records: API processes forget it then;
 2. `PersonForgotten` goes to every partition of `telemetry`;
 3. once the views hold what came before that, each is blanked and verified, which a command records;
@@ -17,9 +17,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import psycopg
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from commands.observability.erasure import (
@@ -27,21 +24,21 @@ from commands.observability.erasure import (
     RecordReadModelErased,
     RecordUserKeyDropped,
 )
-from infra.clickhouse import AnalyticsUnavailable, ClickHouse
+from infra.clickhouse import ClickHouse
 from infra.clock import SYSTEM_CLOCK
 from infra.failpoints import failpoint
 from infra.ids import command_id, derived_id
-from infra.kafka import Log, LogUnavailable, Record, consumer, header, stop_consumer
-from infra.objects import ObjectsUnavailable
-from infra.postgres import DatabaseUnavailable, Reads
+from infra.kafka import Log, Record
+from infra.postgres import Reads
 from projections.clickhouse import ClickHouseView
 from projections.observability.erased_rows import find_full
 from projections.observability.user_erasures import BY_ID, COMPLETED_SINCE
 from schemas.avro_derivation import tag_of
-from schemas.codec import Codec, Undecodable
-from schemas.envelope import SYSTEM, Envelope, Position, from_headers, to_headers
+from schemas.codec import Codec
+from schemas.envelope import SYSTEM, Envelope, Position, to_headers
 from schemas.observability.erasure import PERSON_STREAM, PersonForgotten, UserErasureRequested
 from streams.bus import CommandBus, CommandRequest
+from streams.following import Follower, of_types, one_by_one
 from streams.observability.blanking import blank_view
 from streams.person_keys import PersonKeys
 from streams.replay import TopicReader
@@ -52,16 +49,7 @@ logger = logging.getLogger(__name__)
 GROUP = "streams.observability.erasures.v1"
 LONGEST_ERASURE_MS = 3_600_000
 LOOK_SECONDS, LOOK_BACK_MICROS = 600.0, 86_400_000_000
-_REQUESTED = tag_of(UserErasureRequested)
 _VIEW_SECONDS = 5.0
-_FORESEEN = (
-    LogUnavailable,
-    ObjectsUnavailable,
-    DatabaseUnavailable,
-    AnalyticsUnavailable,
-    KafkaError,
-    psycopg.errors.UndefinedTable,  # the deciders make it when they start
-)
 
 
 class Eraser:
@@ -86,54 +74,27 @@ class Eraser:
         self._clickhouse, self._log, self._person_keys = clickhouse, log, person_keys
         self._views = [view for view in views if view.personal]
         self._looks_at = 0.0
+        self._follower = Follower(
+            bootstrap=bootstrap,
+            group=GROUP,
+            codec=codec,
+            wants=of_types(UserErasureRequested),
+            handle=one_by_one(self._handle),
+            between=self._look_now_and_then,
+            longest_ms=LONGEST_ERASURE_MS,
+            waits_out=(Exception,),
+        )
 
     async def run(self) -> None:
         """Follow the log; what goes wrong is waited out."""
-        delay = 0.2
-        while True:
-            reader = consumer(
-                self._bootstrap,
-                GROUP,
-                group_id=GROUP,
-                auto_offset_reset="earliest",
-                max_poll_interval_ms=LONGEST_ERASURE_MS,
-                session_timeout_ms=10_000,
-                rebalance_timeout_ms=60_000,
-            )
-            try:
-                await reader.start()
-                reader.subscribe(["events"])
-                while True:
-                    await self._batch(reader)
-                    delay = 0.2
-                    if asyncio.get_running_loop().time() >= self._looks_at:
-                        await self.look_again()
-                        self._looks_at = asyncio.get_running_loop().time() + LOOK_SECONDS
-            except Exception as error:
-                foreseen = isinstance(error, _FORESEEN)
-                logger.warning("erasures start over: %r", error, exc_info=not foreseen)
-            finally:
-                await stop_consumer(reader)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 5.0)
+        await self._follower.run()
 
-    async def _batch(self, reader: AIOKafkaConsumer) -> None:
-        found = await reader.getmany(timeout_ms=1_000, max_records=2_000)
-        for records in found.values():
-            for record in records:
-                if header(record.headers, "ce_type") == _REQUESTED:
-                    await self._handle(record)
-        if found:
-            await reader.commit()
+    async def _look_now_and_then(self) -> None:
+        if asyncio.get_running_loop().time() >= self._looks_at:
+            await self.look_again()
+            self._looks_at = asyncio.get_running_loop().time() + LOOK_SECONDS
 
-    async def _handle(self, record: Any) -> None:
-        try:
-            envelope = from_headers(record.headers)
-            requested: UserErasureRequested = self._codec.decode(record.value)
-        except (Undecodable, KeyError, ValueError) as error:
-            # Whoever wrote it knows more than this release.
-            logger.warning("an erasure's request cannot be read: %r", error)
-            return
+    async def _handle(self, envelope: Envelope, requested: Any) -> None:
         row = await self._reads.one(BY_ID, envelope.tenant, envelope.stream_id)
         if row is None or row["status"] != "completed":
             await self.erase(envelope, requested.key)

@@ -29,7 +29,7 @@ from schemas.envelope import SYSTEM, Envelope
 from schemas.platform.audit_export import AuditExportRequested
 from streams.bus import CommandBus, CommandRequest
 from streams.export import FileSummary, Manifest, Request, manifest_of, summarize, write_records
-from streams.following import FORESEEN, Follower
+from streams.following import FORESEEN, Follower, of_types, one_by_one
 from streams.platform.trail_files import SUFFIXES, NotARecord, TrailWriter
 from streams.replay import Bound, Filter, TopicReader
 
@@ -78,8 +78,8 @@ class AuditExporter:
             bootstrap=bootstrap,
             group=GROUP,
             codec=codec,
-            event=AuditExportRequested,
-            handle=self._handle,
+            wants=of_types(AuditExportRequested),
+            handle=one_by_one(self._handle),
             longest_ms=LONGEST_EXPORT_MS,
         )
 

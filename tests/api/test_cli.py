@@ -9,7 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from api.cli import CredentialsMissing, RequestRefused, register
+from api.calling import CredentialsMissing, RequestRefused
+from api.cli import register
 
 KEY = {
     "id": "key_1",
@@ -31,7 +32,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Any, str]]:
     monkeypatch.delenv("WEIR_URL", raising=False)
     monkeypatch.delenv("WEIR_API_KEY", raising=False)
 
-    def request(method: str, url: str, *, json: Any, headers: Any, timeout: float) -> Any:
+    def request(method: str, url: str, *, json: Any, headers: Any, **_: Any) -> Any:
         found.append((method, url, json, headers["X-Wax-Key"]))
         status, body = ANSWERS[method]
         return httpx.Response(status, json=body) if body is not None else httpx.Response(status)

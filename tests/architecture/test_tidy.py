@@ -45,6 +45,7 @@ BANNED_CALLS = {
             "infra/demo/__init__.py",
             "infra/demo/stage.py",
             "api/cli.py",
+            "api/fhe/cli.py",
             "streams/cli.py",
             "streams/watchdog.py",
         },

@@ -33,7 +33,8 @@ class Block(NamedTuple):
 def documents() -> list[Path]:
     """Every document that people read, READMEs at the domains' doors included."""
     found = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
-    return sorted([*found, *(ROOT / "commands").rglob("README.md")])
+    doors = [*(ROOT / "commands").rglob("README.md"), ROOT / "examples" / "README.md"]
+    return sorted([*found, *doors])
 
 
 def name_of(path: Path) -> str:

@@ -2,6 +2,8 @@
 enough to have all of that again."""
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +13,11 @@ import httpx
 import pytest
 
 from infra.bootstrap import Credentials, read_credentials
-from tests.docs.documents import blocks, documents, name_of
-from tests.docs.running import DEMO_GOES_ON, IS_READY, Stack, run, weir
+from tests.docs.documents import ROOT, blocks, documents, name_of
+from tests.docs.running import DEMO_GOES_ON, IS_READY, Stack, environment, run, weir
 
 RUNNABLE = [path for path in documents() if any(block.runs for block in blocks(path))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PATIENCE_SECONDS = 90
 
 
@@ -45,6 +48,20 @@ def test_the_demo_passes_and_its_urls_are_there(passed: Stack) -> None:
 def test_what_a_document_tells_to_type_works(passed: Stack, path: Path, tmp_path: Path) -> None:
     done = run(path, tmp_path, passed.data)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=name_of)
+def test_an_example_runs(passed: Stack, path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, path, passed.data / "credentials.json"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert done.stdout.startswith("decrypted: ")
 
 
 def until_at_rest(stack: Stack) -> None:
@@ -83,6 +100,7 @@ def answers(stack: Stack) -> dict[str, Any]:
             f"{billing}/events?limit=100",
             "/api/v1/keys",
             "/api/v1/jobs",
+            "/api/v1/webhooks",
             "/waxell/v1/audit/?limit=1000",
         ):
             answer = client.get(path)

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import weir_tfhe
 from numpy.typing import NDArray
-from Pyfhel import PyCtxt, Pyfhel
+from Pyfhel import PyCtxt
 
+from infra.keyholder import RELIN, ROTATE, SECRET, Keyholder
 from schemas.fhe import tfhe
 from schemas.fhe.parameters import BGV_N13, CKKS_N13, TFHE_132, SealParameters
 
@@ -19,26 +20,10 @@ class Client:
 
     def __init__(self, params: SealParameters = CKKS_N13, rotations: tuple[int, ...] = ()) -> None:
         self.params = params
-        self.engine: Any = Pyfhel()
-        self.engine.contextGen(
-            "ckks",
-            n=params.ring_degree,
-            scale=params.scale,
-            qi_sizes=list(params.prime_bits),
-            sec=params.security_bits,
-        )
-        self.engine.keyGen()
-        self.engine.relinKeyGen()
-        self.relin: bytes = self.engine.to_bytes_relin_key("none")
-        self.rotate = b""
-        if rotations:
-            self.engine.rotateKeyGen(list(rotations))
-            self.rotate = self.engine.to_bytes_rotate_key("none")
-
-    @property
-    def secret(self) -> bytes:
-        """The secret key as a careless client would upload it."""
-        return bytes(self.engine.to_bytes_secret_key("none"))
+        holder = Keyholder.generated(params, rotations)
+        self.engine: Any = holder.engine
+        self.relin, self.rotate = holder.parts[RELIN], holder.parts.get(ROTATE, b"")
+        self.secret = holder.parts[SECRET]
 
     def encrypt(self, values: Vector, level: int = 0) -> bytes:
         """A ciphertext of `values` at `level`."""

@@ -41,6 +41,8 @@ FURTHER = {
     "version_num": "1",
     "label": "live",
     "event": "evt_1",
+    "delivery_id": "evt_1",
+    "part": "0",
 }
 
 
@@ -71,6 +73,7 @@ class World:
         self._make_computation()
         self._make_model_cost()
         self._make_prompt()
+        self._make_webhook()
         self._make_erasure()
         asyncio.run(self._make_bills(served.settings, tenant))
         rule = {"kind": "agents", "deny": ["x"]}
@@ -153,6 +156,10 @@ class World:
         octets = {**self.mine["api_key"], "Content-Type": "application/octet-stream"}
         key = self.client.post("/api/v1/keys", content=client.relin, headers=octets).json()
         self.ids["/api/v1/keys/{key_id}"] = key["key_id"]
+        parts = [{"kind": "relin", "size_bytes": len(client.relin)}]
+        body = {"params_id": "ckks-n13", "parts": parts}
+        upload = self._post("/api/v1/keys/uploads", "api_key", body)
+        self.ids["/api/v1/keys/uploads/{upload_id}"] = upload["upload_id"]
         cipher = base64.b64encode(client.encrypt(np.array([1.0]))).decode()
         body = {"key_id": key["key_id"], "operands": [{"ciphertext": cipher}] * 2}
         job = self._post("/api/v1/compute/add?wait=0", "api_key", body)
@@ -161,6 +168,11 @@ class World:
         self.ids["/api/v1/compute/models/{model_id}"] = "digits-linear-v1"
         # No id, but what is asked for: the key in the body is nobody's.
         self.ids["/api/v1/tfhe/gates/{gate}"] = "and"
+
+    def _make_webhook(self) -> None:
+        body = {"url": "https://hooks.example/", "event_types": ["*"]}
+        webhook = self._post("/api/v1/webhooks", "api_key", body)
+        self.ids["/api/v1/webhooks/{webhook_id}"] = webhook["webhook_id"]
 
     def _make_prompt(self) -> None:
         body = {"name": "other-tenants", "content": "x"}

@@ -27,7 +27,7 @@ def in_order(received: list[Received]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("point", "received"),
-    [("watchers.posted:1", 1), ("webhooks.posted:1", 2), ("webhooks.folded:2", 1)],
+    [("fan_out.posted:1", 1), ("webhooks.posted:1", 2), ("webhooks.folded:2", 1)],
 )
 async def test_a_streams_role_that_dies_here_loses_no_webhook(
     settings: Settings, point: str, received: int

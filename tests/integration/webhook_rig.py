@@ -14,6 +14,7 @@ from infra.config import Settings
 from infra.ids import Signer, new_id
 from infra.postgres import Reads
 from streams.approvals.watching import Watching
+from streams.platform.announcing import Announcing
 from streams.platform.webhooks import Webhooks
 from streams.runtime import codec, command_bus
 from tests.integration.test_approvals import RealWaitroom, real_waitroom
@@ -139,7 +140,7 @@ class Receiver:
 async def delivering(
     settings: Settings, clock: Clock = SYSTEM_CLOCK, watching: bool = True
 ) -> AsyncIterator[Webhooks]:
-    """The fan-out and the sender in this process, as the role `streams` runs them."""
+    """The fan-outs and the sender in this process, as the role `streams` runs them."""
     bus, reads = command_bus(settings), Reads(settings.database_url)
     await bus.start()
     await reads.start()
@@ -156,14 +157,16 @@ async def delivering(
     )
     works = [webhooks.run()]
     if watching:
-        fan_out = Watching(
-            bootstrap=settings.kafka_bootstrap_servers,
-            codec=codec(),
-            bus=bus,
-            reads=reads,
-            group=new_id("test"),
-        )
-        works.append(fan_out.run())
+        works += [
+            fan_out(
+                bootstrap=settings.kafka_bootstrap_servers,
+                codec=codec(),
+                bus=bus,
+                reads=reads,
+                group=new_id("test"),
+            ).run()
+            for fan_out in (Watching, Announcing)
+        ]
     tasks = [asyncio.create_task(work) for work in works]
     try:
         async with asyncio.timeout(PATIENCE):

@@ -30,10 +30,12 @@ each = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent
 
 # What no view shows: a signal and how far a job is are told and not looked up, a decider counts
 # failed logins, outcomes are the deciders' memory of answers, whoever fills a view lets go of a
-# key, and webhooks are in tables of the sender's own.
+# key, webhooks are in tables of the sender's own, and the receipt of an erased key is for whoever
+# reads the log.
 UNSHOWN = {
     "approvals.signal_broadcast.v1",
     "billing.subscription_change_due.v1",
+    "fhe.evaluation_key_erased.v1",
     "fhe.job_progressed.v1",
     "identity.login_failed.v1",
     "observability.person_forgotten.v1",

@@ -211,7 +211,7 @@ async def test_nothing_is_computed_under_a_deleted_key(alice: Client) -> None:
         key_id = await _key(world, alice)
         await world.client.delete(f"/api/v1/keys/{key_id}", headers=world.headers)
         x = _cipher(alice, X)
-        assert _error(await _compute(world, "add", key_id, x, x), 404) == "not_found"
+        assert _error(await _compute(world, "add", key_id, x, x), 409) == "key_deleted"
 
 
 async def test_a_job_is_cancelled_until_it_has_ended(alice: Client) -> None:

@@ -1,10 +1,14 @@
 """The surface over memory: real deciders, real reducers, a real store, and a worker on demand."""
 
 import base64
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from typing import Any
+
+import msgspec
+from msgspec import Struct
 
 from api.fhe import ROUTES
 from api.live import TooManyListeners
@@ -13,11 +17,13 @@ from fhe_workers import jobs
 from fhe_workers.contexts import ContextCache
 from fhe_workers.engines import engine_of
 from fhe_workers.execution import work_of
+from fhe_workers.key_child import answer_to
 from fhe_workers.refusals import JobRefused
 from infra.ids import new_id
 from infra.objects import Objects
-from projections.fhe import FHE_JOBS, FHE_KEYS
-from projections.statements import Delete, View
+from infra.sandbox import Sandbox
+from projections.fhe import FHE_JOBS, FHE_KEY_UPLOAD_PARTS, FHE_KEY_UPLOADS, FHE_KEYS
+from projections.statements import Delete, Statement, View
 from schemas.envelope import SYSTEM
 from schemas.fhe.job import JobSubmitted, Operand
 from streams.bus import CommandRequest
@@ -32,11 +38,14 @@ class Table:
 
     def __init__(self, view: View, id: str) -> None:
         self.view, self.id = view, id
-        self.rows: dict[tuple[str, str], Row] = {}
+        self.rows: dict[tuple[Any, ...], Row] = {}
+
+    def key_of(self, statement: Statement) -> tuple[Any, ...]:
+        return statement.key["tenant"], statement.key[self.id]
 
     def apply(self, recorded: Recorded) -> None:
         for statement in self.view.reduce(recorded.event, recorded.envelope):
-            key = (statement.key["tenant"], statement.key[self.id])
+            key = self.key_of(statement)
             if isinstance(statement, Delete):
                 self.rows.pop(key, None)
                 continue
@@ -51,7 +60,8 @@ class Table:
             row = self.rows.get((tenant, params[1]))
             return [row] if row else []
         *filters, created_at, id, limit = params[1:]
-        rows = [row for (owner, _), row in self.rows.items() if owner == tenant]
+        rows = [row for (owner, *_), row in self.rows.items() if owner == tenant]
+        rows = [row for row in rows if row.get("deleted_at") is None]
         rows = [row for row in rows if (row["created_at"], row[self.id]) < (created_at, id)]
         if filters:
             status, key_id = filters[0], filters[2]
@@ -59,6 +69,33 @@ class Table:
             rows = [row for row in rows if key_id in (None, row["key_id"])]
         rows.sort(key=lambda row: (row["created_at"], row[self.id]), reverse=True)
         return rows[:limit]
+
+
+class PartTable(Table):
+    """The rows of uploads' parts, in order."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view, "part")
+
+    def key_of(self, statement: Statement) -> tuple[Any, ...]:
+        return tuple(statement.key[name] for name in self.view.key)
+
+    def answer(self, *params: Any) -> list[Row]:
+        return [row for key, row in sorted(self.rows.items()) if key[:2] == params]
+
+
+class InThisProcess(Sandbox):
+    """What the process that touches keys does, without the time that a process takes."""
+
+    def __init__(self) -> None:
+        super().__init__("fhe_workers.key_child")
+
+    async def ask(self, request: Struct, body: AsyncIterator[bytes] | None = None) -> bytes:
+        data = msgspec.json.encode(request)
+        parts = [len(data).to_bytes(4), data]
+        if body is not None:
+            parts += [chunk async for chunk in body]
+        return answer_to(io.BytesIO(b"".join(parts)))
 
 
 class FakeLive:
@@ -93,13 +130,18 @@ class World:
 
     def __init__(self) -> None:
         self.keys, self.jobs = Table(FHE_KEYS, "key_id"), Table(FHE_JOBS, "job_id")
+        self.uploads = Table(FHE_KEY_UPLOADS, "upload_id")
+        self.upload_parts = PartTable(FHE_KEY_UPLOAD_PARTS)
         self.harness = Harness(ROUTES, apply=self._apply)
         self.objects = Objects("memory:///")
         self.harness.services.objects = self.objects
+        self.harness.services.key_child = InThisProcess()
         self.live = FakeLive(self)
         self.harness.services.live = self.live
         self.harness.reads.when("FROM fhe_keys", self.keys.answer)
         self.harness.reads.when("FROM fhe_jobs", self.jobs.answer)
+        self.harness.reads.when("FROM fhe_key_uploads", self.uploads.answer)
+        self.harness.reads.when("FROM fhe_key_upload_parts", self.upload_parts.answer)
         self.headers = self.harness.key()
         self.has_worker = True
         self._cache = ContextCache(10**9)
@@ -117,6 +159,8 @@ class World:
         for item in recorded:
             self.keys.apply(item)
             self.jobs.apply(item)
+            self.uploads.apply(item)
+            self.upload_parts.apply(item)
 
     async def stored(self) -> list[str]:
         """Every object in the store."""

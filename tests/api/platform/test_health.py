@@ -12,6 +12,8 @@ import fhe_workers.worker
 import streams.app
 import streams.approvals.adoptions
 import streams.approvals.watching
+import streams.fhe.erasing
+import streams.platform.announcing
 import streams.platform.audit_exports
 from api.app import ROUTES
 from api.openapi import build_openapi
@@ -112,9 +114,11 @@ async def test_ready_tells_of_each_dependency_and_each_loop(world: World) -> Non
     assert told["loops"] == {
         "adoptions": {"alive": 0, "lag": 0},
         "analytics": {"alive": 1, "lag": 30},
+        "announcements": {"alive": 0, "lag": 0},
         "audit-exports": {"alive": 0, "lag": 0},
         "decider": {"alive": 2, "lag": 2},
         "fhe-worker": {"alive": 2, "lag": 9},
+        "key-erasing": {"alive": 0, "lag": 0},
         "scheduler": {"alive": 0, "lag": 3},
         "streams": {"alive": 0, "lag": 4},
         "watchers": {"alive": 0, "lag": 0},
@@ -176,6 +180,8 @@ def test_the_groups_are_those_of_the_loops() -> None:
         fhe_workers.worker.GROUP,
         streams.app.GROUP,
         streams.approvals.watching.GROUP,
+        streams.fhe.erasing.GROUP,
+        streams.platform.announcing.GROUP,
         streams.platform.audit_exports.GROUP,
         streams.approvals.adoptions.GROUP,
     }

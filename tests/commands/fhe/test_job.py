@@ -11,7 +11,7 @@ from commands.billing.account import Account, BudgetCapReached
 from commands.billing.account import evolve as evolve_account
 from commands.billing.usage import Usage
 from commands.decider import ClearTimer, Context, Emit, Ref, SetTimer
-from commands.fhe.evaluation_key import EvaluationKey, KeyNotFound
+from commands.fhe.evaluation_key import EvaluationKey, KeyDeleted, KeyNotFound
 from commands.fhe.job import (
     DEADLINE_MICROS,
     DECIDER,
@@ -251,7 +251,7 @@ def test_submissions_that_cannot_succeed_are_refused() -> None:
     both = submit(*STORED)
     a_job(key=EvaluationKey()).when(both).then_refused(KeyNotFound)
     deleted = EvaluationKey(was_deleted=True)
-    a_job(key=deleted).when(both).then_refused(KeyNotFound)
+    a_job(key=deleted).when(both).then_refused(KeyDeleted)
     rotation_only = msgspec.structs.replace(KEY, parts=[ROTATE])
     a_job(key=rotation_only).when(both).then_refused(KeyMissingRelin)
     lowest = submit(Input(cipher("a")), Input(cipher("b", level=2)))

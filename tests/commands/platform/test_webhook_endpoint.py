@@ -20,6 +20,7 @@ from commands.platform.webhook_endpoint import (
     WebhookEndpointIsDisabled,
     WebhookEndpointNotFound,
     closed,
+    moved,
     opened,
     requested,
 )
@@ -30,6 +31,7 @@ from schemas.platform.webhook import (
     WebhookEndpointClosed,
     WebhookEndpointDisabled,
     WebhookEndpointEnabled,
+    WebhookEndpointMoved,
     WebhookEndpointOpened,
     WebhookRedriven,
     WebhookRequested,
@@ -161,3 +163,14 @@ def test_once_disabled_nothing_is_sent(commands: list[Any]) -> None:
         assert not (disabled and events)
         for event in events:
             it.state = DECIDER.evolve(it.state, event)
+
+
+def test_an_endpoint_moves_and_keeps_its_status() -> None:
+    elsewhere = "https://agents.example/elsewhere"
+    event = WebhookEndpointMoved(elsewhere, NOW)
+    state = endpoint(OPENED, DISABLED).state
+    assert moved("wat_1", state, elsewhere, CONTEXT) == [Emit(STREAM, "wat_1", event)]
+    there = DECIDER.evolve(state, event)
+    assert (there.url, there.status) == (elsewhere, "disabled")
+    assert moved("wat_1", there, elsewhere, CONTEXT) == []
+    assert moved("wat_1", endpoint(OPENED, CLOSED).state, elsewhere, CONTEXT) == []
