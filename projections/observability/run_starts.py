@@ -3,7 +3,7 @@
 from projections.clickhouse import INSTANT, JSON_TEXT, KEY_NAME, TENANT, ClickHouseView, Row
 from projections.observability.items import (
     FILED_PERIOD,
-    FINE,
+    READ_AS_THEY_LIE,
     RUN,
     RUN_ID,
     TEXT,
@@ -47,7 +47,7 @@ def rows(event: RunStarted, envelope: Envelope) -> list[Row]:
 
 RUN_STARTS = ClickHouseView(
     name="run_starts",
-    version=2,
+    version=3,
     topic=TOPIC,
     events=(RunStarted,),
     columns={
@@ -70,7 +70,7 @@ RUN_STARTS = ClickHouseView(
         "sealed_for": KEY_NAME,
     },
     derived=RUN,
-    settings=FINE,
+    settings=READ_AS_THEY_LIE,
     order_by=("filed_period", "tenant", "run_id"),
     indexes=(
         "by_time started_at TYPE minmax GRANULARITY 1",
@@ -78,6 +78,12 @@ RUN_STARTS = ClickHouseView(
         "by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1",
         "by_user user_id TYPE bloom_filter(0.01) GRANULARITY 1",
     ),
+    projections={
+        f"kept_by_{name}": (
+            f"SELECT tenant, {name}_id, count(), min(started_at) GROUP BY tenant, {name}_id"
+        )
+        for name in ("session", "user")
+    },
     rows=rows,
     keep="first",
     personal={

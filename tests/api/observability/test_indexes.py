@@ -3,7 +3,8 @@
 import pytest
 
 from projections.observability.cost_versions import AS_IT_CAME
-from projections.observability.llm_call_list import Selection, aggregates, names_of_runs, one
+from projections.observability.llm_call_list import Selection, names_of_runs, one
+from projections.observability.llm_call_sums import aggregates
 from projections.observability.ordering import Query
 from projections.observability.run_groups import costs_of_runs, details
 from projections.prompts.prompt_calls import per_hash
@@ -18,9 +19,9 @@ from tests.api.observability.world import World
         ("by_id", one(TENANT, "c")),
         ("by_run", costs_of_runs(TENANT, ["run_1"], AS_IT_CAME)),
         ("by_run", names_of_runs(TENANT, ["run_1"])),
-        ("by_session", details(TENANT, "session_id", ["s"], unmerged=True)),
-        ("by_user", details(TENANT, "user_id", ["u"], unmerged=True)),
-        ("by_text", aggregates(Selection(tenant=TENANT, search="iece"), unmerged=True)),
+        ("by_session", details(TENANT, "session_id", ["s"])),
+        ("by_user", details(TENANT, "user_id", ["u"])),
+        ("by_text", aggregates(Selection(tenant=TENANT, search="iece"))),
         ("by_time", aggregates(Selection(tenant=TENANT, since=1_736_942_400_000_000))),
         ("PrimaryKey", aggregates(Selection(tenant=TENANT))),
     ],
