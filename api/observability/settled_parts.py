@@ -8,12 +8,16 @@ from typing import NamedTuple
 from uuid import UUID
 
 from api.services import Analytics, Services
+from infra.clickhouse import AnalyticsUnavailable
 from projections.observability import unmerged
 from projections.observability.unmerged import Part, Parts
 
 CACHE = "observability.settled_parts"  # its name in Services.caches
 FOUND_MAX = 2_000
 """Tenants and tables that are remembered; of others it is found out anew."""
+
+LISTED_SECONDS = 0.2
+"""How long parts that were listed are taken for those that there are; a query notices others."""
 
 _UNNAMED = UUID(int=0)
 _Key = tuple[str, str]
@@ -34,16 +38,17 @@ class SettledParts:
         self._analytics = analytics
         self._found: OrderedDict[_Key, _Found] = OrderedDict()
         self._listing: asyncio.Task[Mapping[str, Parts]] | None = None
+        self._listed_at = 0.0
         self._finding: dict[_Key, asyncio.Task[_Found]] = {}
 
-    async def of(self, tenant: str, tables: Sequence[str]) -> Mapping[str, Sequence[UUID]] | None:
+    async def of(
+        self, tenant: str, tables: Sequence[str], *, anew: bool
+    ) -> Mapping[str, Sequence[UUID]] | None:
         """By table, parts that have none of the tenant's rows twice; None when a table has.
 
-        Raises AnalyticsUnavailable.
+        anew: because those of a moment ago were not all. Raises AnalyticsUnavailable.
         """
-        if self._listing is None or self._listing.done():
-            self._listing = asyncio.create_task(self._list())
-        listed = await asyncio.shield(self._listing)
+        listed = await self._parts(anew)
         found = await asyncio.gather(
             *(self._of_table((tenant, table), listed.get(table, ())) for table in tables)
         )
@@ -53,6 +58,17 @@ class SettledParts:
             table: [part.id for part in each.parts]
             for table, each in zip(tables, found, strict=True)
         }
+
+    async def _parts(self, anew: bool) -> Mapping[str, Parts]:
+        now, task = asyncio.get_running_loop().time(), self._listing
+        if task is None or (task.done() and (anew or now > self._listed_at + LISTED_SECONDS)):
+            task = self._listing = asyncio.create_task(self._list())
+            self._listed_at = now
+        try:
+            return await asyncio.shield(task)
+        except AnalyticsUnavailable:
+            self._listing = None
+            raise
 
     async def _list(self) -> Mapping[str, Parts]:
         found = defaultdict[str, list[Part]](list)

@@ -51,7 +51,10 @@ RUN_COMPLETIONS = ClickHouseView(
     derived=RUN,
     settings=READ_AS_THEY_LIE,
     order_by=("filed_period", "tenant", "run_id"),
-    indexes=("by_time completed_at TYPE minmax GRANULARITY 1",),
+    indexes=(
+        "by_time completed_at TYPE minmax GRANULARITY 1",
+        "by_run run TYPE bloom_filter(0.01) GRANULARITY 1",
+    ),
     rows=rows,
     keep="first",
     personal={"result": "'{}'", "error": "''", "metadata": "'{}'"},

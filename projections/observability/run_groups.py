@@ -65,15 +65,19 @@ class Groups(Struct, frozen=True, kw_only=True):
         return Query(" AND ".join(conditions), params)
 
 
+_OF_RUN = "run_id, agent_name, workflow_name, trace_id"
+
+
 def _named(by: GroupedBy) -> str:
     return f"tenant = {{tenant:String}} AND {by} IN {{ids:Array(String)}}"
 
 
-def _ended(condition: str) -> str:
-    """The runs that fit, with `ended_at`: the beginning of 1970 for one that goes on."""
+def _ended(fields: str, condition: str) -> str:
+    """These fields of the runs that fit, with `status` and `ended_at`, which is the beginning of
+    1970 for one that goes on."""
     runs = f"SELECT run FROM {RUN_STARTS.table} WHERE {condition}"
     return (
-        f"(SELECT *, run FROM {RUN_STARTS.table} WHERE {condition}) AS starts"
+        f"(SELECT {fields}, run, started_at FROM {RUN_STARTS.table} WHERE {condition}) AS starts"
         " LEFT JOIN (SELECT run, status, completed_at AS ended_at"
         f" FROM {RUN_COMPLETIONS.table} WHERE tenant = {{tenant:String}}"
         f" AND run IN ({runs})) AS ends USING (run)"
@@ -147,7 +151,7 @@ def details(tenant: str, by: GroupedBy, ids: list[str]) -> Query:
         f"SELECT {by} AS id, count() AS run_count, arraySort(groupUniqArray(agent_name)) AS agents,"
         f" sum({_DURATION}) AS duration, toUnixTimestamp64Micro(min(started_at)) AS first,"
         " toUnixTimestamp64Micro(max(greatest(started_at, ended_at))) AS last"
-        f" FROM {_ended(_named(by))} GROUP BY id"
+        f" FROM {_ended(f'{by}, agent_name', _named(by))} GROUP BY id"
     )
     return Query(sql, {"tenant": tenant, "ids": ids})
 
@@ -182,10 +186,10 @@ def runs(
     goes on."""
     turn = "DESC" if newest_first else "ASC"
     sql = (
-        "SELECT run_id, agent_name, workflow_name, trace_id, status,"
+        f"SELECT {_OF_RUN}, status,"
         " toUnixTimestamp64Micro(started_at) AS started,"
         f" toUnixTimestamp64Micro(ended_at) AS ended, {_DURATION} AS duration"
-        f" FROM {_ended(_named(by))} ORDER BY started_at {turn}, run_id {turn}"
+        f" FROM {_ended(_OF_RUN, _named(by))} ORDER BY started_at {turn}, run_id {turn}"
         " LIMIT {limit:UInt32} OFFSET {offset:UInt64}"
     )
     page = {"limit": window.limit, "offset": window.offset}

@@ -45,6 +45,11 @@ def rows(event: RunStarted, envelope: Envelope) -> list[Row]:
     ]
 
 
+def _kept_by(name: str) -> str:
+    """What is kept of runs with the same of these: how many, and the first start."""
+    return f"SELECT tenant, {name}, count(), min(started_at) GROUP BY tenant, {name}"
+
+
 RUN_STARTS = ClickHouseView(
     name="run_starts",
     version=3,
@@ -79,10 +84,13 @@ RUN_STARTS = ClickHouseView(
         "by_user user_id TYPE bloom_filter(0.01) GRANULARITY 1",
     ),
     projections={
-        f"kept_by_{name}": (
-            f"SELECT tenant, {name}_id, count(), min(started_at) GROUP BY tenant, {name}_id"
-        )
-        for name in ("session", "user")
+        "kept_by_session": _kept_by("session_id"),
+        "kept_by_user": _kept_by("user_id"),
+        # A session's runs lie together; those of a user or an agent do not.
+        "in_order_of_users": (
+            "SELECT tenant, user_id, run, started_at, agent_name ORDER BY tenant, user_id"
+        ),
+        "in_order_of_agents": "SELECT tenant, agent_name, run ORDER BY tenant, agent_name",
     },
     rows=rows,
     keep="first",
