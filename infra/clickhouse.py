@@ -38,6 +38,8 @@ _SETTINGS: dict[str, Any] = {
     "max_memory_usage": 2_000_000_000,
     "max_threads": 2,
     "max_insert_threads": 1,
+    # No block has a row twice by what its table replaces by (`observability/unmerged.py`).
+    "optimize_on_insert": 1,
     # An insert travels in several blocks; the server joins them into one, which is in or not.
     "min_insert_block_size_rows": 2_000_000,
     "min_insert_block_size_bytes": 1_000_000_000,

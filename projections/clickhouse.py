@@ -82,7 +82,8 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
     order_by: identifies a row: two rows that agree on it are one, and `keep` says whether the first
     or the last on the log stands. Name columns here that never change for the same thing (a time
     of arrival does). derived: columns that ClickHouse makes of these, name -> `type MATERIALIZED
-    expression`. indexes: skip indexes, `name expression TYPE …`.
+    expression`. indexes: skip indexes, `name expression TYPE …`. projections: what the engine keeps
+    of each part beside its rows, name -> SELECT; read by queries without FINAL only.
     rows(event, envelope): pure; tuples in the order of `columns`, distinct in `order_by`.
     item_columns(items): instead of `rows`, for a view of one event that is a list of items with an
     `id`, and what is sealed of them; pure; the values in the order of `columns`. Of items of one
@@ -102,6 +103,7 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
     keep: Literal["first", "last"] = "last"
     derived: Mapping[str, str] = {}
     indexes: tuple[str, ...] = ()
+    projections: Mapping[str, str] = {}
     settings: Mapping[str, str | int] = {}
     personal: Mapping[str, str] = {}
 
@@ -137,6 +139,10 @@ class ClickHouseView(Struct, frozen=True, kw_only=True):
             version = "_precedence"
         lines += [f"INDEX {index}" for index in self.indexes]
         settings = {"non_replicated_deduplication_window": DEDUPLICATION_WINDOW, **self.settings}
+        if self.projections:
+            lines += [f"PROJECTION {name} ({sql})" for name, sql in self.projections.items()]
+            # A merge that replaces rows makes what is kept of them anew.
+            settings["deduplicate_merge_projection_mode"] = "rebuild"
         return (
             f"CREATE TABLE IF NOT EXISTS {table or self.table} (\n  "
             + ",\n  ".join(lines)

@@ -1,23 +1,31 @@
-"""Queries that are asked of rows as they lie first: see `projections/observability/unmerged.py`."""
+"""Queries on runs and calls: of rows as they lie, which is fast, where that is exact, and else with
+duplicates replaced. See `projections/observability/unmerged.py`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
+from api.observability.settled_parts import settled_parts
 from api.services import Services
 from projections.observability.ordering import Query
+from projections.observability.unmerged import as_they_lie, tables_of
 
 Rows = Sequence[Mapping[str, Any]]
 
-
-class Unmerged(Protocol):
-    """A query that can be asked of rows as they lie."""
-
-    def __call__(self, *, unmerged: bool = False) -> Query: ...
+# The second is for rows of the tenant that have come since the parts were listed.
+_TRIES = (False, True)
 
 
-async def exactly(services: Services, query: Unmerged) -> Rows:
-    """The rows that the query has with duplicates replaced. Raises AnalyticsUnavailable."""
-    rows = await services.analytics.query(*query(unmerged=True))
-    if not rows or rows[0]["settled"]:
-        return rows
-    return await services.analytics.query(*query())
+async def exactly(services: Services, query: Query) -> Rows:
+    """The rows of a query with duplicates replaced; its parameter `tenant` says whose it reads.
+
+    Raises AnalyticsUnavailable.
+    """
+    tables = tables_of(query)
+    for anew in _TRIES:
+        among = await settled_parts(services).of(query.params["tenant"], tables, anew=anew)
+        if among is None:
+            break
+        rows = await services.analytics.query(*as_they_lie(query, among))
+        if not rows or rows[0]["settled"]:
+            return rows
+    return await services.analytics.query(*query)

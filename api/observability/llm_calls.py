@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Annotated, Any, cast
 
 from msgspec import Meta, Raw, Struct
 
 from api.observability.bodies import JsonObject
-from api.observability.exactly import Rows, Unmerged, exactly
+from api.observability.exactly import Rows, exactly
 from api.observability.latest_costs import costs_now, repricings_of
 from api.observability.pages import (
     DEFAULT_LIMIT,
@@ -28,6 +27,7 @@ from infra.clock import iso
 from projections.observability import llm_call_list as queries
 from projections.observability.cost_versions import costs
 from projections.observability.llm_call_list import Selection, Sort
+from projections.observability.llm_call_sums import aggregates
 from projections.observability.ordering import Window
 from schemas.observability.model_cost import PICODOLLARS
 from schemas.observability.repricing import CallsRepriced
@@ -35,6 +35,9 @@ from schemas.observability.repricing import CallsRepriced
 Money = Annotated[float, Meta(ge=0, le=1e12)]
 TokenCount = Annotated[int, Meta(ge=0, le=2**62)]
 Text = Annotated[str, Meta(max_length=500)]
+
+RARE_MAX = 1_000
+"""Calls of which a page is not looked for in the last day first."""
 
 
 class ListLlmCalls(Struct):
@@ -182,11 +185,7 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
     )
     listing = Listing(f"llm-calls {asked.sort}", queries.order_by(asked.sort, selection.costs))
     page = window(asked, listing)
-    sums, rows = await asyncio.gather(
-        rows_of(call, selection, partial(queries.aggregates, selection)),
-        _rows_of_page(call, selection, listing, page),
-    )
-    total = sums[0]
+    total, rows = await _total_and_page(call, selection, listing, page)
     found = shown(call, page, listing, rows, total["calls"])
     names = await names_of_runs(call, [row["run_id"] for row in found.rows])
     return LlmCallPage(
@@ -204,23 +203,37 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
     )
 
 
-async def rows_of(call: Call[Any, Any], selection: Selection, query: Unmerged) -> Rows:
-    """The rows of a query on a selection, asked as is best for it."""
-    if selection.on_texts:
-        return await exactly(call.services, query)
-    return await call.services.analytics.query(*query())
+async def _total_and_page(
+    call: Call[None, ListLlmCalls], selection: Selection, listing: Listing, page: Window
+) -> tuple[Mapping[str, Any], Rows]:
+    """What all calls add up to; the rows of a page, and one more where there are more."""
+    total = exactly(call.services, aggregates(selection))
+    newest_first = call.query.sort == "-created_at"
+    if newest_first and not selection.kept:
+        # How many there are tells where to look for the newest: few are looked for everywhere.
+        (row,) = await total
+        rare = row["calls"] <= RARE_MAX
+        return row, await _rows_of_page(call, selection, listing, page, by_spans=not rare)
+    (row,), rows = await asyncio.gather(
+        total, _rows_of_page(call, selection, listing, page, by_spans=newest_first)
+    )
+    return row, rows
 
 
 async def _rows_of_page(
-    call: Call[None, ListLlmCalls], selection: Selection, listing: Listing, page: Window
+    call: Call[None, ListLlmCalls],
+    selection: Selection,
+    listing: Listing,
+    page: Window,
+    *,
+    by_spans: bool,
 ) -> Rows:
-    """The rows of a page, and one more where there are more."""
     parts: Iterable[Selection] = [selection]
-    if call.query.sort == "-created_at":
+    if by_spans:
         parts = queries.newest(selection, page, call.services.clock.now())
     rows: Rows = []
     for part in parts:
-        rows = await rows_of(call, part, partial(queries.page, part, listing.order, page))
+        rows = await exactly(call.services, queries.page(part, listing.order, page))
         if len(rows) > page.limit:
             break
     return rows
@@ -228,8 +241,8 @@ async def _rows_of_page(
 
 async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:
     repricings = await repricings_of(call)
-    found = await call.services.analytics.query(
-        *queries.one(call.tenant, call.path["call_id"], costs=costs(repricings))
+    found = await exactly(
+        call.services, queries.one(call.tenant, call.path["call_id"], costs=costs(repricings))
     )
     if not found:
         not_found("There is no such LLM call")
@@ -243,7 +256,7 @@ async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:
 
 
 async def list_models(call: Call[None, None]) -> ModelNames:
-    rows = await call.services.analytics.query(*queries.models(call.tenant))
+    rows = await exactly(call.services, queries.models(call.tenant))
     return ModelNames([row["model"] for row in rows])
 
 
@@ -251,7 +264,7 @@ async def names_of_runs(call: Call[Any, Any], run_ids: list[str]) -> Mapping[str
     """Agent and workflow of runs, by their ids; of those whose start is not reported yet, none."""
     if not run_ids:
         return {}
-    rows = await call.services.analytics.query(*queries.names_of_runs(call.tenant, run_ids))
+    rows = await exactly(call.services, queries.names_of_runs(call.tenant, run_ids))
     return {row["run_id"]: (row["agent_name"], row["workflow_name"]) for row in rows}
 
 

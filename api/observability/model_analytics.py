@@ -1,19 +1,19 @@
 """Which models cost what, over time."""
 
 from collections import defaultdict
-from functools import partial
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from api.observability.exactly import exactly
 from api.observability.latest_costs import costs_now
-from api.observability.llm_calls import dollars, rows_of
+from api.observability.llm_calls import dollars
 from api.problems import OBSERVE
 from api.roles import READERS
 from api.routing import Call, Route, Who
 from infra.clock import iso
 from projections.observability.llm_call_list import Selection
-from projections.observability.model_usage import per_model_and_day
+from projections.observability.llm_call_sums import per_model_and_day
 
 Period = Literal["1d", "7d", "30d"]
 _DAY = 86_400_000_000
@@ -78,7 +78,7 @@ async def model_analytics(call: Call[None, ModelAnalyticsQuery]) -> ModelAnalyti
     since = call.services.clock.now() - PERIODS[asked.period]
     latest = await costs_now(call)
     selection = Selection(tenant=call.tenant, agent=asked.agent, since=since, costs=latest)
-    rows = await rows_of(call, selection, partial(per_model_and_day, selection))
+    rows = await exactly(call.services, per_model_and_day(selection))
     total, by_model = _Sums(), defaultdict[str, _Sums](_Sums)
     series = []
     for row in rows:

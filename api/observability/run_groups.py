@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -69,7 +68,7 @@ async def find(
     listing = Listing(f"{by} {asked.sort}", queries.order_by(measure, descending=descending))
     page = window(asked, listing)
     counted, rows, latest = await asyncio.gather(
-        exactly(call.services, partial(queries.count, groups)),
+        exactly(call.services, queries.count(groups)),
         _ids_of_page(call, groups, listing, page),
         costs_now(call),
     )
@@ -84,14 +83,15 @@ async def _ids_of_page(
 ) -> Rows:
     """The ids on a page, in order, and one more where there are more."""
     services, (first, *_) = call.services, listing.order.keys
-    query = partial(queries.page, groups, listing.order, page)
     if first.sql == "last_at" and first.descending:
         latest = page.behind[0] if page.behind else services.clock.now()
         for span in NEWEST_SPANS:
-            rows = await exactly(services, partial(query, since=latest - span))
+            rows = await exactly(
+                services, queries.page(groups, listing.order, page, since=latest - span)
+            )
             if len(rows) > page.limit:
                 return rows
-    return await exactly(services, query)
+    return await exactly(services, queries.page(groups, listing.order, page))
 
 
 async def find_one(
@@ -108,12 +108,15 @@ async def runs_of(
     call: Call[None, Any], by: GroupedBy, id: str, latest: Costs, *, newest_first: bool
 ) -> list[tuple[RunOfGroup, str]]:
     """The runs of a group that the query's limit and offset ask for, each with its trace id."""
-    ask = call.services.analytics.query
     page = Window(call.query.limit, call.query.offset)
-    query = partial(queries.runs, call.tenant, by, id, page, newest_first=newest_first)
+    query = queries.runs(call.tenant, by, id, page, newest_first=newest_first)
     rows = await exactly(call.services, query)
     run_ids = [row["run_id"] for row in rows]
-    costs = await ask(*queries.costs_of_runs(call.tenant, run_ids, latest)) if run_ids else []
+    costs = (
+        await exactly(call.services, queries.costs_of_runs(call.tenant, run_ids, latest))
+        if run_ids
+        else []
+    )
     by_run = {row["run_id"]: row for row in costs}
     return [(_run(row, by_run.get(row["run_id"])), row["trace_id"]) for row in rows]
 
@@ -140,8 +143,8 @@ async def _groups(
     if not ids:
         return []
     found, costs = await asyncio.gather(
-        exactly(call.services, partial(queries.details, call.tenant, by, ids)),
-        exactly(call.services, partial(queries.costs, call.tenant, by, ids, latest)),
+        exactly(call.services, queries.details(call.tenant, by, ids)),
+        exactly(call.services, queries.costs(call.tenant, by, ids, latest)),
     )
     by_id = {row["id"]: row for row in found}
     sums = {row["id"]: row for row in costs}

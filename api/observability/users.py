@@ -1,6 +1,5 @@
 """Users whom agents work for, as runs name them by user_id: not the people who log in here."""
 
-from functools import partial
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -109,9 +108,7 @@ async def get_user(call: Call[None, GetUser]) -> UserDetail:
     user_id = call.path["user_id"]
     latest = await costs_now(call)
     group = await find_one(call, "user_id", user_id, latest, "There is no such user")
-    by_model = await exactly(
-        call.services, partial(costs_by_model, call.tenant, "user_id", user_id, latest)
-    )
+    by_model = await exactly(call.services, costs_by_model(call.tenant, "user_id", user_id, latest))
     runs = await runs_of(call, "user_id", user_id, latest, newest_first=True)
     return UserDetail(
         user_id=user_id,

@@ -37,11 +37,15 @@ fast as what isn't packed."""
 RUN = {"run": "UInt128 MATERIALIZED reinterpretAsUInt128(sipHash128(run_id))"}
 """A run's id as a number, to look for many runs at once: a third of the work of doing it by text.
 Nobody chooses run ids, so that two never share one."""
-RUNS_NAMED = "(SELECT reinterpretAsUInt128(sipHash128(arrayJoin({run_ids:Array(String)}))))"
-"""The numbers of the runs that a parameter names."""
-FINE = {"index_granularity": 1024}
-"""Rows that are read at once where one is wanted. By default they are eight times as many, of which
-a page of scattered rows would unpack all the texts."""
+RUNS_NAMED = (
+    "(SELECT arrayJoin({run_ids:Array(String)}) AS run_id,"
+    " reinterpretAsUInt128(sipHash128(run_id)) AS run)"
+)
+"""The runs that a parameter names, `run_id` and `run`."""
+READ_AS_THEY_LIE = {"index_granularity": 1024, "assign_part_uuids": 1}
+"""Settings of the tables of `unmerged.py`: rows that are read at once where one is wanted (by
+default eight times as many, of which a page of scattered rows would unpack all the texts), and ids
+of parts, so that none is taken for another that had its name."""
 _PERIOD_MILLIS = 6 * 3_600_000
 _PERIODS_MAX = 2**32 - 1
 

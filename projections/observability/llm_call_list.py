@@ -1,7 +1,7 @@
-"""Queries on LLM calls: a page, what the whole selection adds up to, one call, the models used.
+"""Queries on LLM calls: a page, one call, the models used.
 
 Each function gives SQL and its parameters; nothing from a request is ever part of the SQL. Instants
-come out as microseconds, sums of money as whole picodollars in text (they exceed 64 bits).
+come out as microseconds, a later cost as whole picodollars in text (it may exceed 64 bits).
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 
 from projections.observability.cost_versions import AS_IT_CAME, Costs
 from projections.observability.items import RUNS_NAMED
+from projections.observability.kept_sums import GREATEST, HOUR, HOUR_MICROS
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.ordering import (
     Key,
@@ -23,7 +24,6 @@ from projections.observability.ordering import (
     page_of,
 )
 from projections.observability.run_starts import RUN_STARTS
-from projections.observability.unmerged import OF_TENANT, as_they_lie, settled
 
 PREVIEW_CHARACTERS = 500
 """How much of a preview a list shows; the call's own page has it whole."""
@@ -31,6 +31,9 @@ PREVIEW_CHARACTERS = 500
 _DAY = 86_400_000_000
 NEWEST_SPANS = (_DAY, 7 * _DAY)
 """Microseconds."""
+
+DEEP_MAX = 1_000
+"""How deep a page may reach for the greatest to be found by what is kept of hours."""
 
 Sort = Literal[
     "created_at", "-created_at", "cost", "-cost", "total_tokens", "-total_tokens", "model", "-model"
@@ -51,45 +54,51 @@ class Selection(Struct, frozen=True, kw_only=True):
     since: int | None = None
     until: int | None = None
     costs: Costs = AS_IT_CAME
+    in_hours: tuple[int | None, int | None] = (None, None)
 
     @property
-    def on_texts(self) -> bool:
-        """Whether it is better asked `unmerged`."""
-        return bool(self.search or self.agent)
+    def kept(self) -> bool:
+        """Whether sums of it are kept, by hour and model."""
+        by_more = self.search or self.agent
+        bounds = (self.min_cost, self.max_cost, self.min_tokens, self.max_tokens)
+        return not by_more and self.costs == AS_IT_CAME and all(bound is None for bound in bounds)
 
-    @property
-    def settled(self) -> str:
-        """The column that an unmerged query has, for `where`'s parameters."""
-        return f"{settled(LLM_CALLS, within=' AND '.join(self._within()))} AS settled"
+    def stretches(self) -> list["Selection"]:
+        """The same calls in parts, of which the first is of whole hours if there are any in it."""
+        since, until = self.since, self.until
+        first = None if since is None else -(-since // HOUR_MICROS)
+        last = None if until is None else until // HOUR_MICROS
+        if first is not None and last is not None and first >= last:
+            return [self]
+        found = [structs.replace(self, since=None, until=None, in_hours=(first, last))]
+        if first is not None and since != first * HOUR_MICROS:
+            found.append(structs.replace(self, until=first * HOUR_MICROS))
+        if last is not None and until != last * HOUR_MICROS:
+            found.append(structs.replace(self, since=last * HOUR_MICROS))
+        return found
 
-    def _within(self) -> list[str]:
-        conditions = [OF_TENANT]
-        if self.since is not None:
-            conditions.append(f"created_at >= {instant_parameter('since')}")
-        if self.until is not None:
-            conditions.append(f"created_at < {instant_parameter('until')}")
-        return conditions
-
-    def where(self) -> Query:
-        """The condition. Its parameters have the names of the fields."""
-        conditions = self._within()
+    def where(self, prefix: str = "") -> Query:
+        """The condition. Its parameters have the names of the fields, those of time with the
+        prefix."""
+        conditions = ["tenant = {tenant:String}"]
         params: dict[str, Any] = {"tenant": self.tenant, **self.costs.params}
-        params |= {
-            name: bound
-            for name, bound in (("since", self.since), ("until", self.until))
-            if bound is not None
-        }
 
         def add(name: str, value: Any, condition: str) -> None:
             if value not in (None, "", []):
                 conditions.append(condition)
                 params[name] = value
 
+        since, until = f"{prefix}since", f"{prefix}until"
+        add(since, self.since, f"created_at >= {instant_parameter(since)}")
+        add(until, self.until, f"created_at < {instant_parameter(until)}")
+        first, last = f"{prefix}first_hour", f"{prefix}last_hour"
+        add(first, self.in_hours[0], f"{HOUR} >= {{{first}:Int64}}")
+        add(last, self.in_hours[1], f"{HOUR} < {{{last}:Int64}}")
         add("models", self.models, "model IN {models:Array(String)}")
         add(
             "agent",
             self.agent,
-            f"run IN (SELECT run FROM {RUN_STARTS.table} FINAL"
+            f"run IN (SELECT run FROM {RUN_STARTS.table}"
             " WHERE tenant = {tenant:String} AND agent_name = {agent:String})",
         )
         add("min_cost", self.min_cost, f"{self.costs.dollars} >= {{min_cost:Float64}}")
@@ -135,19 +144,37 @@ def reported_order(*, ascending: bool) -> tuple[Key, ...]:
     return tuple(Key(name, kind, not ascending) for name, kind in kinds.items())
 
 
-def page(selection: Selection, order: Order, window: Window, *, unmerged: bool = False) -> Query:
+def page(selection: Selection, order: Order, window: Window) -> Query:
     """One page."""
     where, params = selection.where()
+    reaching, bound = _reaching(selection, order, window)
     fields = (
         f"{_FIELDS}, {_latest(selection.costs)},"
         f" substringUTF8(prompt_preview, 1, {PREVIEW_CHARACTERS}) AS prompt_preview,"
         f" substringUTF8(response_preview, 1, {PREVIEW_CHARACTERS}) AS response_preview"
     )
-    if unmerged:
-        fields += f", {selection.settled}"
-    source = Query(f"FROM {LLM_CALLS.table} WHERE {where}", params)
-    query = page_of(fields, source, order, window)
-    return as_they_lie(query) if unmerged else query
+    source = Query(f"FROM {LLM_CALLS.table} WHERE {where} AND {reaching}", {**params, **bound})
+    return page_of(fields, source, order, window)
+
+
+def _reaching(selection: Selection, order: Order, window: Window) -> Query:
+    """A condition that holds for all rows of the page and, as an index tells, for few others.
+
+    Where the greatest come first, it is that of so many hours and models as the page reaches deep
+    each one has a greatest of its own: so many rows are at least as great as the least of these.
+    """
+    first, deep = order.keys[0], window.offset + window.limit + 1
+    whole = selection.stretches()[0]
+    able = first.sql in GREATEST and first.descending and window.behind is None
+    if not able or not selection.kept or deep > DEEP_MAX or whole.since is not None:
+        return Query("true", {})
+    where, params = whole.where("reaching_")
+    greatest = (
+        f"SELECT max({first.sql}) AS greatest FROM {LLM_CALLS.table} WHERE {where}"
+        f" GROUP BY {HOUR}, model ORDER BY greatest DESC LIMIT {{deep:UInt32}}"
+    )
+    least = f"if(count() = {{deep:UInt32}}, min(greatest), {GREATEST[first.sql]})"
+    return Query(f"{first.sql} >= (SELECT {least} FROM ({greatest}))", {**params, "deep": deep})
 
 
 def newest(selection: Selection, window: Window, now: int) -> Iterator[Selection]:
@@ -165,25 +192,6 @@ def newest(selection: Selection, window: Window, now: int) -> Iterator[Selection
             break
         yield structs.replace(selection, since=since)
     yield selection
-
-
-def aggregates(selection: Selection, *, unmerged: bool = False) -> Query:
-    """What the whole selection adds up to: calls, tokens, total_pico, models."""
-    where, params = selection.where()
-    fields = (
-        "sum(calls) AS calls, toString(sum(tokens)) AS tokens, toString(sum(pico)) AS total_pico,"
-        " arraySort(groupArray(model)) AS models"
-    )
-    if unmerged:
-        fields += f", {selection.settled}"
-    sql = (
-        f"SELECT {fields} FROM (SELECT model, count() AS calls,"
-        " sum(toInt128(total_tokens)) AS tokens,"
-        f" sum(toInt128({selection.costs.pico})) AS pico"
-        f" FROM {LLM_CALLS.table} WHERE {where} GROUP BY model)"
-    )
-    query = Query(sql, params)
-    return as_they_lie(query) if unmerged else query
 
 
 def one(tenant: str, call_id: str, *, run_id: str = "", costs: Costs = AS_IT_CAME) -> Query:
@@ -212,7 +220,7 @@ def names_of_runs(tenant: str, run_ids: list[str]) -> Query:
     """Agent and workflow of runs; a run whose start is not reported yet has no row."""
     sql = (
         f"SELECT run_id, agent_name, workflow_name FROM {RUN_STARTS.table}"
-        f" WHERE {OF_TENANT} AND run IN {RUNS_NAMED}"
+        f" WHERE tenant = {{tenant:String}} AND run IN (SELECT run FROM {RUNS_NAMED})"
     )
     return Query(sql, {"tenant": tenant, "run_ids": sorted(set(run_ids))})
 
@@ -221,7 +229,7 @@ def models_of_calls(tenant: str, calls: list[tuple[str, str]]) -> Query:
     """The models of calls, each named by its run and its id; those not reported yet have no row."""
     sql = (
         f"SELECT run_id, id, model FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
-        f" AND run IN {RUNS_NAMED} AND id IN {{ids:Array(String)}}"
+        f" AND run IN (SELECT run FROM {RUNS_NAMED}) AND id IN {{ids:Array(String)}}"
     )
     run_ids, ids = (sorted({call[part] for call in calls}) for part in (0, 1))
     return Query(sql, {"tenant": tenant, "run_ids": run_ids, "ids": ids})

@@ -21,8 +21,8 @@ from projections.clickhouse import (
 )
 from projections.observability.items import (
     FILED_PERIOD,
-    FINE,
     NUMBER,
+    READ_AS_THEY_LIE,
     RUN,
     RUN_ID,
     TEXT,
@@ -30,6 +30,7 @@ from projections.observability.items import (
     WORD,
     filed_periods,
 )
+from projections.observability.kept_sums import BY_HOUR, BY_RUN
 from schemas.observability.model_cost import PICODOLLARS
 from schemas.observability.run import LlmCallsRecorded
 
@@ -99,7 +100,7 @@ def columns(calls: Items) -> list[Column]:
 
 LLM_CALLS = ClickHouseView(
     name="llm_calls",
-    version=3,
+    version=4,
     topic=TOPIC,
     events=(LlmCallsRecorded,),
     columns={
@@ -128,7 +129,7 @@ LLM_CALLS = ClickHouseView(
         "sealed_for": KEY_NAME,
     },
     derived=RUN,
-    settings=FINE,
+    settings=READ_AS_THEY_LIE,
     order_by=("filed_period", "tenant", "run_id", "id"),
     indexes=(
         "by_time created_at TYPE minmax GRANULARITY 1",
@@ -136,7 +137,10 @@ LLM_CALLS = ClickHouseView(
         "by_prompt prompt_hash TYPE bloom_filter(0.01) GRANULARITY 1",
         "by_id id TYPE bloom_filter(0.01) GRANULARITY 1",
         "by_text search_text TYPE text(tokenizer = splitByNonAlpha)",
+        "by_cost cost TYPE minmax GRANULARITY 1",
+        "by_tokens total_tokens TYPE minmax GRANULARITY 1",
     ),
+    projections={"kept_by_hour": BY_HOUR, "kept_by_run": BY_RUN},
     item_columns=columns,
     keep="first",
     personal={

@@ -3,7 +3,7 @@
 from projections.clickhouse import INSTANT, JSON_TEXT, KEY_NAME, TENANT, ClickHouseView, Row
 from projections.observability.items import (
     FILED_PERIOD,
-    FINE,
+    READ_AS_THEY_LIE,
     RUN,
     RUN_ID,
     TEXT,
@@ -34,7 +34,7 @@ def rows(event: RunCompleted, envelope: Envelope) -> list[Row]:
 
 RUN_COMPLETIONS = ClickHouseView(
     name="run_completions",
-    version=2,
+    version=3,
     topic=TOPIC,
     events=(RunCompleted,),
     columns={
@@ -49,9 +49,12 @@ RUN_COMPLETIONS = ClickHouseView(
         "sealed_for": KEY_NAME,
     },
     derived=RUN,
-    settings=FINE,
+    settings=READ_AS_THEY_LIE,
     order_by=("filed_period", "tenant", "run_id"),
-    indexes=("by_time completed_at TYPE minmax GRANULARITY 1",),
+    indexes=(
+        "by_time completed_at TYPE minmax GRANULARITY 1",
+        "by_run run TYPE bloom_filter(0.01) GRANULARITY 1",
+    ),
     rows=rows,
     keep="first",
     personal={"result": "'{}'", "error": "''", "metadata": "'{}'"},

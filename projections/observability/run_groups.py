@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from projections.clickhouse import ClickHouseView
 from projections.observability.cost_versions import Costs
 from projections.observability.items import RUNS_NAMED
+from projections.observability.kept_sums import CALLS, TOKENS, pico
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.ordering import (
     Key,
@@ -26,18 +26,10 @@ from projections.observability.ordering import (
 )
 from projections.observability.run_completions import RUN_COMPLETIONS
 from projections.observability.run_starts import RUN_STARTS
-from projections.observability.unmerged import OF_TENANT, as_they_lie, settled, settled_runs
 
-_ENDED_SINCE = f"{OF_TENANT} AND completed_at >= {instant_parameter('active_since')}"
+_ENDED_SINCE = f"tenant = {{tenant:String}} AND completed_at >= {instant_parameter('active_since')}"
 GroupedBy = Literal["session_id", "user_id"]
 Measure = Literal["last_at", "first_at", "run_count"]
-
-
-def _sums(pico: str) -> str:
-    return (
-        "toString(sum(toInt128(total_tokens))) AS tokens,"
-        f" toString(sum(toInt128({pico}))) AS total_pico"
-    )
 
 
 class Groups(Struct, frozen=True, kw_only=True):
@@ -73,15 +65,19 @@ class Groups(Struct, frozen=True, kw_only=True):
         return Query(" AND ".join(conditions), params)
 
 
+_OF_RUN = "run_id, agent_name, workflow_name, trace_id"
+
+
 def _named(by: GroupedBy) -> str:
     return f"tenant = {{tenant:String}} AND {by} IN {{ids:Array(String)}}"
 
 
-def _ended(condition: str) -> str:
-    """The runs that fit, with `ended_at`: the beginning of 1970 for one that goes on."""
+def _ended(fields: str, condition: str) -> str:
+    """These fields of the runs that fit, with `status` and `ended_at`, which is the beginning of
+    1970 for one that goes on."""
     runs = f"SELECT run FROM {RUN_STARTS.table} WHERE {condition}"
     return (
-        f"(SELECT *, run FROM {RUN_STARTS.table} WHERE {condition}) AS starts"
+        f"(SELECT {fields}, run, started_at FROM {RUN_STARTS.table} WHERE {condition}) AS starts"
         " LEFT JOIN (SELECT run, status, completed_at AS ended_at"
         f" FROM {RUN_COMPLETIONS.table} WHERE tenant = {{tenant:String}}"
         f" AND run IN ({runs})) AS ends USING (run)"
@@ -100,7 +96,6 @@ def page(
     window: Window,
     *,
     since: int | None = None,
-    unmerged: bool = False,
 ) -> Query:
     """The ids of one page, in order: what there is to them, `details` tells.
 
@@ -110,24 +105,14 @@ def page(
     condition, params = groups.where()
     if order.keys[0].sql == "last_at":
         found = _last_activity(groups.by, condition, recent=since is not None)
-        exact = _settled_activity(since)
         params |= {} if since is None else {"active_since": since}
     else:
-        exact = settled(RUN_STARTS)
         found = (
             f"SELECT {groups.by} AS id, count() AS run_count, min(started_at) AS first_at"
             f" FROM {RUN_STARTS.table} WHERE {condition} GROUP BY id"
         )
     source = Query(f"FROM ({found}) WHERE true", params)
-    fields = f"id, {exact} AS settled" if unmerged else "id"
-    return _read(*page_of(fields, source, order, window), unmerged)
-
-
-def _settled_activity(since: int | None) -> str:
-    if since is None:
-        return settled(RUN_STARTS, RUN_COMPLETIONS)
-    ended = f"SELECT run FROM {RUN_COMPLETIONS.table} WHERE {_ENDED_SINCE}"
-    return f"{settled(RUN_STARTS)} AND {settled_runs(RUN_COMPLETIONS, runs=ended)}"
+    return page_of("id", source, order, window)
 
 
 def _last_activity(by: GroupedBy, condition: str, *, recent: bool) -> str:
@@ -153,42 +138,40 @@ def order_by(measure: Measure, *, descending: bool) -> Order:
     return Order((Key(measure, kind, descending), Key("id", "text")))
 
 
-def count(groups: Groups, *, unmerged: bool = False) -> Query:
+def count(groups: Groups) -> Query:
     """How many groups there are."""
     condition, params = groups.where()
-    beside = f", {settled(RUN_STARTS)} AS settled" if unmerged else ""
-    sql = (
-        f"SELECT uniqExact({groups.by}) AS groups{beside} FROM {RUN_STARTS.table} WHERE {condition}"
-    )
-    return _read(sql, params, unmerged)
+    each = f"SELECT {groups.by} FROM {RUN_STARTS.table} WHERE {condition} GROUP BY {groups.by}"
+    return Query(f"SELECT count() AS groups FROM ({each})", params)
 
 
-def details(tenant: str, by: GroupedBy, ids: list[str], *, unmerged: bool = False) -> Query:
+def details(tenant: str, by: GroupedBy, ids: list[str]) -> Query:
     """What there is to groups, a row each in any order; none of an id that no run names."""
     sql = (
         f"SELECT {by} AS id, count() AS run_count, arraySort(groupUniqArray(agent_name)) AS agents,"
         f" sum({_DURATION}) AS duration, toUnixTimestamp64Micro(min(started_at)) AS first,"
         " toUnixTimestamp64Micro(max(greatest(started_at, ended_at))) AS last"
-        f"{_settled_named(unmerged, by, RUN_STARTS, RUN_COMPLETIONS)}"
-        f" FROM {_ended(_named(by))} GROUP BY id"
+        f" FROM {_ended(f'{by}, agent_name', _named(by))} GROUP BY id"
     )
-    return _read(sql, {"tenant": tenant, "ids": ids}, unmerged)
+    return Query(sql, {"tenant": tenant, "ids": ids})
 
 
-def costs(
-    tenant: str, by: GroupedBy, ids: list[str], latest: Costs, *, unmerged: bool = False
-) -> Query:
+def costs(tenant: str, by: GroupedBy, ids: list[str], latest: Costs) -> Query:
     """What the LLM calls of groups add up to: id, tokens, total_pico. Without calls, no row."""
     runs = f"SELECT run, {by} AS group_id FROM {RUN_STARTS.table} WHERE {_named(by)}"
     sql = (
-        f"SELECT group_id AS id, {_sums('pico')}"
-        f"{_settled_named(unmerged, by, RUN_STARTS, LLM_CALLS)}"
-        f" FROM (SELECT run, total_tokens, {latest.pico} AS pico"
-        f" FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
-        f" AND run IN (SELECT run FROM ({runs}))) AS calls"
+        "SELECT group_id AS id, toString(sum(tokens)) AS tokens, toString(sum(pico)) AS total_pico"
+        f" FROM ({_sums_of_runs(f'SELECT run FROM ({runs})', latest)}) AS calls"
         f" INNER JOIN ({runs}) AS runs USING (run) GROUP BY group_id"
     )
-    return _read(sql, {"tenant": tenant, "ids": ids, **latest.params}, unmerged)
+    return Query(sql, {"tenant": tenant, "ids": ids, **latest.params})
+
+
+def _sums_of_runs(runs: str, latest: Costs) -> str:
+    return (
+        f"SELECT run, {TOKENS} AS tokens, {pico(latest.pico)} AS pico FROM {LLM_CALLS.table}"
+        f" WHERE tenant = {{tenant:String}} AND run IN ({runs}) GROUP BY run"
+    )
 
 
 def runs(
@@ -198,52 +181,39 @@ def runs(
     window: Window,
     *,
     newest_first: bool,
-    unmerged: bool = False,
 ) -> Query:
     """Runs of a group in the order they started. `ended` is 0, and the status empty, for a run that
     goes on."""
     turn = "DESC" if newest_first else "ASC"
     sql = (
-        "SELECT run_id, agent_name, workflow_name, trace_id, status,"
+        f"SELECT {_OF_RUN}, status,"
         " toUnixTimestamp64Micro(started_at) AS started,"
         f" toUnixTimestamp64Micro(ended_at) AS ended, {_DURATION} AS duration"
-        f"{_settled_named(unmerged, by, RUN_STARTS, RUN_COMPLETIONS)}"
-        f" FROM {_ended(_named(by))} ORDER BY started_at {turn}, run_id {turn}"
+        f" FROM {_ended(_OF_RUN, _named(by))} ORDER BY started_at {turn}, run_id {turn}"
         " LIMIT {limit:UInt32} OFFSET {offset:UInt64}"
     )
     page = {"limit": window.limit, "offset": window.offset}
-    return _read(sql, {"tenant": tenant, "ids": [id], **page}, unmerged)
+    return Query(sql, {"tenant": tenant, "ids": [id], **page})
 
 
 def costs_of_runs(tenant: str, run_ids: list[str], latest: Costs) -> Query:
     """What the LLM calls of runs add up to: run_id, tokens, total_pico. Without calls, no row."""
     sql = (
-        f"SELECT run_id, {_sums(latest.pico)} FROM {LLM_CALLS.table}"
-        f" WHERE tenant = {{tenant:String}} AND run IN {RUNS_NAMED} GROUP BY run_id"
+        "SELECT run_id, toString(tokens) AS tokens, toString(pico) AS total_pico"
+        f" FROM ({_sums_of_runs(f'SELECT run FROM {RUNS_NAMED}', latest)}) AS calls"
+        f" INNER JOIN {RUNS_NAMED} AS named USING (run)"
     )
     return Query(sql, {"tenant": tenant, "run_ids": run_ids, **latest.params})
 
 
-def costs_by_model(
-    tenant: str, by: GroupedBy, id: str, latest: Costs, *, unmerged: bool = False
-) -> Query:
+def costs_by_model(tenant: str, by: GroupedBy, id: str, latest: Costs) -> Query:
     """What a group's LLM calls add up to per model, the dearest first: model, calls, tokens,
     total_pico."""
     sql = (
-        f"SELECT model, count() AS calls, {_sums(latest.pico)}"
-        f"{_settled_named(unmerged, by, RUN_STARTS, LLM_CALLS)}"
+        f"SELECT model, {CALLS} AS calls, toString({TOKENS}) AS tokens,"
+        f" toString({pico(latest.pico)}) AS total_pico"
         f" FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}} AND run IN"
         f" (SELECT run FROM {RUN_STARTS.table} WHERE {_named(by)}) GROUP BY model"
         " ORDER BY toInt128(total_pico) DESC, calls DESC, model"
     )
-    return _read(sql, {"tenant": tenant, "ids": [id], **latest.params}, unmerged)
-
-
-def _settled_named(unmerged: bool, by: GroupedBy, *views: ClickHouseView) -> str:
-    runs = f"SELECT run FROM {RUN_STARTS.table} WHERE {_named(by)}"
-    return f", {settled_runs(*views, runs=runs)} AS settled" if unmerged else ""
-
-
-def _read(sql: str, params: dict[str, Any], unmerged: bool) -> Query:
-    query = Query(sql, params)
-    return as_they_lie(query) if unmerged else query
+    return Query(sql, {"tenant": tenant, "ids": [id], **latest.params})

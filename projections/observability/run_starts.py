@@ -3,7 +3,7 @@
 from projections.clickhouse import INSTANT, JSON_TEXT, KEY_NAME, TENANT, ClickHouseView, Row
 from projections.observability.items import (
     FILED_PERIOD,
-    FINE,
+    READ_AS_THEY_LIE,
     RUN,
     RUN_ID,
     TEXT,
@@ -45,9 +45,14 @@ def rows(event: RunStarted, envelope: Envelope) -> list[Row]:
     ]
 
 
+def _kept_by(name: str) -> str:
+    """What is kept of runs with the same of these: how many, and the first start."""
+    return f"SELECT tenant, {name}, count(), min(started_at) GROUP BY tenant, {name}"
+
+
 RUN_STARTS = ClickHouseView(
     name="run_starts",
-    version=2,
+    version=3,
     topic=TOPIC,
     events=(RunStarted,),
     columns={
@@ -70,7 +75,7 @@ RUN_STARTS = ClickHouseView(
         "sealed_for": KEY_NAME,
     },
     derived=RUN,
-    settings=FINE,
+    settings=READ_AS_THEY_LIE,
     order_by=("filed_period", "tenant", "run_id"),
     indexes=(
         "by_time started_at TYPE minmax GRANULARITY 1",
@@ -78,6 +83,15 @@ RUN_STARTS = ClickHouseView(
         "by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1",
         "by_user user_id TYPE bloom_filter(0.01) GRANULARITY 1",
     ),
+    projections={
+        "kept_by_session": _kept_by("session_id"),
+        "kept_by_user": _kept_by("user_id"),
+        # A session's runs lie together; those of a user or an agent do not.
+        "in_order_of_users": (
+            "SELECT tenant, user_id, run, started_at, agent_name ORDER BY tenant, user_id"
+        ),
+        "in_order_of_agents": "SELECT tenant, agent_name, run ORDER BY tenant, agent_name",
+    },
     rows=rows,
     keep="first",
     personal={

@@ -146,7 +146,7 @@ async def test_start_and_completion_come_in_any_order(settings: Settings) -> Non
         for place in (position, other):
             assert await rig.clickhouse.reached(place, timeout=30)
         rows = await rig.clickhouse.query(
-            "SELECT agent_name, status FROM run_starts_v2 JOIN run_completions_v2"
+            "SELECT agent_name, status FROM run_starts_v3 JOIN run_completions_v3"
             " USING (tenant, run_id) WHERE tenant = {t:String} ORDER BY agent_name",
             {"t": rig.tenant},
         )

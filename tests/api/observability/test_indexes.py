@@ -1,11 +1,15 @@
-"""What is looked for among millions is looked for in an index: the engine's own plan says so."""
+"""What is looked for among millions is looked for in an index, and what is added up is read from
+the sums that are kept: the engine's own plan says so."""
 
 import pytest
 
 from projections.observability.cost_versions import AS_IT_CAME
-from projections.observability.llm_call_list import Selection, aggregates, names_of_runs, one
-from projections.observability.ordering import Query
-from projections.observability.run_groups import costs_of_runs, details
+from projections.observability.llm_call_list import Selection, names_of_runs, one, order_by, page
+from projections.observability.llm_call_sums import aggregates, per_model_and_day
+from projections.observability.ordering import Query, Window
+from projections.observability.run_groups import Groups, costs_of_runs, count, details
+from projections.observability.run_groups import order_by as order_of_groups
+from projections.observability.run_groups import page as page_of_groups
 from projections.prompts.prompt_calls import per_hash
 from tests.api.harness import TENANT
 from tests.api.observability.world import World
@@ -18,9 +22,9 @@ from tests.api.observability.world import World
         ("by_id", one(TENANT, "c")),
         ("by_run", costs_of_runs(TENANT, ["run_1"], AS_IT_CAME)),
         ("by_run", names_of_runs(TENANT, ["run_1"])),
-        ("by_session", details(TENANT, "session_id", ["s"], unmerged=True)),
-        ("by_user", details(TENANT, "user_id", ["u"], unmerged=True)),
-        ("by_text", aggregates(Selection(tenant=TENANT, search="iece"), unmerged=True)),
+        ("by_session", details(TENANT, "session_id", ["s"])),
+        ("by_user", details(TENANT, "user_id", ["u"])),
+        ("by_text", aggregates(Selection(tenant=TENANT, search="iece"))),
         ("by_time", aggregates(Selection(tenant=TENANT, since=1_736_942_400_000_000))),
         ("PrimaryKey", aggregates(Selection(tenant=TENANT))),
     ],
@@ -31,3 +35,32 @@ async def test_it_is_found_by_its_index(world: World, index: str, query: Query) 
     await world.fold()
     plan = await world.clickhouse.query(f"EXPLAIN indexes = 1 {query.sql}", query.params)
     assert any(index in row["explain"] for row in plan), plan
+
+
+HOUR = 1_736_942_400_000_000
+USERS = Groups(tenant=TENANT, by="user_id")
+
+
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("kept_by_hour", aggregates(Selection(tenant=TENANT, models=["m"]))),
+        ("kept_by_hour", per_model_and_day(Selection(tenant=TENANT, since=HOUR, until=2 * HOUR))),
+        ("by_cost", page(Selection(tenant=TENANT), order_by("-cost"), Window(25))),
+        ("kept_by_user", count(USERS)),
+        (
+            "kept_by_user",
+            page_of_groups(USERS, order_of_groups("run_count", descending=True), Window(25)),
+        ),
+        ("kept_by_session", count(Groups(tenant=TENANT, by="session_id", search="s"))),
+    ],
+)
+async def test_it_is_read_from_what_is_kept(world: World, name: str, query: Query) -> None:
+    for number in range(3):
+        run_id = await world.start(f"a{number}", session_id=f"s{number}", user_id=f"u{number}")
+        await world.calls(run_id, {"cost": number})
+    await world.fold()
+    plan = await world.clickhouse.query(
+        f"EXPLAIN indexes = 1, projections = 1 {query.sql} SETTINGS final = 0", query.params
+    )
+    assert any(name in row["explain"] for row in plan), plan

@@ -1,0 +1,228 @@
+"""Rows are read as they lie where that is exact, and the sums that ClickHouse keeps are those of
+the rows: with repeats, before and after they are merged away, and after an erasure."""
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from api.observability.exactly import exactly
+from api.observability.settled_parts import SettledParts, settled_parts
+from infra.clickhouse import ClickHouse
+from projections.observability import CLICKHOUSE_VIEWS, LLM_CALLS, RUN_STARTS
+from projections.observability.cost_versions import AS_IT_CAME
+from projections.observability.kept_sums import HOUR_MICROS
+from projections.observability.llm_call_list import Selection, order_by, page
+from projections.observability.llm_call_sums import aggregates, per_model_and_day
+from projections.observability.ordering import Query, Window
+from projections.observability.run_groups import Groups, costs, costs_of_runs, count, details
+from projections.observability.run_groups import order_by as order_of_groups
+from projections.observability.run_groups import page as page_of_groups
+from projections.observability.unmerged import VIEWS, as_they_lie
+from tests.api.harness import OTHER_TENANT, TENANT
+from tests.api.observability.world import NOON, World
+
+RUNS = 12
+ROUNDS = 4
+EVERYTHING = aggregates(Selection(tenant=TENANT))
+
+
+class Watched:
+    """Analytics that keep what they were asked."""
+
+    def __init__(self, clickhouse: ClickHouse) -> None:
+        self._clickhouse = clickhouse
+        self.asked: list[str] = []
+
+    async def query(
+        self, sql: str, params: Mapping[str, Any] | None = None
+    ) -> Sequence[Mapping[str, Any]]:
+        self.asked.append(sql)
+        return await self._clickhouse.query(sql, params)
+
+    @property
+    def looked_for_duplicates(self) -> int:
+        return sum(" FINAL " in sql for sql in self.asked)
+
+
+@pytest.fixture
+async def stored(world: World) -> World:
+    """Calls of a run in two parts, none of them a repeat; merges are stopped."""
+    for view in CLICKHOUSE_VIEWS:
+        await world.clickhouse.command(f"SYSTEM STOP MERGES {view.table}")
+    run_id = await world.start(session_id="s", user_id="u")
+    await world.calls(run_id, {"id": "a", "cost": 1})
+    await world.fold()
+    first = len(world.records)
+    await world.calls(run_id, {"id": "b", "cost": 2})
+    await world.fold(world.records[first:])
+    return world
+
+
+async def merge(world: World) -> None:
+    for view in VIEWS:
+        await world.clickhouse.command(f"SYSTEM START MERGES {view.table}")
+        await world.clickhouse.command(f"OPTIMIZE TABLE {view.table} FINAL")
+
+
+async def test_parts_are_looked_through_when_there_are_others(stored: World) -> None:
+    watched = Watched(stored.clickhouse)
+    parts = SettledParts(watched)  # type: ignore[arg-type]
+    assert await parts.of(TENANT, [LLM_CALLS.table], anew=True)
+    assert watched.looked_for_duplicates == 1
+    run_id = await stored.start()
+    await stored.calls(run_id, {"id": "c"})
+    await stored.fold(stored.records[-1:])
+    await parts.of(TENANT, [LLM_CALLS.table], anew=True)
+    assert watched.looked_for_duplicates == 2
+    await parts.of(TENANT, [LLM_CALLS.table], anew=True)
+    assert watched.looked_for_duplicates == 2
+    await merge(stored)
+    found = await parts.of(TENANT, [LLM_CALLS.table], anew=True)
+    assert found is not None
+    (row,) = await stored.clickhouse.query(*as_they_lie(EVERYTHING, found))
+    assert (row["settled"], row["calls"]) == (1, 3)
+
+
+async def test_rows_that_come_after_parts_were_listed_are_noticed(stored: World) -> None:
+    parts = settled_parts(stored.app.services)
+    found = await parts.of(TENANT, [LLM_CALLS.table], anew=True)
+    assert found is not None
+    await stored.fold()  # all of it once more
+    (row,) = await stored.clickhouse.query(*as_they_lie(EVERYTHING, found))
+    assert not row["settled"]
+    # Not of another tenant, whose rows have not changed.
+    other = aggregates(Selection(tenant=OTHER_TENANT))
+    (row,) = await stored.clickhouse.query(*as_they_lie(other, found))
+    assert row["settled"]
+    (row,) = await exactly(stored.app.services, EVERYTHING)
+    assert (row["calls"], row["total_pico"]) == (2, str(3 * 10**12))
+    assert await parts.of(TENANT, [LLM_CALLS.table], anew=True) is None
+    await merge(stored)
+    assert await parts.of(TENANT, [LLM_CALLS.table], anew=True) is not None
+
+
+async def test_a_table_that_took_the_place_of_another_is_looked_through(stored: World) -> None:
+    table, beside = LLM_CALLS.table, f"{LLM_CALLS.table}_rebuild"
+    watched = Watched(stored.clickhouse)
+    parts = SettledParts(watched)  # type: ignore[arg-type]
+    before = await parts.of(TENANT, [table], anew=True)
+    await stored.clickhouse.command(LLM_CALLS.ddl(beside))
+    names = ", ".join(LLM_CALLS.stored)
+    for _ in range(2):  # the parts have the names of the first table's
+        copy = f"INSERT INTO {beside} ({names}) SELECT {names} FROM {table}"
+        await stored.clickhouse.command(copy)
+    await stored.clickhouse.command(f"EXCHANGE TABLES {table} AND {beside}")
+    assert before is not None
+    (row,) = await stored.clickhouse.query(*as_they_lie(EVERYTHING, before))
+    assert not row["settled"]
+    assert await parts.of(TENANT, [table], anew=True) is None
+
+
+async def test_what_is_kept_of_a_person_goes_with_the_rows(stored: World) -> None:
+    table = RUN_STARTS.table
+    await merge(stored)
+    blank = f"ALTER TABLE {table} UPDATE user_id = '', session_id = '' WHERE user_id = 'u'"
+    await stored.clickhouse.command(f"{blank} SETTINGS mutations_sync = 1")
+    held = {
+        (name, column)
+        for name, sql in RUN_STARTS.projections.items()
+        for column in ("user_id", "session_id")
+        if column in sql
+    }
+    assert len({column for _, column in held}) == 2
+    for name, column in held:
+        kept = f"mergeTreeProjection(currentDatabase(), '{table}', '{name}')"
+        rows = await stored.clickhouse.query(f"SELECT {column} AS id FROM {kept}")
+        assert [row["id"] for row in rows] == [""], name
+
+
+def questions(dice: random.Random, runs: list[str]) -> list[Query]:
+    """A random selection of calls in several ways; groups of runs."""
+    bounds = [dice.choice([None, NOON + dice.randrange(0, 90 * HOUR_MICROS)]) for _ in range(2)]
+    since, until = sorted(bounds, key=lambda at: at or 0) if None not in bounds else bounds
+    selection = Selection(
+        tenant=TENANT,
+        models=dice.choice([[], ["m1"], ["m1", "m2"]]),
+        agent=dice.choice(["", "", "a1"]),
+        search=dice.choice(["", "", "iece"]),
+        since=since,
+        until=until,
+    )
+    order = order_by(dice.choice(["-cost", "-total_tokens", "cost", "-created_at"]))
+    window = Window(dice.choice([1, 3, 25]), dice.choice([0, 2]))
+    by = dice.choice(["session_id", "user_id"])
+    groups = Groups(tenant=TENANT, by=by, search=dice.choice(["", "1"]))
+    measure = dice.choice(["last_at", "first_at", "run_count"])
+    ids = ["1", "2", "3"]
+    return [
+        aggregates(selection),
+        per_model_and_day(selection),
+        page(selection, order, window),
+        count(groups),
+        page_of_groups(groups, order_of_groups(measure, descending=True), window),
+        Query(f"{(found := details(TENANT, by, ids)).sql} ORDER BY id", found.params),
+        Query(f"{(found := costs(TENANT, by, ids, AS_IT_CAME)).sql} ORDER BY id", found.params),
+        Query(
+            f"{(found := costs_of_runs(TENANT, runs[:5], AS_IT_CAME)).sql} ORDER BY run_id",
+            found.params,
+        ),
+    ]
+
+
+async def same_both_ways(world: World, dice: random.Random, runs: list[str]) -> None:
+    for _ in range(ROUNDS):
+        for query in questions(dice, runs):
+            replaced = await world.clickhouse.query(*query)
+            assert list(map(unsettled, await exactly(world.app.services, query))) == replaced, query
+
+
+async def settled(world: World) -> bool:
+    tables = [view.table for view in VIEWS]
+    return await settled_parts(world.app.services).of(TENANT, tables, anew=True) is not None
+
+
+def unsettled(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "settled"}
+
+
+async def test_answers_are_the_same_of_rows_as_they_lie_and_with_duplicates_replaced(
+    world: World,
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    runs = []
+    for _ in range(RUNS):
+        world.clock.advance(dice.randrange(8 * 3600))
+        run_id = await world.start(
+            f"a{dice.randrange(3)}",
+            session_id=f"{dice.randrange(4)}",
+            user_id=f"{dice.randrange(5)}",
+        )
+        runs.append(run_id)
+        calls = [
+            {
+                "model": f"m{dice.randrange(3)}",
+                "cost": dice.randrange(5) / 10,
+                "tokens_in": dice.randrange(3),
+                "prompt_preview": dice.choice(["a piece", "nothing"]),
+            }
+            for _ in range(dice.randrange(1, 6))
+        ]
+        await world.calls(run_id, *calls)
+        world.clock.advance(dice.randrange(3600))
+        if dice.random() < 0.7:
+            await world.report(f"{run_id}/complete/", {})
+    records = list(world.records)
+    cuts = sorted(dice.sample(range(1, len(records)), 3))
+    for begin, end in zip([0, *cuts], [*cuts, len(records)], strict=True):
+        await world.fold(records[begin:end])
+    assert await settled(world)
+    await same_both_ways(world, dice, runs)
+    await world.fold(dice.sample(records, 10))
+    await same_both_ways(world, dice, runs)
+    await merge(world)
+    assert await settled(world)
+    await same_both_ways(world, dice, runs)
