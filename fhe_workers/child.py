@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -58,13 +59,13 @@ class _Service:
     def __init__(self, answers: BinaryIO, region: Region, cache: ContextCache) -> None:
         self._answers, self._region, self._cache = answers, region, cache
         self._jobs, self._resident_bytes = 0, 0
+        self._ahead: deque[messages.Work] = deque()
 
     def serve_one(self) -> bool:
         """Do one piece of work; False when there is none any more."""
-        frame = frames.read(sys.stdin.buffer)
-        if frame is None:
+        work = self._ahead.popleft() if self._ahead else self._next_work()
+        if work is None:
             return False
-        work = msgspec.msgpack.decode(frame[0], type=messages.Work)
         _limit_cpu(work.cpu_seconds_max)
         try:
             self._say(self._computed(work))
@@ -102,14 +103,19 @@ class _Service:
         self._jobs += 1
         return self._resident_bytes
 
+    def _next_work(self) -> messages.Work | None:
+        frame = frames.read(sys.stdin.buffer)
+        return msgspec.msgpack.decode(frame[0], type=messages.Work) if frame else None
+
     def _fetch_key(self, work: messages.Work) -> list[bytes]:
         self._say(messages.KeyWanted(work.key_name))
-        frame = frames.read(sys.stdin.buffer)
-        if frame is None:
-            os._exit(EXIT_PROTOCOL)
-        message, parts = frame
-        msgspec.msgpack.decode(message, type=messages.KeyMaterial)
-        return parts
+        while (frame := frames.read(sys.stdin.buffer)) is not None:
+            request = msgspec.msgpack.decode(frame[0], type=messages.Request)
+            if isinstance(request, messages.KeyMaterial):
+                return frame[1]
+            # The next job was sent ahead by then.
+            self._ahead.append(request)
+        os._exit(EXIT_PROTOCOL)
 
     def _say(self, answer: messages.Answer) -> None:
         frames.write(self._answers, msgspec.msgpack.encode(answer), [])

@@ -4,10 +4,10 @@ Guarantees: a job ends in a result, in a refusal that would repeat itself, or in
 after two children died on it; nothing a child does ends the parent. Blocking: `run` waits for a
 free child, prefers one that has the key loaded, and is bounded by `wall_seconds_max` per try.
 
-A child has one job at a time. While it computes, the operands of a job that waits are put beside
-those of the first (`region.py` has two slots): so its next job is sent in the instant in which it
-answers, and it does not wait for files, copies and hashes. A job that waits so is not bound to that
-child: whichever is free first takes it.
+A child computes one job at a time. While it does, the operands of a job that waits are put beside
+those of the first (`region.py` has two slots). Behind a job of milliseconds the next one is then
+sent ahead, and the child goes on to it without waiting for us to be scheduled. Behind a longer one
+it stays here: whichever child is free first takes it.
 """
 
 import asyncio
@@ -34,6 +34,8 @@ from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
 logger = logging.getLogger(__name__)
 
 _TRIES = 2
+# What takes a child milliseconds: a job behind it is better off than with whoever is free first.
+_QUICK = frozenset({"add", "multiply"})
 
 _decode_answer = msgspec.msgpack.Decoder(messages.Answer).decode
 
@@ -87,7 +89,8 @@ class _Turn:
     """A job that waits for a child, or has one.
 
     child: the one that it gets. staged_on: whose free slot its operands are in, or on their way to
-    (`staging`); `ready` is the request to send to that child once they are there.
+    (`staging`); `ready` is the request to send to that child once they are there. was_sent: the
+    child has it, and is at it or will be after the one that it is at.
     """
 
     def __init__(self, work: messages.Work, operands: Operands) -> None:
@@ -103,18 +106,19 @@ class _Turn:
 class _Child:
     """One process and its pipes; started on first use and again after each death.
 
-    staged: the job whose operands are in the slot that the process is not at.
+    staged: the job whose operands are in the slot that the process is not at. current: what it is
+    at, or was at last. is_spoiled: it has a job that nobody wants any more.
     """
 
     def __init__(self, limits: PoolLimits) -> None:
         self._limits = limits
         self._process: Process | None = None
         self._region: Region | None = None
-        self._slot = 0  # of the job that it is at, or was at last
+        self._current: messages.Work | None = None
         self._jobs_done = 0
         self._resident_bytes = 0
         self.keys_seen: set[str] = set()
-        self.owes_answer = False
+        self.owes_answer = self.is_spoiled = False
         self.staged: _Turn | None = None
 
     @property
@@ -123,11 +127,21 @@ class _Child:
 
     @property
     def is_worn_out(self) -> bool:
-        """Whether it should be replaced: the engine's memory pool never shrinks."""
+        """Whether it should be replaced: for one, the engine's memory pool never shrinks."""
         return self._process is not None and (
-            self._jobs_done >= self._limits.jobs_per_child_max
+            self.is_spoiled
+            or self._jobs_done >= self._limits.jobs_per_child_max
             or self._resident_bytes > self._limits.resident_bytes_max
         )
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it will have answered in milliseconds."""
+        work = self._current
+        if work is None or not self.owes_answer or self.is_spoiled:
+            return False
+        is_hot = work.key_name in self.keys_seen or not work.needs_key
+        return is_hot and work.operation in _QUICK
 
     async def start(self) -> None:
         if self._process is not None:
@@ -150,12 +164,12 @@ class _Child:
             os.close(shared)
         self._jobs_done, self._resident_bytes = 0, 0
         self.keys_seen = set()
-        self.owes_answer = False
+        self.owes_answer = self.is_spoiled = False
 
     async def stop(self) -> str:
         """Kill the process, wait for its end, and say how it ended."""
         process, self._process = self._process, None
-        self.owes_answer = False
+        self.owes_answer = self.is_spoiled = False
         if self._region is not None:
             self._region.close()
             self._region = None
@@ -176,7 +190,7 @@ class _Child:
         Returns the request to send, None when the process ended meanwhile. Raises JobRefused for
         operands that do not fit, and what operands that write themselves raise.
         """
-        region, slot = self._region, (self._slot + 1) % SLOTS
+        region, slot = self._region, (self._current.slot + 1) % SLOTS if self._current else 0
         assert region is not None
         operands = turn.operands
         if isinstance(operands, InPlace):
@@ -198,7 +212,10 @@ class _Child:
             self._write(work, ())
         except OSError as error:
             raise _ChildDied(type(error).__name__) from None
-        self._slot, self.owes_answer = work.slot, True
+
+    def turn_to(self, work: messages.Work) -> None:
+        """Of the jobs that were sent, the process is at this one now."""
+        self._current, self.owes_answer = work, True
 
     async def begin(self, turn: _Turn) -> None:
         """Start the process if need be and give it a job; raises as `place` and `send`."""
@@ -212,6 +229,7 @@ class _Child:
         if ready is None:
             raise _ChildDied("was stopped")
         self.send(ready)
+        self.turn_to(ready)
 
     async def answer(
         self, work: messages.Work, key_source: KeySource, progress: ProgressSink
@@ -252,8 +270,8 @@ class _Child:
 
         Of use until the process answers again.
         """
-        assert self._region is not None
-        return partial(self._region.take_result, self._slot)
+        assert self._region is not None and self._current is not None
+        return partial(self._region.take_result, self._current.slot)
 
     async def _bounded(self, talk: Awaitable[messages.Answer]) -> messages.Answer:
         try:
@@ -427,7 +445,7 @@ class Pool:
     def _hand_over(self, child: _Child) -> None:
         """Give a free child to the job that is staged on it, else to the one that waits longest."""
         staged = [turn for turn in self._waiting if turn.staged_on is child]
-        turn = next(iter(staged or self._waiting), None)
+        turn = next(iter(staged or [one for one in self._waiting if not one.was_sent]), None)
         if turn is None:
             self._idle.append(child)
             return
@@ -435,12 +453,19 @@ class Pool:
         if turn.staged_on is not child:
             self._unstage(turn)
         elif turn.ready is not None:
-            child.staged = None
-            with contextlib.suppress(_ChildDied):  # it is found dead by its job, then
-                child.send(turn.ready)
-                turn.was_sent = True
-            turn.staged_on = turn.ready = None
+            self._send(turn, child)
+            if turn.was_sent:
+                child.turn_to(turn.ready)
+            child.staged = turn.staged_on = turn.ready = None
         turn.child.set_result(child)
+
+    def _send(self, turn: _Turn, child: _Child) -> None:
+        """Send a job that is staged on the child, unless it was sent ahead."""
+        assert turn.ready is not None
+        with contextlib.suppress(_ChildDied):  # it is found dead by its job, then
+            if not turn.was_sent:
+                child.send(turn.ready)
+            turn.was_sent = True
 
     def _stage_next(self, child: _Child) -> None:
         """Bring the operands of a job that waits to a child that computes."""
@@ -466,13 +491,17 @@ class Pool:
     def _brought(self, turn: _Turn, child: _Child, _: "asyncio.Task[None]") -> None:
         turn.staging = None
         is_there = turn.ready is not None and turn.staged_on is child and turn in self._waiting
-        if child.staged is turn and not is_there:
+        if is_there and child.is_quick:
+            self._send(turn, child)
+        elif child.staged is turn and not is_there:
             child.staged = None
             self._stage_next(child)
 
     def _unstage(self, turn: _Turn) -> None:
         """Take a job's operands back from where they are, or are on their way to."""
         child, turn.staged_on, turn.ready = turn.staged_on, None, None
+        if child is not None and turn.was_sent:
+            child.is_spoiled, turn.was_sent = True, False
         if turn.staging is not None:
             turn.staging.cancel()  # until it has ended, nobody else's operands go there
         elif child is not None:

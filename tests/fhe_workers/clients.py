@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import weir_tfhe
 from numpy.typing import NDArray
-from Pyfhel import PyCtxt
+from Pyfhel import PyCtxt, Pyfhel
 
 from infra.keyholder import RELIN, ROTATE, SECRET, Keyholder
 from schemas.fhe import tfhe

@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from fhe_workers.messages import CIPHER, PLAIN, ChildLimits, Work
-from fhe_workers.pool import EngineFailed, InPlace, Pool, PoolLimits
+from fhe_workers.pool import EngineFailed, InPlace, Pool, PoolLimits, Result
 from fhe_workers.refusals import JobRefused
 from fhe_workers.region import OPERANDS_MAX
 from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
@@ -21,6 +21,7 @@ from tests.fhe_workers.clients import Client
 from tests.fhe_workers.mutations import MUTATIONS
 
 _BOTH = (CIPHER, CIPHER)
+Outcome = asyncio.Task[Result]
 
 
 @pytest.fixture
@@ -344,6 +345,78 @@ async def test_a_job_that_waits_can_be_cancelled_or_fail(alice: Client, half: by
         assert _is_right(alice, (await first).data)
         assert _is_right(alice, (await third).data)
         assert pool.pids == before
+
+
+class Standing:
+    """One child that has its keys and stands still, at `first`, with `second` sent ahead to it."""
+
+    def __init__(self, pool: Pool, source: KeyStore) -> None:
+        self.pool, self.source = pool, source
+        [self.pid] = pool.pids
+
+    async def __call__(self, first: Work, second: Work, half: bytes) -> tuple[Outcome, Outcome]:
+        os.kill(self.pid, signal.SIGSTOP)
+        tasks = []
+        for work in (first, second):
+            operands = Written(half, half)
+            tasks.append(asyncio.create_task(self.pool.run(work, operands.in_place, self.source)))
+            await operands.there.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return tasks[0], tasks[1]
+
+
+async def test_a_death_does_not_count_for_the_job_that_was_sent_ahead(
+    alice: Client, half: bytes
+) -> None:
+    source = KeyStore(alice)
+    async with Pool(PoolLimits(children=1)) as pool:
+        await pool.run(_work(), [half, half], source)
+        stand = Standing(pool, source)
+        tasks = await stand(_work(), _work(), half)
+        os.kill(stand.pid, signal.SIGKILL)
+        results = await asyncio.gather(*tasks)
+        assert [result.tries for result in results] == [2, 1]
+        assert all(_is_right(alice, result.data) for result in results)
+
+
+async def test_a_job_that_was_sent_ahead_can_be_cancelled(alice: Client, half: bytes) -> None:
+    source, quarter = KeyStore(alice), alice.encrypt(np.full(8, 0.25))
+    async with Pool(PoolLimits(children=1)) as pool:
+        await pool.run(_work(), [half, half], source)
+        stand = Standing(pool, source)
+        first, second = await stand(_work(), _work(), quarter)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        third = asyncio.create_task(pool.run(_work(), [half, half], source))
+        os.kill(stand.pid, signal.SIGCONT)
+        assert np.abs(alice.decrypt((await first).data)[:8] - 0.0625).max() < 1e-6
+        result = await third
+        assert _is_right(alice, result.data) and result.tries == 1
+        # It was at the cancelled job, whose answer nobody would have read.
+        assert pool.pids != [stand.pid]
+
+
+async def test_a_job_sent_ahead_is_not_taken_for_the_key_that_was_asked_for(
+    alice: Client, half: bytes
+) -> None:
+    source = KeyStore(alice)
+    one_key = ChildLimits(cache_bytes=1)
+    async with Pool(PoolLimits(children=1, child=one_key)) as pool:
+        for name in ("key-1", "key-2"):
+            await pool.run(_work(name=name), [half, half], source)
+        stand = Standing(pool, source)
+        tasks = await stand(_work(name="key-2"), _work(name="key-1"), half)
+        others = [
+            asyncio.create_task(pool.run(_work(name=f"key-{n}"), [half, half], source))
+            for n in (2, 1, 2)
+        ]
+        os.kill(stand.pid, signal.SIGCONT)
+        results = await asyncio.gather(*tasks, *others)
+        assert all(_is_right(alice, result.data) for result in results)
+        assert {result.tries for result in results} == {1}
+        assert pool.pids == [stand.pid]
 
 
 async def test_no_job_gets_another_s_operands_or_result(alice: Client, half: bytes) -> None:

@@ -38,7 +38,8 @@ def envelope(stream: str) -> Envelope:
 REGISTERED = EvaluationKeyRegistered("ek_1", "ckks-n13", FINGERPRINT, "mine", [RELIN, ROTATE], 5)
 SUBMITTED = JobSubmitted("job_1", "ek_1", "ckks-n13", "add", [cipher()], [RELIN], [], 5, 9)
 
-# A receipt is for whoever reads the log; uploads have a test of their own.
+# A receipt is for whoever reads the log, and how far a job is for whoever follows it live; uploads
+# have a test of their own.
 UNSHOWN = {EvaluationKeyErased, JobProgressed, *get_args(KeyUploadEvent)}
 CASES: list[tuple[ModuleType, str, Any, Statement]] = [
     (
