@@ -25,7 +25,8 @@ of rows: `item_columns` in place of `rows`, and its records are read hundreds at
 
 List it in `projections.CLICKHOUSE_VIEWS` and read it with `analytics.query(f"SELECT … FROM
 {AUDIT_RECORDS.table} WHERE tenant = {{tenant:String}}", {"tenant": …})`. Reads see every table
-deduplicated (`FINAL` is always on), so counts and sums are exact before any merge.
+deduplicated (`FINAL` is always on; `observability/unmerged.py` says where it need not be), so that
+counts and sums are exact before any merge.
 
 Why nothing is lost or counted twice, three belts deep:
 1. A flush is one block per table, which ClickHouse commits whole or not at all. Each row carries
