@@ -9,12 +9,15 @@ _VIEWS_NEXT = "SELECT events_next FROM decider_checkpoints WHERE partition = %s"
 
 
 async def position_of_views(call: Call[Any, Any]) -> str | None:
-    """The last position of the tenant's partition that its rows show; None when there is none yet.
+    """The last position of the tenant's partition that its rows show; None without a tail or rows.
 
     The log is ahead of the views by a moment. Asked for before a row is read, and followed from
     (`LiveHub.subscribe(after=...)`), it leaves out nothing that the row does not show.
     """
-    partition = call.services.live.partition_of(call.tenant)
+    hub = call.services.live
+    if hub is None:
+        return None
+    partition = hub.partition_of(call.tenant)
     views = await call.services.reads.one(_VIEWS_NEXT, partition.partition)
     if views is None:
         return None

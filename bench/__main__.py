@@ -30,6 +30,7 @@ BENCHES = {
         "bench.fhe_products",
         "matrix products, cached work, bootstrapping, hostile bytes",
     ),
+    "gates": ("bench.gates", "bootstrapped gates in a child against bare tfhe-rs"),
     "installation": ("bench.installation", "start, memory, a check-in over HTTP"),
 }
 

@@ -126,7 +126,10 @@ def _tfhe_extension() -> Path | None:
 def _put_beside_packages(extension: Path | None) -> None:
     if extension is not None:
         [packages] = VENV.glob("lib/python*/site-packages")
-        shutil.copyfile(extension, packages / extension.name)
+        partial = packages / (extension.name + ".part")
+        shutil.copyfile(extension, partial)
+        # By rename: a process that runs keeps the file that it has loaded.
+        partial.rename(packages / extension.name)
 
 
 def _python() -> Path:

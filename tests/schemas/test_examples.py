@@ -28,11 +28,12 @@ CODEC = Codec(
 )
 each = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 
-# What no view shows: a signal is told and not looked up, a decider counts failed logins, outcomes
-# are the deciders' memory of answers, whoever fills a view lets go of a key, and webhooks are in
-# tables of the sender's own.
+# What no view shows: a signal and how far a job is are told and not looked up, a decider counts
+# failed logins, outcomes are the deciders' memory of answers, whoever fills a view lets go of a
+# key, and webhooks are in tables of the sender's own.
 UNSHOWN = {
     "approvals.signal_broadcast.v1",
+    "fhe.job_progressed.v1",
     "identity.login_failed.v1",
     "observability.person_forgotten.v1",
     "platform.command_handled.v1",
