@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from schemas.billing.account import CapThresholdReached
 from schemas.billing.budget import BudgetReached
+from schemas.billing.subscription import InvoiceChanged, SubscriptionChanged
 from schemas.fhe.evaluation_key import EvaluationKeyDeleted, EvaluationKeyRegistered
 from schemas.fhe.job import JobFailed, JobSucceeded
 
@@ -18,7 +20,8 @@ EVERYTHING = "*"
 
 class Announcement(Struct, frozen=True):
     """One row. id: what the id of the event's stream is called outside. told: the event's fields
-    that are told; instants (`_at`) as ISO 8601."""
+    that are told, `invoice.status` one of its invoice's, as `status`; instants (`_at`) as ISO 8601.
+    """
 
     event: type[Struct]
     type: str
@@ -46,6 +49,35 @@ ANNOUNCEMENTS = (
         "budget.threshold",
         "budget_window_id",
         ("budget_id", "meter", "window", "percent", "limit", "total"),
+    ),
+    Announcement(
+        CapThresholdReached,
+        "budget.threshold",
+        "account_id",
+        ("window", "window_start", "window_end", "percent", "limit", "spent", "hard"),
+    ),
+    Announcement(
+        InvoiceChanged,
+        "invoice.updated",
+        "invoice_id",
+        (
+            "invoice.number",
+            "invoice.subscription_id",
+            "invoice.status",
+            "invoice.currency",
+            "invoice.amount_due_minor",
+            "invoice.amount_paid_minor",
+        ),
+    ),
+    Announcement(
+        SubscriptionChanged,
+        "subscription.updated",
+        "subscription_id",
+        (
+            "subscription.plan_code",
+            "subscription.status",
+            "subscription.cancel_at_period_end",
+        ),
     ),
 )
 

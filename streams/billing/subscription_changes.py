@@ -15,7 +15,7 @@ from schemas.billing.subscription import ChangeKind, StripeSubscription, Subscri
 from schemas.codec import Codec
 from schemas.envelope import SYSTEM, Envelope
 from streams.bus import CommandBus, CommandRequest
-from streams.following import Follower
+from streams.following import Follower, of_types, one_by_one
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +69,8 @@ class SubscriptionChanges:
             bootstrap=bootstrap,
             group=GROUP,
             codec=codec,
-            event=SubscriptionChangeDue,
-            handle=self.handle,
+            wants=of_types(SubscriptionChangeDue),
+            handle=one_by_one(self.handle),
         )
 
     async def run(self) -> None:

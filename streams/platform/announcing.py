@@ -8,6 +8,7 @@ read here.
 """
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -34,8 +35,8 @@ def told_of(one: Followed) -> dict[str, Any]:
     """What a webhook tells of an event, as JSON values."""
     row = _ROWS[type(one.event)]
     fields: dict[str, Any] = {row.id: one.envelope.stream_id}
-    for name in row.told:
-        value = getattr(one.event, name)
+    for path in row.told:
+        name, value = path.rpartition(".")[2], attrgetter(path)(one.event)
         fields[name] = iso(value) if name.endswith("_at") else msgspec.to_builtins(value)
     return fields
 

@@ -15,7 +15,7 @@ from schemas.codec import Codec
 from schemas.envelope import SYSTEM, Envelope
 from schemas.tenancy.trial import TrialEnded
 from streams.bus import CommandBus, CommandRequest
-from streams.following import Follower
+from streams.following import Follower, of_types, one_by_one
 
 GROUP = "streams.tenancy.trials.v1"
 _KEYS_MAX = 1_000
@@ -29,7 +29,11 @@ class Trials:
     ) -> None:
         self._bus, self._reads, self._objects = bus, reads, objects
         self._follower = Follower(
-            bootstrap=bootstrap, group=GROUP, codec=codec, event=TrialEnded, handle=self.handle
+            bootstrap=bootstrap,
+            group=GROUP,
+            codec=codec,
+            wants=of_types(TrialEnded),
+            handle=one_by_one(self.handle),
         )
 
     async def run(self) -> None:
