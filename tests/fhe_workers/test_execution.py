@@ -46,7 +46,11 @@ class BrokenPool(Pool):
         self._error = error
 
     async def run(
-        self, work: Any, operands: Sequence[Any], key_source: Callable[[], Awaitable[list[bytes]]]
+        self,
+        work: Any,
+        operands: Sequence[Any],
+        key_source: Callable[[], Awaitable[list[bytes]]],
+        progress: Callable[[int, int], None],
     ) -> Result:
         raise self._error
 
