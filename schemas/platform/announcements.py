@@ -54,7 +54,7 @@ ANNOUNCEMENTS = (
         CapThresholdReached,
         "budget.threshold",
         "account_id",
-        ("window", "window_start", "window_end", "percent", "limit", "spent", "hard"),
+        ("window", "percent", "limit", "spent", "hard"),
     ),
     Announcement(
         InvoiceChanged,

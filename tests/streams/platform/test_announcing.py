@@ -1,14 +1,17 @@
 """The fan-out to webhooks: which subscriptions an event triggers, and what they are told."""
 
+import typing
 from typing import Any
 
 import msgspec
 import pytest
 
 from commands.platform.webhook_subscription import TriggerWebhook
+from schemas.billing.subscription import InvoiceChanged, StripeInvoice
 from schemas.envelope import SYSTEM, Actor, Envelope
 from schemas.fhe.evaluation_key import EvaluationKeyRegistered
 from schemas.fhe.job import JobFailed
+from schemas.platform.announcements import ANNOUNCEMENTS
 from streams.following import Followed
 from streams.platform.announcing import announcements
 from tests.commands.fhe.cases import FINGERPRINT, RELIN
@@ -60,6 +63,45 @@ def test_a_match_is_a_command_whose_id_follows_from_the_two() -> None:
 )
 def test_what_does_not_match_triggers_nothing(fields: dict[str, Any]) -> None:
     assert announcements([followed()], [subscription(**fields)]) == []
+
+
+def test_an_invoice_and_its_subscription_are_told_by_their_fields() -> None:
+    invoice = StripeInvoice(
+        invoice_id="in_1",
+        number="W-1",
+        customer_id="cus_1",
+        subscription_id="sub_1",
+        status="paid",
+        currency="usd",
+        amount_due_minor=19_900,
+        amount_paid_minor=19_900,
+        period_start=0,
+        period_end=0,
+        created=0,
+        version=1,
+    )
+    event = followed(InvoiceChanged(invoice=invoice), stream="billing.invoice/in_1")
+    (request,) = announcements([event], [subscription(event_types=["invoice.*"])])
+    assert isinstance(request.command, TriggerWebhook)
+    told = msgspec.json.decode(request.command.body)
+    assert told["type"] == "invoice.updated"
+    assert told["data"] == {
+        "invoice_id": "in_1",
+        "number": "W-1",
+        "subscription_id": "sub_1",
+        "status": "paid",
+        "currency": "usd",
+        "amount_due_minor": 19_900,
+        "amount_paid_minor": 19_900,
+    }
+
+
+def test_every_announcement_tells_fields_that_its_event_has() -> None:
+    for row in ANNOUNCEMENTS:
+        for path in row.told:
+            kind: Any = row.event
+            for name in path.split("."):
+                kind = typing.get_type_hints(kind)[name]
 
 
 def test_every_subscription_is_told_in_the_order_of_the_log() -> None:
