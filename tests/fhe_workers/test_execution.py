@@ -51,11 +51,7 @@ class BrokenPool(Pool):
         work: Any,
         operands: Sequence[Any],
         key_source: Callable[[], Awaitable[list[bytes]]],
-<<<<<<< HEAD
-        *_: Any,
-=======
         progress: Callable[[int, int], None],
->>>>>>> fhe-tfhe
     ) -> Result:
         raise self._error
 
