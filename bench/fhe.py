@@ -30,9 +30,10 @@ from Pyfhel import PyCtxt, Pyfhel
 
 from bench.figure import Figure
 from fhe_workers.bootstrapping import Bootstrapper
+from fhe_workers.child_process import PoolLimits
 from fhe_workers.execution import Execution
 from fhe_workers.messages import CIPHER, ChildLimits, Work
-from fhe_workers.pool import Pool, PoolLimits
+from fhe_workers.pool import Pool
 from fhe_workers.worker import TOPIC, Worker, jobs_consumer
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings

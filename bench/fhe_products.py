@@ -25,8 +25,9 @@ from Pyfhel import PyCtxt
 from bench.figure import Figure
 from fhe_workers import ckks, keys, linear
 from fhe_workers.bootstrapping import Bootstrapper, HelperLimits
+from fhe_workers.child_process import PoolLimits
 from fhe_workers.messages import CIPHER, Work
-from fhe_workers.pool import Pool, PoolLimits
+from fhe_workers.pool import Pool
 from fhe_workers.refusals import JobRefused
 from infra.build.bootstrap import cached_helper
 from schemas.fhe.ciphertext import CiphertextInvalid, read_ciphertext

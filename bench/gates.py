@@ -14,8 +14,9 @@ import weir_tfhe
 
 from bench.fhe import Stopwatch
 from bench.figure import Figure
+from fhe_workers.child_process import PoolLimits
 from fhe_workers.messages import CIPHER, Work
-from fhe_workers.pool import Pool, PoolLimits
+from fhe_workers.pool import Pool
 from schemas.fhe.parameters import TFHE_132
 
 ROUNDS = 3

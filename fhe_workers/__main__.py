@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable
 
 from fhe_workers.bootstrapping import Bootstrapper
+from fhe_workers.child_process import PoolLimits
 from fhe_workers.execution import Execution
-from fhe_workers.pool import Pool, PoolLimits
+from fhe_workers.pool import Pool
 from fhe_workers.worker import Worker, jobs_consumer
 from infra.build.bootstrap import cached_helper
 from infra.clock import SYSTEM_CLOCK

@@ -17,8 +17,9 @@ from msgspec import Struct
 from commands.fhe.job import RecordJobFailure, RecordJobProgress, RecordJobResult
 from commands.fhe.operations import need_of
 from fhe_workers.bootstrapping import Bootstrapper
+from fhe_workers.child_process import InPlace, Operands
 from fhe_workers.messages import Work
-from fhe_workers.pool import EngineFailed, InPlace, Operands, Pool, Result
+from fhe_workers.pool import EngineFailed, Pool, Result
 from fhe_workers.refusals import JobRefused
 from fhe_workers.reporting import Reporter, Reports
 from infra.clock import Clock

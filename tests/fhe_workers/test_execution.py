@@ -10,8 +10,9 @@ import pytest
 
 from commands.fhe.job import RecordJobFailure, RecordJobResult
 from fhe_workers.bootstrapping import Bootstrapper
+from fhe_workers.child_process import PoolLimits
 from fhe_workers.execution import ENGINE_FAILURE, INTERNAL_ERROR, Execution
-from fhe_workers.pool import EngineFailed, Pool, PoolLimits, Result
+from fhe_workers.pool import EngineFailed, Pool, Result
 from fhe_workers.refusals import JobRefused
 from infra.clock import ManualClock
 from infra.kafka import LogUnavailable

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from fhe_workers.child_process import PoolLimits
 from fhe_workers.messages import CIPHER, PROGRESS_MAX, Work
-from fhe_workers.pool import Pool, PoolLimits
+from fhe_workers.pool import Pool
 from fhe_workers.refusals import JobRefused
 from tests.fhe_workers.clients import GateClient
 from tests.fhe_workers.mutations import MUTATIONS

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import uvloop
 
+from fhe_workers.child_process import InPlace, PoolLimits
 from fhe_workers.messages import CIPHER, PLAIN, ChildLimits, Work
-from fhe_workers.pool import EngineFailed, InPlace, Pool, PoolLimits, Result
+from fhe_workers.pool import EngineFailed, Pool, Result
 from fhe_workers.refusals import JobRefused
 from fhe_workers.region import OPERANDS_MAX
 from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX

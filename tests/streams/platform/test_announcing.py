@@ -101,7 +101,9 @@ def test_every_announcement_tells_fields_that_its_event_has() -> None:
         for path in row.told:
             kind: Any = row.event
             for name in path.split("."):
-                kind = typing.get_type_hints(kind)[name]
+                fields = typing.get_type_hints(kind)
+                assert name in fields, (row.type, path)
+                kind = fields[name]
 
 
 def test_every_subscription_is_told_in_the_order_of_the_log() -> None:
