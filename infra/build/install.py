@@ -32,7 +32,12 @@ def stamp() -> str:
     digest = hashlib.sha256()
     ingredients = [*sorted(REQUIREMENTS.glob("*.lock")), LOCK, ROOT / "pyproject.toml"]
     crate = ROOT / "fhe_workers" / "native" / "tfhe"
-    sources = [crate / "Cargo.toml", crate / "Cargo.lock", crate / "build.rs", crate / "src/lib.rs"]
+    sources = [
+        crate / "Cargo.toml",
+        crate / "crates.lock",
+        crate / "build.rs",
+        crate / "src/lib.rs",
+    ]
     for path in [*ingredients, ROOT / "infra" / "build" / "seal-toolchain.cmake", *sources]:
         digest.update(path.name.encode() + path.read_bytes())
     # Where a toolchain has come since, its engine is built now.

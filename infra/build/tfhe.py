@@ -1,13 +1,15 @@
 """Builds the extension `weir_tfhe` (tfhe-rs) once per machine and keeps it in the cache.
 
-Its crates are pinned by version and hash in Cargo.lock and come from wherever the machine's cargo
-is told to fetch them. It fits every Python from 3.11 on, so none is asked for when it is built.
+Its crates are pinned by version and hash in `crates.lock`, which is cargo's own lock without the
+lines that name a registry: those are what the machine's cargo writes. It fits every Python from
+3.11 on, so none is asked for when it is built.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from infra.build.pyfhel import BuildError
 from infra.embedded.cache import cache_folder, exclusive
 
 CRATE = Path(__file__).resolve().parents[2] / "fhe_workers" / "native" / "tfhe"
-SOURCES = [CRATE / name for name in ("Cargo.toml", "Cargo.lock", "build.rs", "src/lib.rs")]
+SOURCES = [CRATE / name for name in ("Cargo.toml", "crates.lock", "build.rs", "src/lib.rs")]
 # The name by which Python finds it, and what cargo makes on Linux and elsewhere.
 FILE_NAME = "weir_tfhe.abi3.so"
 _BUILT = ("libweir_tfhe.so", "libweir_tfhe.dylib")
@@ -55,22 +57,43 @@ def ensure_extension() -> Path:
         return cached_extension() or _build(cache_folder("tfhe", cache_key()))
 
 
+def sourced(pins: str, lock: str) -> str:
+    """The lock that `pins` are: with the lines that name the registry, as `lock` has them."""
+    source = re.search(r"^source = .*\n", lock, re.M)
+    if source is None:
+        raise BuildError("cargo has found none of the crates")
+    return re.sub(r"^(?=checksum = )", source.group(0), pins, flags=re.M)
+
+
 def _build(target: Path) -> Path:
     if not is_buildable():
         raise BuildError(f"to build the gates of tfhe-rs, install cargo (Rust {OLDEST_RUST})")
     log = target / "build.log"
     with tempfile.TemporaryDirectory(prefix="weir-tfhe-") as scratch, log.open("wb") as output:
-        done = subprocess.run(
-            ["cargo", "build", "--release", "--locked", "--target-dir", scratch],
-            cwd=CRATE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYO3_NO_PYTHON": "1"},
-            check=False,
-        )
-        if done.returncode != 0:
-            raise BuildError(f"building the gates of tfhe-rs failed; the reason is in {log}")
-        built = next(path for name in _BUILT if (path := Path(scratch, "release", name)).exists())
+        crate = Path(scratch)
+
+        def cargo(*arguments: str) -> None:
+            done = subprocess.run(
+                ["cargo", *arguments],
+                cwd=crate,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYO3_NO_PYTHON": "1"},
+                check=False,
+            )
+            if done.returncode != 0:
+                raise BuildError(f"building the gates of tfhe-rs failed; the reason is in {log}")
+
+        for path in SOURCES:
+            copy = crate / path.relative_to(CRATE)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, copy)
+        cargo("generate-lockfile")
+        lock = crate / "Cargo.lock"
+        lock.write_text(sourced((crate / "crates.lock").read_text(), lock.read_text()))
+        cargo("build", "--release", "--locked", "--target-dir", "built")
+        folder = crate / "built" / "release"
+        built = next(path for name in _BUILT if (path := folder / name).exists())
         # By copy and rename: the cache may be another file system, and a reader sees all or none.
         partial = target / (FILE_NAME + ".part")
         shutil.copyfile(built, partial)

@@ -193,6 +193,12 @@ def jobs(events: Iterable[Entry]) -> dict[str, str]:
     return found
 
 
+def prices(events: Iterable[Entry]) -> int:
+    """What the jobs that were submitted cost together, in nanodollars."""
+    submitted = (entry for entry in events if entry.type == "fhe.job_submitted")
+    return sum(entry.fields["price_nanodollars"] for entry in submitted)
+
+
 # Properties of the log itself.
 
 

@@ -154,6 +154,7 @@ def check_told(told: Told, log: dict[str, list[oracle.Entry]], tenant: str) -> N
     used = {meter: n for (of, meter), n in oracle.usage(log["billing"]).items() if of == tenant}
     # Each computation is paid for once; what it cost in time is the worker's word.
     assert used.pop("fhe.operations", 0) == len(told.jobs)
+    assert used.pop("fhe.price_nanodollars", 0) == oracle.prices(log["events"])
     assert (used.pop("fhe.cpu_microseconds", 0) > 0) == bool(told.jobs)
     assert used == told.usage
     assert oracle.jobs(log["events"]) == dict.fromkeys(told.jobs, "succeeded")

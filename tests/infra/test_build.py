@@ -145,13 +145,19 @@ def test_a_build_that_fails_says_where_to_look(
 
 
 def test_the_crates_are_pinned_by_hash_and_come_from_where_cargo_says() -> None:
-    lock = tomllib.loads((tfhe.CRATE / "Cargo.lock").read_text())
-    foreign = [package for package in lock["package"] if package["name"] != "weir_tfhe"]
+    pins = (tfhe.CRATE / "crates.lock").read_text()
+    own = tomllib.loads(pins)["package"]
+    foreign = [package for package in own if package["name"] != "weir_tfhe"]
     assert all(re.fullmatch(r"[0-9a-f]{64}", package["checksum"]) for package in foreign)
-    # The one name under which every cargo knows the public registry, whatever mirror it uses.
-    assert {package["source"] for package in foreign} == {
-        "registry+https://github.com/rust-lang/crates.io-index"
+    assert not any("source" in package for package in own)
+    known = 'name = "serde"\nsource = "registry+here"\nchecksum = "00"\n'
+    sourced = tomllib.loads(tfhe.sourced(pins, known))["package"]
+    assert [package.get("source") for package in sourced if package in own] == [None]
+    assert {package.get("source") for package in sourced if "checksum" in package} == {
+        "registry+here"
     }
+    with pytest.raises(pyfhel.BuildError):
+        tfhe.sourced(pins, 'name = "serde"\n')
     manifest = tomllib.loads((tfhe.CRATE / "Cargo.toml").read_text())
     wanted = [*manifest["dependencies"].values(), *manifest["build-dependencies"].values()]
     versions = [entry["version"] if isinstance(entry, dict) else entry for entry in wanted]

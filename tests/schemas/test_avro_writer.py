@@ -49,10 +49,9 @@ class Loose:
 
 
 def loose(value: Any) -> Any:
-    return Loose(value) if isinstance(value, dict) and is_record(value) else listed(value)
-
-
-def listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        made = {name: loose(item) for name, item in value.items()}
+        return Loose(value) if is_record(value) else made
     return [loose(item) for item in value] if isinstance(value, list) else value
 
 
@@ -60,15 +59,34 @@ def is_record(value: dict[str, Any]) -> bool:
     return "\0record" in value
 
 
-def marked(schema: Any, value: Any) -> Any:
-    """Records within a value told apart from maps."""
+def records(schema: Any) -> dict[str, Any]:
+    """The records that a schema defines, by name."""
+    inner: list[Any] = schema if isinstance(schema, list) else []
+    found: dict[str, Any] = {}
+    if isinstance(schema, dict):
+        inner = [schema.get("items"), schema.get("values")]
+        if schema["type"] == "record":
+            found[schema["name"]] = schema
+            inner = [field["type"] for field in schema["fields"]]
+    for one in inner:
+        found |= records(one)
+    return found
+
+
+def marked(schema: Any, value: Any, named: dict[str, Any]) -> Any:
+    """Records within a value told apart from maps; named: the records there are."""
     if isinstance(schema, list):
-        return None if value is None else marked(schema[1], value)
-    if isinstance(schema, dict) and schema["type"] == "record":
-        fields = {f["name"]: marked(f["type"], value[f["name"]]) for f in schema["fields"]}
+        return None if value is None else marked(schema[1], value, named)
+    schema = named.get(schema, schema) if isinstance(schema, str) else schema
+    if isinstance(schema, str):
+        return value
+    if schema["type"] == "record":
+        fields = {f["name"]: marked(f["type"], value[f["name"]], named) for f in schema["fields"]}
         return {**fields, "\0record": True}
-    if isinstance(schema, dict) and schema["type"] == "array":
-        return [marked(schema["items"], item) for item in value]
+    if schema["type"] == "array":
+        return [marked(schema["items"], item, named) for item in value]
+    if schema["type"] == "map":
+        return {name: marked(schema["values"], item, named) for name, item in value.items()}
     return value
 
 
@@ -76,13 +94,14 @@ def marked(schema: Any, value: Any) -> Any:
 def test_every_type_is_written_as_fastavro_writes_it(struct: type[Struct]) -> None:
     schema = derive(struct)
     write, parsed = compile_writer(struct, schema), fastavro.parse_schema(derive(struct))
+    named = records(schema)
 
     @settings(max_examples=15, database=None)
     @given(values(schema, {}))
     def check(value: Any) -> None:
         out = io.BytesIO()
         fastavro.schemaless_writer(out, parsed, value)
-        assert write(Loose(marked(schema, value))) == out.getvalue()
+        assert write(Loose(marked(schema, value, named))) == out.getvalue()
 
     check()
 

@@ -197,8 +197,8 @@ async def test_a_server_key_is_a_key_of_its_own_kind(world: World, dora: GateCli
 async def test_an_engine_that_is_not_built_is_a_503_that_names_it(
     world: World, dora: GateClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fhe_workers.engines._MODULES", {"tfhe-rs": "fhe_workers.not_built"})
     key_id = await _tfhe_key(world, dora)
+    monkeypatch.setattr("fhe_workers.engines._MODULES", {"tfhe-rs": "fhe_workers.not_built"})
     body = {"key_id": key_id, "operands": [{"ciphertext": b64(dora.encrypt([1]))}]}
     error = (await _post(world, "/api/v1/tfhe/gates/NOT?wait=60", body, 503))["error"]
     assert error["code"] == "engine_unavailable"

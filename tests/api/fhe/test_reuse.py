@@ -18,9 +18,10 @@ X = np.array([0.5, -0.25])
 
 
 def _counts(world: World) -> dict[str, int]:
+    """What was done, and what was there already; time and money are other meters."""
     counts: dict[str, int] = {}
     for event in world.harness.bus.emitted(UsageRecorded):
-        if event.meter != "fhe.cpu_microseconds":
+        if event.meter.endswith("operations"):
             counts[event.meter] = counts.get(event.meter, 0) + event.quantity
     return counts
 
