@@ -13,7 +13,9 @@ from msgspec import Struct
 
 from fhe_workers.messages import Work
 from fhe_workers.refusals import JobRefused
-from schemas.fhe.parameters import LATTIGO, PYFHEL, TFHE_RS, ParameterSet
+from schemas.fhe import lattigo
+from schemas.fhe.key_material import KeyRefused
+from schemas.fhe.parameters import LATTIGO, PYFHEL, TFHE_RS, LattigoParameters, ParameterSet
 
 _MODULES = {PYFHEL: "fhe_workers.pyfhel", TFHE_RS: "fhe_workers.tfhe"}
 # What somebody who runs the workers does about an engine that is missing.
@@ -60,16 +62,18 @@ class Engine(Protocol):
 
 def check_part(params: ParameterSet, kind: str, data: bytes) -> None:
     """Have the engine read one part of a key, alone. Raises JobRefused (key_invalid,
-    engine_unavailable).
+    engine_unavailable, and why a part is none).
 
-    An engine whose keys make sense only as a whole brings a `check_part` of its own.
+    Of Lattigo's the form is looked at: its helper reads each part, behind checks of its own, when
+    it loads the key.
     """
-    engine = engine_of(params)
-    own: Callable[[ParameterSet, str, bytes], None] | None = getattr(engine, "check_part", None)
-    if own is not None:
-        own(params, kind, data)
-    else:
-        engine.load(params, [data])
+    if not isinstance(params, LattigoParameters):
+        engine_of(params).load(params, [data])
+        return
+    try:
+        lattigo.check_part(kind, len(data), params)
+    except KeyRefused as error:
+        raise JobRefused(error.reason, error.message) from None
 
 
 def engine_of(params: ParameterSet) -> Engine:

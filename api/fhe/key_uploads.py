@@ -31,9 +31,15 @@ from infra.clock import iso
 from infra.ids import new_id
 from projections.fhe import fhe_key_uploads
 from schemas.fhe.evaluation_key import StoredPart
-from schemas.fhe.key_material import RELIN, ROTATE
+from schemas.fhe.key_material import RELIN, ROTATE, KeyRefused
 from schemas.fhe.key_upload import DeclaredPart
-from schemas.fhe.parameters import KEY_BYTES_MAX, SEAL_SETS
+from schemas.fhe.lattigo import check_part
+from schemas.fhe.parameters import (
+    KEY_BYTES_MAX,
+    PARAMETER_SETS,
+    SEAL_SETS,
+    LattigoParameters,
+)
 from schemas.types import Count, Sha256, Text
 
 _PATH = "/api/v1/keys/uploads"
@@ -49,7 +55,8 @@ class PartBody(Struct, frozen=True):
 
 
 class OpenBody(Struct, frozen=True):
-    """Which parts the key has. `relin` and perhaps `rotate` for the sets of SEAL."""
+    """Which parts the key has: `relin` and perhaps `rotate` for the sets of SEAL; for
+    `ckks-boot-n15` all of `rlk`, `d2s`, `s2d` and the `gal…`, each of its one length."""
 
     params_id: Annotated[Text, Meta(max_length=64)]
     parts: Annotated[list[PartBody], Meta(min_length=1, max_length=PARTS_MAX)]
@@ -88,13 +95,28 @@ class KeyUploadItem(Struct, frozen=True):
 async def open_upload(call: Call[OpenBody, None]) -> Answer:
     """Begin an upload."""
     body = call.body
-    kinds = [part.kind for part in body.parts]
-    if body.params_id in SEAL_SETS and not {RELIN} <= set(kinds) <= {RELIN, ROTATE}:
-        raise refused("relin_missing", f"such a key has the part {RELIN}, and perhaps {ROTATE}")
+    _check_declared(body)
     upload_id = "ku_" + call.command_id.removeprefix("cmd_")
     parts = [DeclaredPart(part.kind, part.size_bytes) for part in body.parts]
     await call.send(upload_id, OpenKeyUpload(body.params_id, body.name, parts))
     return Answer(await _item(call, upload_id), headers={"location": f"{_PATH}/{upload_id}"})
+
+
+def _check_declared(body: OpenBody) -> None:
+    """Refuse, before anything is sent, what cannot become a key of its set."""
+    kinds = {part.kind for part in body.parts}
+    params = PARAMETER_SETS.get(body.params_id)
+    if body.params_id in SEAL_SETS and not {RELIN} <= kinds <= {RELIN, ROTATE}:
+        raise refused("relin_missing", f"such a key has the part {RELIN}, and perhaps {ROTATE}")
+    if isinstance(params, LattigoParameters):
+        try:
+            for part in body.parts:
+                check_part(part.kind, part.size_bytes, params)
+        except KeyRefused as error:
+            raise refused(error.reason, error.message) from None
+        missing = sorted(set(params.part_bytes) - kinds)
+        if missing:
+            raise refused("part_missing", f"such a key has the parts {', '.join(missing)}, too")
 
 
 async def get_upload(call: Call[None, None]) -> KeyUploadItem:

@@ -10,6 +10,7 @@ import httpx
 from commands.fhe.key_upload import UPLOADS_MAX
 from schemas.fhe.evaluation_key import EvaluationKeyRegistered
 from schemas.fhe.key_upload import KeyUploadCompleted
+from schemas.fhe.parameters import CKKS_BOOT_N15
 from tests.api.fhe.world import World
 from tests.api.harness import OTHER_TENANT
 from tests.fhe_workers.clients import Client
@@ -173,3 +174,24 @@ async def test_an_upload_is_given_up(alice: Client) -> None:
         rotate = {"params_id": "ckks-n13", "parts": [{"kind": "rotate", "size_bytes": 9}]}
         alone = await world.client.post(PATH, json=rotate, headers=world.headers)
         assert error(alone, 422) == "relin_missing"
+
+
+async def test_a_bootstrapping_key_is_declared_whole_and_each_part_has_its_length() -> None:
+    wanted = dict(CKKS_BOOT_N15.part_bytes)
+    async with World() as world:
+
+        async def opening(parts: dict[str, int]) -> httpx.Response:
+            declared = [{"kind": kind, "size_bytes": size} for kind, size in parts.items()]
+            body = {"params_id": CKKS_BOOT_N15.params_id, "parts": declared}
+            return await world.client.post(PATH, json=body, headers=world.headers)
+
+        assert error(await opening({"rlk": wanted["rlk"]}), 422) == "part_missing"
+        assert error(await opening({**wanted, "d2s": 5}), 422) == "wrong_length"
+        assert error(await opening({**wanted, "secret": 5}), 422) == "not_an_evaluation_key"
+        answer = await opening(wanted)
+        assert answer.status_code == 201, answer.text
+        # The smallest of its parts, in one piece: its form is checked, and it is stored.
+        part, size = list(wanted).index("d2s"), wanted["d2s"]
+        sent = await send(world, answer.json()["upload_id"], part, 0, bytes(size))
+        assert sent.status_code == 200, sent.text
+        assert sent.json()["sha256"] == sha256(bytes(size)).hexdigest()
