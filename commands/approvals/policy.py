@@ -46,18 +46,10 @@ class Fault(Struct, frozen=True):
 
 def judge(policies: Policies, asked: Asked) -> Verdict:
     """What the policies say of a check-in. Pure and total on policies without faults."""
-    first: tuple[int, Rule, list[str]] | None = None
     for index, rule in enumerate(policies.rules):
-        if first is not None and rule.action != "forbid":
-            continue
         held = matched(rule.when, asked)
-        if held is None:
-            continue
-        if rule.action == "forbid":
+        if held is not None:
             return _by_rule(index, rule, held)
-        first = (index, rule, held)
-    if first is not None:
-        return _by_rule(*first)
     return _by_trust(policies, asked) or Verdict(
         policies.default_action,
         "default",

@@ -439,9 +439,9 @@ class Waitroom:
 
 def judge(policies: dict[str, Any], asked: dict[str, Any], trust: float) -> tuple[str, str]:
     """What policies say, and by what."""
-    rules = [rule for rule in policies["rules"] if holds(rule["when"], asked, trust)]
-    for rule in sorted(rules, key=lambda rule: rule["action"] != "forbid"):
-        return rule["action"], "rule"
+    for rule in policies["rules"]:
+        if holds(rule["when"], asked, trust):
+            return rule["action"], "rule"
     thresholds = policies["trust_thresholds"] or {}
     needed = thresholds.get(f"auto_approve_{asked['risk_level']}")
     if needed is not None and trust >= needed:
