@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.markup import escape
 
-from infra.build import tfhe
+from infra.build import bootstrap, tfhe
 from infra.build.pyfhel import missing_tools
 from infra.config import ConfigError, Settings, declared_variables, load_settings
 from infra.embedded import jars, kafka, postgres
@@ -196,11 +196,13 @@ def check_tfhe() -> list[Finding]:
     )
 
 
-def check_optional_tools() -> list[Finding]:
-    """Toolchains of the engines that are optional and not part of this version."""
-    return ok(
-        "optional tools",
-        f"{'go' if shutil.which('go') else 'no go'} found; nothing here needs it",
+def check_bootstrapping() -> list[Finding]:
+    if bootstrap.cached_helper() is not None:
+        return ok("Lattigo", "its helper is built")
+    return warn(
+        "Lattigo",
+        "is not built here: what needs keys of ckks-boot-n15 answers 503 engine_unavailable",
+        "install go, then run `make install`",
     )
 
 
@@ -299,7 +301,7 @@ def examine(data: Path = Path("data"), environ: Mapping[str, str] | None = None)
         check_chdb,
         check_pyfhel,
         check_tfhe,
-        check_optional_tools,
+        check_bootstrapping,
         lambda: check_disk(data.absolute()),
         lambda: check_disk(cache_folder()),
         check_ports,

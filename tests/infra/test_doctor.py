@@ -90,6 +90,16 @@ def test_a_missing_compiler_is_named_when_pyfhel_is_missing(
     assert "install make and a C++ compiler" in only(doctor.check_pyfhel()).advice
 
 
+def test_a_bootstrapping_helper_that_is_not_built_is_a_remark(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert only(doctor.check_bootstrapping()).verdict is Verdict.OK
+    monkeypatch.setenv("WEIR_CACHE_DIR", str(tmp_path))
+    finding = only(doctor.check_bootstrapping())
+    assert finding.verdict is Verdict.WARN
+    assert "ckks-boot-n15" in finding.found and "install go" in finding.advice
+
+
 def test_gates_that_are_not_built_are_a_remark(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
