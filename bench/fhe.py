@@ -258,7 +258,7 @@ async def measure(bench: Bench, children: int, seconds: float) -> list[Figure]:
     pooled: list[Rate] = []
     worked: list[Rate] = []
     blobs = [bench.key, *bench.operands]
-    async with Pool(PoolLimits(children=children)) as pool:
+    async with Pool(PoolLimits(children=children, jobs_per_child_max=10**9)) as pool:
         for _ in range(ROUNDS):
             pooled.append(await through_pool(pool, children, params, blobs, seconds))
             bare.append(await asyncio.to_thread(raw, params, blobs, "", seconds, children))
