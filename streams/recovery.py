@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.failpoints import failpoint
 from infra.ids import new_id
-from infra.kafka import bounds, consumer, read_range, stop_consumer
+from infra.kafka import bounds, range_reader, read_range, stop_consumer
 from projections import VIEWS
 from projections.runner import apply, reduce_all
 from schemas.codec import Codec
@@ -50,7 +50,7 @@ class Recovery:
 
     async def run(self, checkpoint: Checkpoint) -> Checkpoint:
         """Fold everything up to the ends of the topics; returns the checkpoint reached."""
-        reader = consumer(self._bootstrap, f"decider-{self._partition}-recovery")
+        reader = range_reader(self._bootstrap, f"decider-{self._partition}-recovery")
         try:
             await reader.start()
             await self._fill_views(reader, checkpoint)
