@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -55,6 +56,7 @@ def malformed(message: str, status: int) -> Problem:
 BodyDecoder = Callable[[bytes], Any]
 
 
+@cache
 def body_decoder(
     type_: Any, *, malformed_status: int, invalid_status: int, lenient: bool = False
 ) -> BodyDecoder:
@@ -159,6 +161,7 @@ def check_depth(body: bytes, status: int) -> None:
 QueryDecoder = Callable[[bytes], Any]
 
 
+@cache
 def query_decoder(struct: type[Struct], *, status: int) -> QueryDecoder:
     """A function from a raw query string to a `struct`; it raises Problem naming the parameter.
 

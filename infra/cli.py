@@ -123,8 +123,9 @@ def main() -> None:
     `WEIR_DEBUG=1` adds the traceback, for those who repair Weir itself.
     """
     try:
-        # What is broken elsewhere must not keep the doctor from saying so.
-        commands = app if sys.argv[1:2] == ["doctor"] else compose()
+        # What is broken elsewhere must not keep the doctor from saying so, and a role that starts
+        # loads what it needs and no more.
+        commands = app if sys.argv[1:2] in (["doctor"], ["run"]) else compose()
         code = commands(sys.argv[1:] or ["--help"], prog_name="weir", standalone_mode=False)
     except typer.TyperException as error:
         message = " ".join(error.format_message().split())

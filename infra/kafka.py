@@ -64,6 +64,15 @@ def consumer(bootstrap: str, client_id: str, **options: Any) -> AIOKafkaConsumer
     return AIOKafkaConsumer(**{**settings, **options})
 
 
+def range_reader(bootstrap: str, client_id: str) -> AIOKafkaConsumer:
+    """A consumer for those who read ranges of the log, one partition after the other.
+
+    A broker answers the requests of a connection in their order, so a fetch that waits at the end
+    of a range would hold up all that is asked about the next: this one's hardly waits.
+    """
+    return consumer(bootstrap, client_id, fetch_max_wait_ms=20)
+
+
 async def stop_consumer(reader: AIOKafkaConsumer) -> None:
     """Close a consumer, broken or not, in seconds; one that was never assigned anything, too."""
     await settle(reader.stop)

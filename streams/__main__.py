@@ -10,7 +10,7 @@ import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypedDict
 
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
@@ -21,10 +21,12 @@ from infra.objects import Objects
 from infra.postgres import Reads
 from infra.stripe import Stripe
 from projections import CLICKHOUSE_VIEWS
+from schemas.codec import Codec
 from streams.analytics import AnalyticsLoop
 from streams.approvals.adoptions import Adoptions
 from streams.approvals.watching import Watching
 from streams.billing.subscription_changes import SubscriptionChanges
+from streams.bus import KafkaCommandBus
 from streams.decider_role import DeciderRole
 from streams.fhe.erasing import Erasing
 from streams.observability.erasures import Eraser
@@ -36,6 +38,18 @@ from streams.scheduler import Scheduler
 from streams.tenancy.trials import Trials
 
 Ready = Callable[[], None]
+
+
+class _OnLog(TypedDict):
+    """What every process manager is made with."""
+
+    bootstrap: str
+    codec: Codec
+    bus: KafkaCommandBus
+
+
+class _Follower(Protocol):
+    def run(self) -> Coroutine[Any, Any, None]: ...
 
 
 async def decider(settings: Settings, stop: asyncio.Event, ready: Ready) -> None:
@@ -124,34 +138,19 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
     await bus.start()
     await reads.start()
     objects = Objects(settings.object_store_url)
-    exporter = AuditExporter(
-        bootstrap=settings.kafka_bootstrap_servers,
-        codec=codec(),
-        bus=bus,
-        reads=reads,
-        objects=objects,
-    )
-    trials = Trials(
-        bootstrap=settings.kafka_bootstrap_servers,
-        codec=codec(),
-        bus=bus,
-        reads=reads,
-        objects=objects,
-    )
-    erasing = Erasing(
-        bootstrap=settings.kafka_bootstrap_servers,
-        codec=codec(),
-        bus=bus,
-        reads=reads,
-        objects=objects,
-        clock=SYSTEM_CLOCK,
-    )
-    adoptions = Adoptions(bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus)
-    watching = Watching(
-        bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus, reads=reads
-    )
-    announcing = Announcing(
-        bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus, reads=reads
+    on_log: _OnLog = {
+        "bootstrap": settings.kafka_bootstrap_servers,
+        "codec": codec(),
+        "bus": bus,
+    }
+    followers: tuple[_Follower, ...] = (
+        AuditExporter(**on_log, reads=reads, objects=objects),
+        Adoptions(**on_log),
+        Watching(**on_log, reads=reads),
+        Announcing(**on_log, reads=reads),
+        Erasing(**on_log, reads=reads, objects=objects, clock=SYSTEM_CLOCK),
+        SubscriptionChanges(**on_log, stripe=Stripe(settings)),
+        Trials(**on_log, reads=reads, objects=objects),
     )
     webhooks = Webhooks(
         bootstrap=settings.kafka_bootstrap_servers,
@@ -164,25 +163,9 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
         allowed=settings.egress_allow,
         owner=owner(),
     )
-    subscription_changes = SubscriptionChanges(
-        bootstrap=settings.kafka_bootstrap_servers,
-        codec=codec(),
-        bus=bus,
-        stripe=Stripe(settings),
-    )
     with tempfile.TemporaryDirectory(prefix="weir-streams-") as folder:
         role = faust_app.Processors(settings, codec(), bus, Path(folder))
-        works = (
-            role.run(ready),
-            exporter.run(),
-            adoptions.run(),
-            watching.run(),
-            announcing.run(),
-            erasing.run(),
-            webhooks.run(),
-            subscription_changes.run(),
-            trials.run(),
-        )
+        works = [role.run(ready), webhooks.run(), *(follower.run() for follower in followers)]
         try:
             await until_stopped(_together(*works), stop)
         finally:

@@ -32,7 +32,7 @@ from infra.clickhouse import (
     RowsRefused,
 )
 from infra.failpoints import failpoint
-from infra.kafka import Log, LogUnavailable, Record, bounds, consumer, stop_consumer
+from infra.kafka import Log, LogUnavailable, Record, consumer, stop_consumer
 from infra.leases import Leases
 from infra.memory import tune_arrow
 from infra.objects import ObjectsUnavailable
@@ -181,15 +181,16 @@ class AnalyticsLoop:
         self._filled = await self._stored_positions()
         self.halted = {}
         starts: dict[Place, int] = {}
+        firsts, ends = await reader.beginning_offsets(places), await reader.end_offsets(places)
         for place in places:
-            first, end = await bounds(reader, place)
+            end = ends[place]
             tables = [view.table for view in self._views if view.topic == place.topic]
             start = min(self._filled.get((table, place.partition), 0) for table in tables)
             if start > end:
                 raise LogTruncated(
                     f"{place.topic}:{place.partition} ends at {end}, the tables are at {start}"
                 )
-            start = max(first, start)
+            start = max(firsts[place], start)
             reader.seek(place, start)
             starts[place.topic, place.partition] = start
         self._clickhouse.follow(starts)

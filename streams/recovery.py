@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.failpoints import failpoint
 from infra.ids import new_id
-from infra.kafka import bounds, consumer, read_range, stop_consumer
+from infra.kafka import bounds, range_reader, read_range, stop_consumer
 from projections import VIEWS
 from projections.runner import apply, reduce_all
 from schemas.codec import Codec
@@ -50,7 +50,7 @@ class Recovery:
 
     async def run(self, checkpoint: Checkpoint) -> Checkpoint:
         """Fold everything up to the ends of the topics; returns the checkpoint reached."""
-        reader = consumer(self._bootstrap, f"decider-{self._partition}-recovery")
+        reader = range_reader(self._bootstrap, f"decider-{self._partition}-recovery")
         try:
             await reader.start()
             await self._fill_views(reader, checkpoint)
@@ -124,26 +124,27 @@ class Recovery:
         return Recorded(from_headers(record.headers), self._codec.decode(record.value))
 
     async def _fill_views(self, reader: AIOKafkaConsumer, checkpoint: Checkpoint) -> None:
-        """Fill a view's new version with this partition's history up to the checkpoint."""
+        """Fill new versions of views with this partition's history up to the checkpoint, all of
+        them in one reading. What breaks off is done again from the beginning."""
         cursor = await self._connection.execute(
             "SELECT view_table FROM view_fills WHERE partition = %s", (self._partition,)
         )
         filled = {row["view_table"] for row in await cursor.fetchall()}
+        views = [view for view in VIEWS if view.table not in filled]
+        if not views:
+            return
         partition = TopicPartition("events", self._partition)
         reader.assign([partition])
-        for view in VIEWS:
-            if view.table in filled:
-                continue
-            first, _ = await bounds(reader, partition)
-            end = checkpoint.events_next
-            async for records in read_range(reader, partition, first, end, FOLD_BATCH):
-                items = [self._recorded(record) for record in records]
-                async with self._connection.transaction():
-                    await apply(self._connection, reduce_all([view], items))
-            await self._connection.execute(
-                "INSERT INTO view_fills VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-                (view.table, self._partition, checkpoint.events_next),
-            )
+        first, _ = await bounds(reader, partition)
+        end = checkpoint.events_next
+        async for records in read_range(reader, partition, first, end, FOLD_BATCH):
+            items = [self._recorded(record) for record in records]
+            async with self._connection.transaction():
+                await apply(self._connection, reduce_all(views, items))
+        await self._connection.execute(
+            "INSERT INTO view_fills SELECT unnest(%s::text[]), %s, %s ON CONFLICT DO NOTHING",
+            ([view.table for view in views], self._partition, end),
+        )
 
 
 def _stream_of(item: Recorded) -> str:

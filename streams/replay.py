@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from infra.clock import parse_iso
-from infra.kafka import LogUnavailable, consumer, stop_consumer
+from infra.kafka import LogUnavailable, range_reader, stop_consumer
 from schemas.codec import Codec, SchemaVersion, Undecodable
 from schemas.envelope import Envelope, Position, from_headers
 from streams.sealing import Keyring
@@ -191,7 +191,7 @@ class TopicReader:
 
     def __init__(self, bootstrap: str, topic: str, client_id: str = "weir-replay") -> None:
         self.topic = topic
-        self._consumer: AIOKafkaConsumer = consumer(bootstrap, client_id)
+        self._consumer: AIOKafkaConsumer = range_reader(bootstrap, client_id)
         self.partitions: list[TopicPartition] = []
 
     async def __aenter__(self) -> "TopicReader":

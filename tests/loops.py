@@ -14,8 +14,8 @@ from infra.ids import new_id
 from infra.kafka import (
     as_mapping,
     bounds,
-    consumer,
     create_topics,
+    range_reader,
     read_range,
     stop_consumer,
 )
@@ -104,7 +104,7 @@ async def talking(settings: Settings) -> AsyncIterator[KafkaCommandBus]:
 
 async def read_topic(settings: Settings, topic: str, tenant: str) -> list[Any]:
     """Every committed record of a tenant on a topic: `(headers, decoded value)` in order."""
-    reader = consumer(settings.kafka_bootstrap_servers, "test-reader")
+    reader = range_reader(settings.kafka_bootstrap_servers, "test-reader")
     await reader.start()
     found = []
     try:

@@ -2,6 +2,7 @@
 if it gives a URL, by webhook."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, assert_never
 
 import msgspec
@@ -14,6 +15,7 @@ from commands.approvals.room import Room, RoomNotFound
 from commands.approvals.watch_filter import filter_faults
 from commands.decider import Claim, Context, Decider, Emit, Lookup, Ref, Release
 from commands.platform import webhook_endpoint
+from commands.platform.triggering import trigger
 from commands.platform.webhook_endpoint import STREAM as ENDPOINT
 from commands.platform.webhook_endpoint import WebhookEndpoint
 from commands.refusals import ActorForbidden, AlreadyDone, InvalidCommand, NotFound
@@ -173,34 +175,16 @@ def _free_slot(room_id: str, context: Context) -> int:
 
 
 def _trigger(command: TriggerWatcher, watcher: Watcher, context: Context) -> Sequence[Emitted]:
-    """Quiet, not refused, for what needs no telling: nobody waits for the answer."""
-    if context.actor.kind != "system":
-        raise ActorForbidden("watchers are triggered by the log only")
     agent: Agent = context.state(AGENT, command.agent_id)
     endpoint: WebhookEndpoint = context.state(ENDPOINT, context.stream_id)
-    seen = command.partition == watcher.partition and command.offset <= watcher.offset
-    if watcher.created is None or watcher.removed or seen:
-        return []
-    if not agent.active or endpoint.status == "disabled":
-        return []
-    triggered = WatcherTriggered(
-        room_id=command.room_id,
-        agent_id=command.agent_id,
-        event_id=command.event_id,
-        event_type=command.event_type,
-        partition=command.partition,
-        offset=command.offset,
-        triggered_at=context.now,
-    )
-    sent = webhook_endpoint.requested(
-        context.stream_id,
+    return trigger(
+        command,
+        watcher,
         endpoint,
         context,
-        event_id=command.event_id,
-        event_type=command.event_type,
-        body=command.body,
+        listens=watcher.created is not None and not watcher.removed and agent.active,
+        record=partial(WatcherTriggered, room_id=command.room_id, agent_id=command.agent_id),
     )
-    return [triggered, *sent]
 
 
 def _remove(command: RemoveWatcher, watcher: Watcher, context: Context) -> Sequence[Emitted]:

@@ -8,13 +8,14 @@ from msgspec import Struct
 
 from commands.decider import Claim, Context, Decider, Emit, Lookup, Ref, Release
 from commands.platform import webhook_endpoint
+from commands.platform.triggering import trigger
 from commands.platform.webhook_endpoint import STREAM as ENDPOINT
 from commands.platform.webhook_endpoint import (
     WebhookEndpoint,
     WebhookEndpointIsDisabled,
     WebhookEndpointNotFound,
 )
-from commands.refusals import ActorForbidden, AlreadyDone, InvalidCommand
+from commands.refusals import AlreadyDone, InvalidCommand
 from schemas.platform.announcements import TEST_TYPE, selectable
 from schemas.platform.webhook_subscription import (
     WebhookDescribed,
@@ -194,28 +195,8 @@ def id_of_test_event(command_id: str) -> str:
 def _trigger(
     command: TriggerWebhook, state: WebhookSubscription, endpoint: WebhookEndpoint, context: Context
 ) -> Sequence[Emitted]:
-    """Quiet, not refused, for what needs no telling: nobody waits for the answer."""
-    if context.actor.kind != "system":
-        raise ActorForbidden("webhooks are triggered by the log only")
-    seen = command.partition == state.partition and command.offset <= state.offset
-    if state.status != "open" or endpoint.status != "active" or seen:
-        return []
-    triggered = WebhookTriggered(
-        event_id=command.event_id,
-        event_type=command.event_type,
-        partition=command.partition,
-        offset=command.offset,
-        triggered_at=context.now,
-    )
-    sent = webhook_endpoint.requested(
-        context.stream_id,
-        endpoint,
-        context,
-        event_id=command.event_id,
-        event_type=command.event_type,
-        body=command.body,
-    )
-    return [triggered, *sent]
+    listens = state.status == "open" and endpoint.status == "active"
+    return trigger(command, state, endpoint, context, listens=listens, record=WebhookTriggered)
 
 
 def evolve(state: WebhookSubscription, event: WebhookSubscriptionEvent) -> WebhookSubscription:

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 
 from commands.billing.budget_window import MarkBudgetReached, budget_window_id
 from infra.ids import command_id
-from infra.kafka import LogUnavailable, bounds, consumer, read_range, stop_consumer
+from infra.kafka import LogUnavailable, bounds, range_reader, read_range, stop_consumer
 from infra.postgres import DatabaseUnavailable, connect
 from schemas.codec import Codec, Undecodable
 from schemas.envelope import SYSTEM
@@ -202,7 +202,7 @@ class UsageMeter:
 
     async def _reading(self, partition: TopicPartition) -> Any:
         if self._reader is None:
-            reader = consumer(self._bootstrap, "usage-meter", fetch_max_wait_ms=100)
+            reader = range_reader(self._bootstrap, "usage-meter")
             try:
                 await reader.start()
             except BaseException:

@@ -6,23 +6,14 @@ Nothing here waits for a lease to run out: the test ends it in Postgres, as six 
 import asyncio
 import signal
 
-import psycopg
 import pytest
 
 from infra.config import Settings
 from infra.kafka import create_topics
+from tests.faults.departed import end_leases
 from tests.faults.ledger import Ledger, judge
 from tests.faults.roles import RoleProcess
 from tests.loops import deciding, talking
-
-
-async def end_leases(settings: Settings) -> None:
-    """Let every lease be as old as that of a process which is gone."""
-    async with await psycopg.AsyncConnection.connect(
-        settings.database_url, autocommit=True
-    ) as connection:
-        for table in ("leases", "lease_members"):
-            await connection.execute(f"UPDATE {table} SET expires_at = now()".encode())
 
 
 # Where it stands still: its transaction open; committed, but not in Postgres; nobody answered yet.

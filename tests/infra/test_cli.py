@@ -108,3 +108,14 @@ def test_a_missing_package_is_answered_with_what_to_do(
     assert weir(monkeypatch, "up") == 1
     said = capsys.readouterr().err
     assert said == "weir: No module named 'msgspec': run `make install`, then `weir doctor`\n"
+
+
+def test_a_role_that_starts_loads_no_other_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow() -> None:
+        raise AssertionError("the commands of other packages were loaded")
+
+    monkeypatch.setattr("infra.cli.compose", slow)
+    assert weir(monkeypatch, "run", "juggler") == 1
+    assert "there is no role 'juggler'" in capsys.readouterr().err

@@ -31,6 +31,7 @@ from streams.bus import CommandRequest
 from streams.platform.audit_exports import AuditExporter
 from streams.platform.trail_files import SUFFIXES
 from streams.runtime import codec
+from tests.faults.departed import end_sessions
 from tests.loops import Loops, loops, read_topic
 
 
@@ -231,6 +232,7 @@ async def test_kills_cost_time_and_nothing_else(world: World, tmp_path: Path) ->
             subprocess.run, command, env=environment, timeout=90, check=False
         )
         assert done.returncode == -signal.SIGKILL
+        await end_sessions(world.settings)
     async with at_work(world.exporter()):
         row = await world.ended(export_id)
         # A second export behind it shows that the exporter has gone past the first.

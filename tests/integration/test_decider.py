@@ -17,6 +17,8 @@ from infra.embedded.stack import Stack
 from infra.ids import new_id
 from infra.kafka import Log, Record
 from infra.partitioning import partition_for
+from projections import VIEWS
+from projections.tenancy.tenants import TENANTS
 from schemas.platform.audit_chain import verify
 from streams.decider import PartitionDecider
 from streams.deciding import Registry
@@ -30,6 +32,10 @@ async def rows(settings: Settings, sql: str, *params: Any) -> list[dict[str, Any
         settings.database_url, row_factory=dict_row
     ) as connection:
         return await (await connection.execute(sql.encode(), params)).fetchall()
+
+
+def as_sorted(found: list[dict[str, Any]]) -> list[str]:
+    return sorted(json.dumps(row, default=str, sort_keys=True) for row in found)
 
 
 async def test_an_accepted_command_is_in_the_log_and_readable_when_its_answer_comes(
@@ -124,13 +130,27 @@ async def test_a_lost_database_comes_back_the_same_from_the_log(settings: Settin
             await connection.execute(f"TRUNCATE {table}".encode())
     async with deciding(settings):
         after = {table: await rows(settings, f"SELECT * FROM {table}") for table in tables}
-    key = json.dumps
-
-    def as_sorted(found: list[dict[str, Any]]) -> list[str]:
-        return sorted(key(row, default=str, sort_keys=True) for row in found)
-
     for table in tables:
         assert as_sorted(after[table]) == as_sorted(before[table]), table
+
+
+async def test_new_versions_of_views_are_filled_with_the_history(settings: Settings) -> None:
+    tenant = new_id("ten")
+    async with loops(settings) as running:
+        await running.send(tenant, tenant, CreateTenant("Acme"))
+    tables = [view.table for view in VIEWS]
+    before = {table: await rows(settings, f"SELECT * FROM {table}") for table in tables}
+    assert tenant in {row["tenant"] for row in before[TENANTS.table]}
+    async with await psycopg.AsyncConnection.connect(settings.database_url) as connection:
+        await connection.execute(f"TRUNCATE view_fills, {', '.join(tables)}".encode())
+    async with deciding(settings):
+        after = {table: await rows(settings, f"SELECT * FROM {table}") for table in tables}
+    for table in tables:
+        assert as_sorted(after[table]) == as_sorted(before[table]), table
+    filled = await rows(settings, "SELECT view_table, partition FROM view_fills")
+    assert {(row["view_table"], row["partition"]) for row in filled} == {
+        (table, partition) for table in tables for partition in range(settings.partitions)
+    }
 
 
 async def test_poison_is_put_aside_and_the_partition_lives_on(settings: Settings) -> None:

@@ -32,6 +32,7 @@ from streams.rebuild_clickhouse import ClickHouseRebuild
 from streams.replay import Filter, TopicReader
 from streams.runtime import codec
 from streams.sealing import Keyring, Seal
+from tests.faults.departed import forget_the_dead
 from tests.faults.roles import RoleProcess
 from tests.integration.analytics_rig import SIGNER, Rig, call, calls, rig_on, started
 from tests.integration.test_failpoints_roles import death
@@ -366,6 +367,7 @@ async def test_an_erasure_whose_eraser_died_goes_on(own: Settings, point: str) -
             with contextlib.suppress(httpx.TransportError):
                 await it.erase(ADA)
             await death(dying)
+    await forget_the_dead(own)
     with RoleProcess(own, ROLES) as roles:
         await asyncio.to_thread(roles.wait_ready)
         async with again(it):

@@ -19,6 +19,7 @@ from infra.ids import new_id
 from infra.kafka import create_topics
 from streams.bus import OutcomeUnknown, Reply
 from tests.chaos import oracle
+from tests.faults.departed import end_leases
 from tests.loops import Loops, deciding, read_topic, talking
 
 DECIDER = ["decider.read", "decider.sent", "decider.committed", "decider.applied"]
@@ -88,6 +89,7 @@ async def test_a_decider_that_dies_here_loses_and_doubles_nothing(
                 await asyncio.wait({ask, gone}, return_when=asyncio.FIRST_COMPLETED)
                 gone.cancel()
                 number += 1
+        await end_leases(settings)
         async with deciding(settings):
             replies = await asyncio.gather(*waiting)
     assert {reply.status for reply in replies} == {"accepted"}

@@ -29,9 +29,9 @@ from infra.kafka import Log, create_topics
 from projections.observability.llm_calls import LLM_CALLS
 from schemas.envelope import Position
 from tests.chaos import oracle
+from tests.faults.departed import end_leases
 from tests.faults.ledger import Ledger, judge
 from tests.faults.roles import RoleProcess
-from tests.faults.test_zombies import end_leases
 from tests.integration.analytics_rig import SIGNER, Rig, call, calls, rig_on, started
 from tests.integration.usage_rig import UsageRig
 from tests.loops import Loops, deciding, read_topic, talking

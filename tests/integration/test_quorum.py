@@ -55,7 +55,7 @@ async def test_a_timeout_and_an_escalation_come_within_two_seconds_of_their_time
     settings: Settings,
 ) -> None:
     # The decider's clock is behind, so that a minute is over in a moment; the scheduler's is right.
-    async with real_waitroom(settings, LaterClock(-52)) as it, timers_fire(it, 0):
+    async with real_waitroom(settings, LaterClock(-57)) as it, timers_fire(it, 0):
         ada = (await it.room())["created_by"]
         policies = {"escalate_after_minutes": 1, "escalate_to": [ada], "timeout_minutes": 600}
         await it.room("Slow", policies=policies)

@@ -15,8 +15,8 @@ from infra.kafka import create_topics
 from schemas.billing.account import ACCOUNT_ID, SpendingCap
 from streams.bus import KafkaCommandBus, OutcomeUnknown, Reply
 from tests.commands.fhe.cases import FINGERPRINT, RELIN, cipher
+from tests.faults.departed import end_leases
 from tests.faults.roles import RoleProcess
-from tests.faults.test_zombies import end_leases
 from tests.loops import Loops, deciding, read_topic, talking
 
 CLIENTS, JOBS_EACH = 64, 3

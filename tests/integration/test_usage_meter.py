@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 
 from commands.billing.budget import SetBudget, budget_id
 from infra.config import Settings
-from infra.kafka import bounds, consumer, read_range, stop_consumer
+from infra.kafka import bounds, range_reader, read_range, stop_consumer
 from projections.billing.usage_windows import (
     ALERTS,
     BY_AGENT,
@@ -33,7 +33,7 @@ LLM_CALLS = tag_of(LlmCallsRecorded)
 
 
 async def log_of(settings: Settings, partition: TopicPartition) -> list[object]:
-    reader = consumer(settings.kafka_bootstrap_servers, "test")
+    reader = range_reader(settings.kafka_bootstrap_servers, "test")
     await reader.start()
     try:
         reader.assign([partition])

@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from infra.config import Settings
+from tests.faults.departed import forget_the_dead
 from tests.faults.roles import RoleProcess
-from tests.faults.test_zombies import end_leases
 from tests.integration.test_failpoints_roles import death
 from tests.integration.webhook_rig import Hooked, Received, answer, hooked, until
 from tests.loops import read_topic
@@ -39,7 +39,7 @@ async def test_a_streams_role_that_dies_here_loses_no_webhook(
             dead = asyncio.create_task(death(dying))
             await it.signal("one")
             await dead
-        await end_leases(it.settings)
+        await forget_the_dead(it.settings)
         with RoleProcess(it.settings, ["streams"]):
             await it.signal("two")
             found = await it.until_statuses(watcher["id"], ["delivered"] * 2)
@@ -64,8 +64,9 @@ async def test_a_frozen_sender_that_wakes_up_changes_nothing(settings: Settings)
             await it.signal("one")
             await it.receiver.until(url, 1)
             await until(lambda: asyncio.to_thread(frozen.is_frozen), bool)
+            await forget_the_dead(it.settings)
             with RoleProcess(it.settings, ["streams"]):
-                # Its lease runs out, and the other makes the attempt again.
+                # Its lease has run out, and the other makes the attempt again.
                 await it.signal("two")
                 before = await it.until_statuses(watcher["id"], ["delivered"] * 2)
                 frozen.signal(signal.SIGCONT)
