@@ -52,6 +52,7 @@ QUESTIONS = st.fixed_dictionaries(
     {"action": WORDS, "risk_level": RISKS, "context": CONTEXTS},
     optional={"timeout_minutes": MINUTES, "timeout_action": TIMEOUTS},
 )
+ASKED = st.lists(QUESTIONS, min_size=1, max_size=3)
 WATCHED = st.lists(
     st.sampled_from(
         [
@@ -74,3 +75,20 @@ OUTCOMES = st.sampled_from(["succeeded", "failed", "skipped"])
 # Who or which: a number among those there are.
 ONE = st.integers(0, 59)
 OFTEN = st.sampled_from([True, True, True, False])
+# Hypothesis begins with the simplest example, in which next to nothing happens; its draw is 0.
+CHANCE = st.integers(0, 2**31)
+# What people answer one after the other, over what was asked, what stands, or without a word of it.
+ANSWERS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "who": ONE,
+            "person": OFTEN,
+            "verb": VERBS,
+            "changes": CHANGES,
+            "hashed": st.sampled_from(["", "hash", "standing", "standing"]),
+            "twice": st.booleans(),
+        }
+    ),
+    min_size=1,
+    max_size=3,
+)

@@ -6,16 +6,19 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import httpx
+from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.waitroom.asking import (
+    ANSWERS,
+    ASKED,
+    CHANCE,
     CHANGES,
     OFTEN,
     ONE,
     OUTCOMES,
     POLICIES,
-    QUESTIONS,
     RISKS,
     TASKS,
     VERBS,
@@ -41,7 +44,7 @@ from tests.waitroom.rig import Rig
 
 T = TypeVar("T")
 
-ROOMS_MAX, AGENTS_MAX = 3, 6
+ROOMS_MAX, AGENTS_MAX = 2, 5
 
 
 def with_rooms(machine: "WaitroomMachine") -> bool:
@@ -61,16 +64,26 @@ def pick(number: int, things: list[T]) -> T:
     return things[number % len(things)]
 
 
+class EveryRule:
+    """Instead of the choice of rules that Hypothesis makes for each example."""
+
+    def is_enabled(self, name: str) -> bool:
+        return True
+
+
 class WaitroomMachine(RuleBasedStateMachine):
     """Each example has an organisation of its own. `rig` is set by whoever runs the machine."""
 
     rig: ClassVar[Rig]
 
+    model: Waitroom
+    its: Organisation
+
     def __init__(self) -> None:
         super().__init__()
+        # Hypothesis leaves out many of the rules in each example, which suits many examples.
+        self._rules_strategy.enabled_rules_strategy = st.just(EveryRule())
         self.model = Waitroom()
-        self.its = Organisation(self.rig, self.model)
-        self.does = self.its.does
 
     def caller(self, number: int, person: bool) -> Caller:
         """A person, or an agent if there is one."""
@@ -85,12 +98,24 @@ class WaitroomMachine(RuleBasedStateMachine):
 
     # Rooms and agents.
 
-    @initialize(policies=POLICIES)
-    def people_come(self, policies: dict[str, Any]) -> None:
+    @initialize(policies=POLICIES, questions=ASKED, answers=ANSWERS, chance=CHANCE)
+    def people_come(
+        self,
+        policies: dict[str, Any],
+        questions: list[dict[str, Any]],
+        answers: list[dict[str, Any]],
+        chance: int,
+    ) -> None:
+        """A room that asks people, two agents, and the first questions and answers."""
+        assume(chance)
+        self.its = Organisation(self.rig, self.model)
+        self.does = self.its.does
         soon = {"escalate_after_minutes": UNIT_MINUTES // 2}
         self.create_room(0, True, policies | soon | {"default_action": "require_approval"}, False)
         self.register_agent(0, True, [])
         self.register_agent(1, True, [0])
+        self._ask_all(self.model.agents[0], self.model.rooms[0], questions)
+        self.decide(0, True, answers)
 
     @precondition(lambda self: len(self.model.rooms) < ROOMS_MAX)
     @rule(who=ONE, person=OFTEN, policies=POLICIES, taken=st.booleans())
@@ -208,7 +233,7 @@ class WaitroomMachine(RuleBasedStateMachine):
         person=st.sampled_from([False] * 7 + [True]),
         which=ONE,
         by_slug=st.booleans(),
-        asked=QUESTIONS,
+        questions=ASKED,
         twice=st.booleans(),
     )
     def check_in(
@@ -218,10 +243,26 @@ class WaitroomMachine(RuleBasedStateMachine):
         person: bool,
         which: int,
         by_slug: bool,
-        asked: dict[str, Any],
+        questions: list[dict[str, Any]],
         twice: bool,
     ) -> None:
         caller, room = self.caller(who, person), pick(which, self.model.rooms)
+        self._ask_all(caller, room, questions, by_slug, twice)
+
+    def _ask_all(
+        self,
+        caller: Caller,
+        room: Room,
+        questions: list[dict[str, Any]],
+        by_slug: bool = True,
+        twice: bool = False,
+    ) -> None:
+        for asked in questions:
+            self._ask(caller, room, by_slug, asked, twice)
+
+    def _ask(
+        self, caller: Caller, room: Room, by_slug: bool, asked: dict[str, Any], twice: bool
+    ) -> None:
         item, shown = self.does(
             caller,
             "create_check_in",
@@ -237,28 +278,30 @@ class WaitroomMachine(RuleBasedStateMachine):
             assert (shown["policy"]["action"], shown["policy"]["source"]) == item.verdict
 
     @precondition(with_items)
-    @rule(
-        who=ONE,
-        person=OFTEN,
-        which=ONE,
-        verb=VERBS,
-        changes=CHANGES,
-        hashed=st.sampled_from(["", "", "hash", "standing"]),
-        twice=st.booleans(),
-    )
-    def decide(
+    @rule(which=ONE, waiting=OFTEN, answers=ANSWERS)
+    def decide(self, which: int, waiting: bool, answers: list[dict[str, Any]]) -> None:
+        """Several answers to one question; of what waits if there is anything."""
+        if not self.model.items:
+            return
+        items = self.model.items
+        waits = [item for item in items if item.status == "pending" and item.kind == "check_in"]
+        item = pick(which, waits if waiting and waits else items)
+        for answer in answers:
+            self._answer(item, **answer)
+
+    def _answer(
         self,
+        item: Item,
         *,
         who: int,
         person: bool,
-        which: int,
         verb: str,
         changes: dict[str, Any],
         hashed: str,
         twice: bool,
     ) -> None:
-        """Decide, or vote: over what was asked, over what stands, or without a word of it."""
-        caller, item = self.caller(who, person), pick(which, self.model.items)
+        """Decide, or vote."""
+        caller = self.caller(who, person)
         shown = getattr(item, hashed) if hashed and item.kind == "check_in" else ""
         made = changes if verb == "modify" else None
         found, answered = self.does(

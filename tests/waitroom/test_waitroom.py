@@ -26,7 +26,7 @@ from tests.waitroom.rig import Killer, Rig
 # What the suite does; with minutes given it is done again, by other seeds, until they are over.
 EXAMPLES = 3
 MINUTES = float(os.environ.get("WAITROOM_MINUTES", "0"))
-STEPS = int(os.environ.get("WAITROOM_STEPS", "40"))
+STEPS = int(os.environ.get("WAITROOM_STEPS", "25"))
 SEED = int(os.environ.get("WAITROOM_SEED") or random.SystemRandom().randrange(2**31))
 TIMEOUT_SECONDS = MINUTES * 60 + 600
 
