@@ -3,11 +3,11 @@
 Agents have no roles; what they may do follows from their being agents (`Who.AGENT`).
 """
 
-from schemas.identity.roles import Role
+from schemas.identity.roles import DECIDING, Role
 
 ADMINS: tuple[Role, ...] = ("admin",)
 # Reports telemetry; writes prompts, policies and rooms; decides check-ins; registers agents.
-BUILDERS: tuple[Role, ...] = ("admin", "developer")
+BUILDERS = DECIDING
 READERS: tuple[Role, ...] = ("admin", "developer", "viewer")
 # Uploads evaluation keys and computes.
 COMPUTERS: tuple[Role, ...] = ("admin", "developer", "compute")

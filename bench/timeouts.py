@@ -63,8 +63,16 @@ class SettableClock:
         self._behind, self.stands_at = SYSTEM_CLOCK.now() - instant, None
 
 
-async def ask(running: Loops, clock: SettableClock, tenant: str, count: int, within: float) -> int:
-    """Make check-ins that are due within so many seconds; when the first of them is due."""
+async def ask(
+    running: Loops,
+    clock: SettableClock,
+    tenant: str,
+    count: int,
+    within: float,
+    steps: int = _STEPS,
+) -> int:
+    """Make check-ins that are due within so many seconds, in that many instants; when the first of
+    them is due (microseconds)."""
     room, agent = new_id("room"), Actor("agent", new_id("agt"), "Robby")
     for id, command in (
         (room, CreateRoom("Payments", _POLICIES, slug=room)),
@@ -73,9 +81,9 @@ async def ask(running: Loops, clock: SettableClock, tenant: str, count: int, wit
         assert (await running.send(tenant, id, command, actor=_ADA)).status == "accepted"
     began = clock.stands_at = SYSTEM_CLOCK.now()
     question = CreateCheckIn(room_id=room, agent_id=agent.id, action="pay_invoice")
-    for step in range(_STEPS):
-        clock.stands_at = began + int(within * 1e6 * step / _STEPS)
-        ids = [new_id("ci") for _ in range(count // _STEPS)]
+    for step in range(steps):
+        clock.stands_at = began + int(within * 1e6 * step / steps)
+        ids = [new_id("ci") for _ in range(count // steps)]
         sent = (running.send(tenant, id, question, actor=agent, timeout=60) for id in ids)
         assert {reply.status for reply in await asyncio.gather(*sent)} == {"accepted"}
     return began + 60_000_000

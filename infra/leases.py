@@ -1,9 +1,12 @@
 """Leases: which process runs which partition of a loop.
 
-A row per partition in Postgres, renewed every second, free when it has not been renewed for some
-seconds (`TTL_SECONDS` unless told otherwise) by Postgres' clock. A lease keeps work apart; it is
-not what makes the loops exact: that is the fence of the transactional id and the compare-and-set of
-the checkpoint, since a paused process may believe in a lease that it has lost.
+A row per partition in Postgres, renewed twice a second. It is free when its owner's session with
+Postgres has ended, which the kernel sees to the moment a process dies however it dies; and, for one
+that is frozen or out of reach, when it has not been renewed for some seconds (`TTL_SECONDS` unless
+told otherwise) by Postgres' clock. A lease keeps work apart; it is not what makes the loops exact:
+that is the fence of the transactional id and the compare-and-set of the checkpoint, since a paused
+process may believe in a lease that it has lost. So a session that ends without its process costs a
+change of owners and nothing else.
 """
 
 import asyncio
@@ -18,6 +21,7 @@ from infra.postgres import DatabaseUnavailable, connect
 logger = logging.getLogger(__name__)
 
 TTL_SECONDS = 6.0
+BEAT_SECONDS = 0.5
 
 _DDL = """
 CREATE TABLE IF NOT EXISTS leases (
@@ -25,6 +29,24 @@ CREATE TABLE IF NOT EXISTS leases (
   PRIMARY KEY (loop, partition));
 CREATE TABLE IF NOT EXISTS lease_members (
   loop text, owner text, expires_at timestamptz NOT NULL, PRIMARY KEY (loop, owner));
+ALTER TABLE lease_members ADD COLUMN IF NOT EXISTS session_pid int,
+  ADD COLUMN IF NOT EXISTS session_began timestamptz;
+"""
+_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+# Sessions from before Postgres was restarted say nothing about their processes, nor do those whose
+# beginning is another database user's secret.
+_DROP_DEAD = """
+DELETE FROM lease_members AS m WHERE loop = %s AND (expires_at < now() OR (
+  session_began > pg_postmaster_start_time() AND NOT EXISTS (
+    SELECT FROM pg_stat_activity AS s WHERE s.pid = m.session_pid
+      AND (s.backend_start IS NULL OR s.backend_start = m.session_began))))
+"""
+_TAKE = """
+INSERT INTO leases VALUES (%s, %s, %s, now() + make_interval(secs => %s))
+ON CONFLICT (loop, partition) DO UPDATE SET owner = EXCLUDED.owner, expires_at = EXCLUDED.expires_at
+WHERE leases.expires_at < now() OR NOT EXISTS (
+  SELECT FROM lease_members AS m WHERE m.loop = leases.loop AND m.owner = leases.owner)
+RETURNING partition
 """
 
 
@@ -33,7 +55,7 @@ class Leases:
 
     `held` changes as leases come and go; await `changed` for that. Fair: with `n` live members
     each holds at most `ceil(partitions / n)`. ttl: seconds after which a lease that was not renewed
-    is free; it is renewed six times as often.
+    is free although its owner's session goes on.
     """
 
     def __init__(
@@ -41,6 +63,7 @@ class Leases:
     ) -> None:
         self._url, self._loop, self._partitions, self._owner = url, loop, partitions, owner
         self._ttl = ttl
+        self._session: tuple[Any, ...] = ()
         self.held: set[int] = set()
         self.changed = asyncio.Condition()
         self.settled = False  # true after the first round
@@ -79,7 +102,7 @@ class Leases:
                     with contextlib.suppress(Exception):
                         await self._connection.close()
                     self._connection = None
-            await asyncio.sleep(self._ttl / 6)
+            await asyncio.sleep(min(BEAT_SECONDS, self._ttl / 6))
 
     async def _renew(self) -> None:
         if self._connection is None:
@@ -88,6 +111,9 @@ class Leases:
             async with self._connection.transaction():
                 await self._connection.execute("SELECT pg_advisory_xact_lock(7300)")
                 await self._connection.execute(_DDL)
+                session = await (await self._connection.execute(_SESSION)).fetchone()
+            assert session is not None  # a session sees itself
+            self._session = (session["pid"], session["backend_start"])
         members = await self._beat(self._connection)
         share = -(-self._partitions // max(1, members))
         held = await self._take(self._connection, share)
@@ -99,13 +125,13 @@ class Leases:
 
     async def _beat(self, connection: psycopg.AsyncConnection[Any]) -> int:
         await connection.execute(
-            "INSERT INTO lease_members VALUES (%s, %s, now() + make_interval(secs => %s)) "
-            "ON CONFLICT (loop, owner) DO UPDATE SET expires_at = EXCLUDED.expires_at",
-            (self._loop, self._owner, self._ttl),
+            "INSERT INTO lease_members (loop, owner, session_pid, session_began, expires_at) "
+            "VALUES (%s, %s, %s, %s, now() + make_interval(secs => %s)) "
+            "ON CONFLICT (loop, owner) DO UPDATE SET session_pid = EXCLUDED.session_pid, "
+            "session_began = EXCLUDED.session_began, expires_at = EXCLUDED.expires_at",
+            (self._loop, self._owner, *self._session, self._ttl),
         )
-        await connection.execute(
-            "DELETE FROM lease_members WHERE loop = %s AND expires_at < now()", (self._loop,)
-        )
+        await connection.execute(_DROP_DEAD, (self._loop,))
         cursor = await connection.execute(
             "SELECT count(*) AS n FROM lease_members WHERE loop = %s", (self._loop,)
         )
@@ -130,11 +156,7 @@ class Leases:
             if len(held) >= share or partition in held:
                 continue
             cursor = await connection.execute(
-                "INSERT INTO leases VALUES (%s, %s, %s, now() + make_interval(secs => %s)) "
-                "ON CONFLICT (loop, partition) DO UPDATE SET owner = EXCLUDED.owner, "
-                "expires_at = EXCLUDED.expires_at WHERE leases.expires_at < now() "
-                "RETURNING partition",
-                (self._loop, partition, self._owner, self._ttl),
+                _TAKE, (self._loop, partition, self._owner, self._ttl)
             )
             if await cursor.fetchone():
                 held.add(partition)

@@ -33,7 +33,8 @@ _POST_MAX = 500  # at once, so that the loops beside this one are not held up
 # What Kafka has acknowledged is not lost: sending it again soon would only double what the deciders
 # have to do when they are behind.
 RESEND_MICROS = 60_000_000
-# Shorter than other loops': two schedulers at once are harmless, and timers that nobody fires late.
+# Shorter than other loops', for a frozen one: two at once are harmless, and timers that nobody fires
+# are late.
 LEASE_SECONDS = 1.5
 
 _DUE = (

@@ -9,6 +9,7 @@ from api.approvals.envelopes import FIRST, Cursor, Limit, after, cursor_of
 from api.approvals.visible import is_task, room_row
 from api.problems import not_found
 from api.routing import Call, page
+from commands.approvals.payload import modified, payload_hash
 from infra.clock import iso
 from projections.approvals import agents, check_ins, tasks
 from projections.platform.audit_records import AuditFilter, list_audit
@@ -39,12 +40,14 @@ class AuditQuery(Struct, frozen=True):
 
 
 class ModifiedPayload(Struct, frozen=True):
-    """What was asked, with its hash, and the changes with which it may be run."""
+    """What was asked and what may be run, each with its hash, and what changes one to the other."""
 
     action: str
     context: Raw
     payload_hash: str
     modifications: Raw
+    approved_context: Raw
+    approved_hash: str
 
 
 class AuditItem(Struct, frozen=True):
@@ -133,11 +136,14 @@ async def _payloads(
         (tasks.MODIFIED, [id for id in ids if is_task(id)]),
     ):
         for row in await call.services.reads.all(sql, call.tenant, wanted) if wanted else ():
+            approved = modified(row["context"], row["modifications"])
             found[row["id"]] = ModifiedPayload(
                 action=row["action"],
                 context=Raw(row["context"]),
                 payload_hash=row["payload_hash"],
                 modifications=Raw(row["modifications"]),
+                approved_context=Raw(approved),
+                approved_hash=payload_hash(row["action"], approved),
             )
     return found
 

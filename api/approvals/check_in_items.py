@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from commands.approvals.payload import modified, payload_hash
 from infra.clock import iso
 from schemas.approvals.check_in import Decision, Outcome, Vote
 from schemas.approvals.policies import Verdict
@@ -16,11 +17,15 @@ from schemas.approvals.vocabulary import (
     TimeoutAction,
     Urgency,
 )
+from schemas.envelope import ActorKind
 
 
 class StatusItem(Struct, frozen=True):
     """What became of a check-in.
 
+    payload_hash, approved_hash: SHA-256 of the canonical `{"action", "context"}` that was asked, and
+    of the one that may be run, which is another when a person has modified it; null until then.
+    modifications: a JSON merge patch (RFC 7396) of the context that was asked.
     decision_source: `human`, `policy`, `timeout`, or `agent` (withdrawn). decision_id: the same for
     every reader, so that an agent that resumes twice acts once. overdue: the timeout has passed and
     holds it. Instants are RFC 3339 in UTC.
@@ -30,6 +35,7 @@ class StatusItem(Struct, frozen=True):
     status: AnyStatus
     overdue: bool
     payload_hash: str
+    approved_hash: str | None
     expires_at: str | None
     decision_id: str | None
     decision_source: str | None
@@ -73,7 +79,9 @@ class OutcomeItem(Struct, frozen=True):
 
 
 class CheckInItem(StatusItem, frozen=True, kw_only=True, tag_field="kind", tag="check_in"):
-    """An agent's question. policy: what the room's policies said of it, by which rule, and why.
+    """An agent's question.
+
+    context: what was asked; to an agent, once a person has modified it, what it may run. policy: what the room's policies said of it, by which rule, and why.
 
     approvals: null where one person's is enough. escalated_to: ids of the people who were named
     when nobody had answered by `escalates_at`; nobody in particular when it is empty.
@@ -104,8 +112,8 @@ def status_of(check_in: Mapping[str, Any]) -> StatusItem:
     return StatusItem(**status_fields(check_in))
 
 
-def item_of(check_in: Mapping[str, Any]) -> CheckInItem:
-    """The whole of a row or of an answer's fields."""
+def item_of(check_in: Mapping[str, Any], reader: ActorKind) -> CheckInItem:
+    """The whole of a row or of an answer's fields, as its reader sees it."""
     same = (
         "room_id",
         "agent_id",
@@ -121,7 +129,7 @@ def item_of(check_in: Mapping[str, Any]) -> CheckInItem:
     return CheckInItem(
         **status_fields(check_in),
         **{name: check_in[name] for name in same},
-        context=Raw(check_in["context"]),
+        context=context_for(reader, check_in),
         policy=msgspec.convert(check_in["verdict"], Verdict),
         created_at=iso(check_in["created_at"]),
         approvals=_approvals_of(check_in),
@@ -130,6 +138,27 @@ def item_of(check_in: Mapping[str, Any]) -> CheckInItem:
         escalated_to=check_in["escalated_to"],
         outcome=_outcome_of(check_in),
     )
+
+
+def context_for(reader: ActorKind, row: Mapping[str, Any]) -> Raw:
+    """What was asked; for an agent, once that was modified, what it may run and nothing else.
+
+    People see both: what was asked here, and the modifications beside it.
+    """
+    changes = row["modifications"]
+    if reader != "agent" or changes is None:
+        return Raw(row["context"])
+    return Raw(modified(row["context"], changes))
+
+
+def approved_hash(row: Mapping[str, Any]) -> str | None:
+    """The payload hash of what may be run, if anything may."""
+    match row["status"]:
+        case "approved":
+            return str(row["payload_hash"])
+        case "modified":
+            return payload_hash(row["action"], modified(row["context"], row["modifications"]))
+    return None
 
 
 def _approvals_of(check_in: Mapping[str, Any]) -> ApprovalsItem | None:
@@ -171,6 +200,7 @@ def status_fields(check_in: Mapping[str, Any]) -> dict[str, Any]:
         "status": check_in["status"],
         "overdue": check_in.get("held_at") is not None and decision is None,
         "payload_hash": check_in["payload_hash"],
+        "approved_hash": approved_hash(check_in),
         "expires_at": iso_or_none(due_at),
         "decision_id": decision and decision.id,
         "decision_source": decision and decision.source,

@@ -206,4 +206,4 @@ async def list_pending(call: Call[None, PendingQuery]) -> Any:
     more = len(found) > query.limit
     found = found[: query.limit]
     cursor = cursor_of(found[-1]["created_at"], found[-1]["id"]) if more else None
-    return page([item_of(row) for row in found], cursor, more)
+    return page([item_of(row, call.actor.kind) for row in found], cursor, more)

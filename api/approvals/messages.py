@@ -122,7 +122,7 @@ async def get_check_in(call: Call[None, None]) -> Any:
     """One check-in or task with its whole thread and who takes part in it."""
     row = await check_in_row(call, call.path["id"])
     written = await _messages(call, row["id"], 0, MESSAGES_MAX)
-    item = any_item_of(row)
+    item = any_item_of(row, call.actor.kind)
     kind = TaskThread if isinstance(item, TaskItem) else CheckInThread
     fields = {name: getattr(item, name) for name in item.__struct_fields__}
     return data(

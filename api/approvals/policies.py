@@ -74,7 +74,7 @@ class ConditionsBody(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RuleBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """When the conditions hold, do this. A matching `forbid` wins wherever it stands.
+    """When the conditions hold, do this. The first rule that matches decides.
 
     approvals_required: in place of the room's, for what this rule has people decide.
     """

@@ -15,7 +15,8 @@ from api.routing import Call
 from commands.approvals.conditions import Asked
 from commands.approvals.policy import check
 from commands.approvals.policy_replay import Difference, Judged, Replayed, Tally
-from commands.approvals.room import reviewer_unknown
+from commands.approvals.room import check_reviewers
+from commands.identity.user import User
 from commands.refusals import InvalidCommand
 from infra.clock import iso
 from projections.approvals import check_ins
@@ -140,12 +141,19 @@ async def _check(call: Call[Any, Any], policies: Policies) -> None:
     """Refuse what could not be written either. Raises Problem (400)."""
     try:
         check(policies)
-        for index, id in enumerate(policies.escalate_to):
-            user = await call.services.reads.one(users.BY_ID, id)
-            if user is None or user["tenant"] != call.tenant:
-                raise reviewer_unknown(index)
+        check_reviewers(policies, await _people(call, policies.escalate_to))
     except InvalidCommand as fault:
         raise Problem(400, fault.code, fault.message, details=fault.details) from None
+
+
+async def _people(call: Call[Any, Any], ids: Sequence[str]) -> dict[str, User]:
+    """Those of the ids that are users of the tenant."""
+    rows = [await call.services.reads.one(users.BY_ID, id) for id in ids]
+    return {
+        row["user_id"]: User(row["email_hash"], roles=row["roles"])
+        for row in rows
+        if row is not None and row["tenant"] == call.tenant
+    }
 
 
 async def _rows(

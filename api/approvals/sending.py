@@ -33,11 +33,11 @@ async def send(call: Call[Any, Any], id: str, command: Struct) -> AnyItem:
                 problem.details[name] = iso(at)
         raise
     if is_task(id):
-        return task_item_of(row_of(answer_of(reply, TaskAnswered)))
+        return task_item_of(row_of(answer_of(reply, TaskAnswered)), call.actor.kind)
     answer = answer_of(reply, CheckInAnswered)
     check_in = answer.check_in
     remember_owners(call, answer.id, Owners(check_in.room_id, check_in.agent_id))
-    return item_of({"id": answer.id, **msgspec.to_builtins(check_in)})
+    return item_of({"id": answer.id, **msgspec.to_builtins(check_in)}, call.actor.kind)
 
 
 def canonical(value: Any, field: str) -> Json:

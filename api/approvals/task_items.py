@@ -9,6 +9,7 @@ from msgspec import Raw, Struct
 from api.approvals.check_in_items import (
     CheckInItem,
     StatusItem,
+    context_for,
     iso_or_none,
     item_of,
     status_fields,
@@ -18,6 +19,7 @@ from commands.approvals.task_state import TaskAnswered
 from infra.clock import iso
 from schemas.approvals.task import Helper
 from schemas.approvals.vocabulary import RiskLevel, Urgency
+from schemas.envelope import ActorKind
 
 
 class HelpItem(Struct, frozen=True):
@@ -38,7 +40,7 @@ class HelperItem(Struct, frozen=True):
 class TaskItem(StatusItem, frozen=True, kw_only=True, tag_field="kind", tag="task"):
     """A task: a check-in that a person posted for any agent of the room.
 
-    agent_id: who has claimed it, null for nobody. claim_expires_at: when it is free again unless
+    context: as a check-in's. agent_id: who has claimed it, null for nobody. claim_expires_at: when it is free again unless
     that agent gives a sign of life.
     """
 
@@ -69,13 +71,13 @@ class AnyCheckIn(Struct, frozen=True):
     data: AnyItem
 
 
-def any_item_of(row: Mapping[str, Any]) -> AnyItem:
-    """The item of a row of either view; the id tells which."""
-    return task_item_of(row) if is_task(row["id"]) else item_of(row)
+def any_item_of(row: Mapping[str, Any], reader: ActorKind) -> AnyItem:
+    """The item of a row of either view, as its reader sees it; the id tells which."""
+    return task_item_of(row, reader) if is_task(row["id"]) else item_of(row, reader)
 
 
-def task_item_of(task: Mapping[str, Any]) -> TaskItem:
-    """The whole of a row of `tasks`."""
+def task_item_of(task: Mapping[str, Any], reader: ActorKind) -> TaskItem:
+    """The whole of a row of `tasks`, as its reader sees it."""
     same = ("room_id", "action", "description", "risk_level", "urgency", "claimed")
     asked_at = task["help_requested_at"]
     return TaskItem(
@@ -83,7 +85,7 @@ def task_item_of(task: Mapping[str, Any]) -> TaskItem:
         **{name: task[name] for name in same},
         agent_id=task["agent_id"] or None,
         agent_name=task["agent_name"] or None,
-        context=Raw(task["context"]),
+        context=context_for(reader, task),
         claimed_at=iso_or_none(task["claimed_at"]),
         claim_expires_at=iso_or_none(task["claimed_until"]) if task["decision"] is None else None,
         help=None if asked_at is None else HelpItem(task["help_body"], iso(asked_at)),

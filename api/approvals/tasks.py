@@ -156,4 +156,4 @@ async def _page(call: Call[None, Any], filters: dict[str, Any]) -> Any:
     more = len(found) > query.limit
     found = found[: query.limit]
     cursor = cursor_of(found[-1]["posted_at"], found[-1]["id"]) if more else None
-    return page([task_item_of(row) for row in found], cursor, more)
+    return page([task_item_of(row, call.actor.kind) for row in found], cursor, more)

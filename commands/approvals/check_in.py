@@ -280,7 +280,7 @@ def _escalate(command: EscalateCheckIn, check_in: CheckIn, context: Context) -> 
     late = check_in.status != "pending" or check_in.escalated_at is not None
     if late or command.due_at != check_in.escalate_at:
         return []
-    reviewers = [id for id in command.reviewers if context.state(USER, id).exists]
+    reviewers = [id for id in command.reviewers if context.state(USER, id).decides]
     ids = (check_in.room_id, check_in.agent_id)
     return [CheckInEscalated(*ids, reviewers, context.now)]
 

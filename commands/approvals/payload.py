@@ -42,6 +42,27 @@ def payload_hash(action: str, context: Json, modifications: Json | None = None) 
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def modified(context: Json, modifications: Json) -> Json:
+    """The canonical context with the modifications in it: a JSON merge patch (RFC 7396).
+
+    Both are canonical already, and objects.
+    """
+    merged = _merged(msgspec.json.decode(context), msgspec.json.decode(modifications))
+    return canonical_json(merged, 2 * MAX_BYTES)
+
+
+def _merged(value: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(value) if isinstance(value, dict) else {}
+    for name, change in patch.items():
+        if change is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merged(merged.get(name), change)
+    return merged
+
+
 def _write(value: Any, depth: int) -> str:
     if depth > MAX_DEPTH:
         raise NotCanonical(f"is nested deeper than {MAX_DEPTH} levels")

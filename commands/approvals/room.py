@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from msgspec import Struct
@@ -10,9 +10,11 @@ from msgspec import Struct
 from commands.approvals.policy import check
 from commands.decider import Claim, Context, Decider, Lookup, Ref
 from commands.identity.user import STREAM as USER
+from commands.identity.user import User
 from commands.refusals import AlreadyDone, InvalidCommand, NotFound
 from schemas.approvals.policies import Policies
 from schemas.approvals.room import RoomCreated, RoomEvent, RoomPoliciesReplaced
+from schemas.identity.roles import DECIDING
 from schemas.types import Text
 
 STREAM = "approvals.room"
@@ -112,18 +114,24 @@ def decide(command: RoomCommand, room: Room, context: Context) -> list[RoomEvent
     assert_never(command)
 
 
-def reviewer_unknown(index: int) -> InvalidCommand:
-    """The refusal of policies whose reviewer with this index is nobody of the tenant."""
-    place = f"policies.escalate_to[{index}]"
-    return InvalidCommand(f"{place}: is nobody of this organisation", field=place)
+def check_reviewers(policies: Policies, people: Mapping[str, User]) -> None:
+    """Refuse policies that name as a reviewer who could not answer.
+
+    people: the users that they name, by id. Raises InvalidCommand.
+    """
+    for index, id in enumerate(policies.escalate_to):
+        place, user = f"policies.escalate_to[{index}]", people.get(id, User())
+        if not user.exists:
+            raise InvalidCommand(f"{place}: is nobody of this organisation", field=place)
+        if not user.decides:
+            needed = " or ".join(DECIDING)
+            raise InvalidCommand(f"{place}: {id} decides no check-ins: not {needed}", field=place)
 
 
 def _check(policies: Policies, context: Context) -> None:
-    """Raises InvalidCommand for policies that cannot be meant, or that name a stranger."""
+    """Raises InvalidCommand for policies that cannot be meant, or with a wrong reviewer."""
     check(policies)
-    for index, id in enumerate(policies.escalate_to):
-        if not context.state(USER, id).exists:
-            raise reviewer_unknown(index)
+    check_reviewers(policies, {id: context.state(USER, id) for id in policies.escalate_to})
 
 
 def _create(command: CreateRoom, room: Room, context: Context) -> list[RoomEvent]:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from commands.decider import Context, Decider
 from commands.refusals import InvalidCommand, NotFound, Refusal
-from schemas.identity.roles import Role
+from schemas.identity.roles import DECIDING, Role
 from schemas.identity.user import (
     AllSessionsRevoked,
     LoginFailed,
@@ -77,6 +77,12 @@ class User(Struct, frozen=True):
     email_hash: str = ""
     epoch: int = 0
     failed_logins: int = 0
+    roles: list[Role] = []
+
+    @property
+    def decides(self) -> bool:
+        """Whether the person may decide check-ins."""
+        return not set(DECIDING).isdisjoint(self.roles)
 
     @property
     def exists(self) -> bool:
@@ -126,7 +132,7 @@ def _register(command: RegisterUser, state: User) -> Sequence[UserEvent]:
 def evolve(state: User, event: UserEvent) -> User:
     match event:
         case UserRegistered():
-            return User(email_hash=event.email_hash)
+            return User(email_hash=event.email_hash, roles=event.roles)
         case PasswordChanged() | AllSessionsRevoked():
             return msgspec.structs.replace(state, epoch=event.epoch, failed_logins=0)
         case LoginFailed():
@@ -150,6 +156,7 @@ DECIDER: Decider[UserCommand, User, UserEvent] = Decider(
     stream=STREAM,
     commands=(RegisterUser, ChangePassword, RevokeAllSessions, RecordFailedLogin),
     events=(UserRegistered, PasswordChanged, AllSessionsRevoked, LoginFailed),
+    version=2,
     initial=User(),
     decide=decide,
     evolve=evolve,

@@ -9,6 +9,8 @@ from msgspec import Meta
 
 Role = Literal["admin", "developer", "compute", "billing", "viewer"]
 ROLES: tuple[Role, ...] = ("admin", "developer", "compute", "billing", "viewer")
+# Whose people decide check-ins, and may be named as reviewers.
+DECIDING: tuple[Role, ...] = ("admin", "developer")
 
 # `area:verb`, such as `observe:write`; a route that names scopes needs all of them.
 Scope = Annotated[str, Meta(pattern=r"^[a-z_]+:[a-z_*]+$", max_length=64)]

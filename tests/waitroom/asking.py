@@ -23,7 +23,15 @@ RULES = st.fixed_dictionaries(
         "action": st.sampled_from(["auto_approve", "require_approval", "forbid"]),
         "when": CONDITIONS,
     }
+) | st.fixed_dictionaries(
+    {
+        "action": st.just("require_approval"),
+        "when": CONDITIONS,
+        "approvals_required": st.sampled_from([1, 2]),
+    }
 )
+# Never at the minute of a timeout, so that one comes first; sometimes later than it.
+ESCALATIONS = st.sampled_from([None, UNIT_MINUTES // 2, UNIT_MINUTES + UNIT_MINUTES // 2])
 POLICIES = st.fixed_dictionaries(
     {
         "default_action": st.sampled_from(["require_approval"] * 4 + ["auto_approve", "forbid"]),
@@ -35,6 +43,8 @@ POLICIES = st.fixed_dictionaries(
         ),
         "timeout_override": st.sampled_from([True, True, False]),
         "claim_minutes": MINUTES,
+        "approvals_required": st.sampled_from([1, 1, 2, 3]),
+        "escalate_after_minutes": ESCALATIONS,
     }
 )
 TASKS = st.fixed_dictionaries({"action": WORDS, "risk_level": RISKS, "context": CONTEXTS})
@@ -42,15 +52,43 @@ QUESTIONS = st.fixed_dictionaries(
     {"action": WORDS, "risk_level": RISKS, "context": CONTEXTS},
     optional={"timeout_minutes": MINUTES, "timeout_action": TIMEOUTS},
 )
+ASKED = st.lists(QUESTIONS, min_size=1, max_size=3)
 WATCHED = st.lists(
     st.sampled_from(
-        ["check_in.created", "check_in.decided", "check_in.expired", "signal.broadcast"]
+        [
+            "check_in.created",
+            "check_in.decided",
+            "check_in.expired",
+            "check_in.voted",
+            "check_in.escalated",
+            "check_in.outcome",
+            "signal.broadcast",
+        ]
     ),
     min_size=1,
     max_size=3,
     unique=True,
 )
-VERBS = st.sampled_from(["approve", "reject", "modify"])
+VERBS = st.sampled_from(["approve", "approve", "reject", "modify"])
+CHANGES = st.sampled_from([{"amount": 1}, {"amount": None, "note": "half"}])
+OUTCOMES = st.sampled_from(["succeeded", "failed", "skipped"])
 # Who or which: a number among those there are.
 ONE = st.integers(0, 59)
 OFTEN = st.sampled_from([True, True, True, False])
+# Hypothesis begins with the simplest example, in which next to nothing happens; its draw is 0.
+CHANCE = st.integers(0, 2**31)
+# What people answer one after the other, over what was asked, what stands, or without a word of it.
+ANSWERS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "who": ONE,
+            "person": OFTEN,
+            "verb": VERBS,
+            "changes": CHANGES,
+            "hashed": st.sampled_from(["", "hash", "standing", "standing"]),
+            "twice": st.booleans(),
+        }
+    ),
+    min_size=1,
+    max_size=3,
+)

@@ -6,14 +6,19 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import httpx
+from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.waitroom.asking import (
+    ANSWERS,
+    ASKED,
+    CHANCE,
+    CHANGES,
     OFTEN,
     ONE,
+    OUTCOMES,
     POLICIES,
-    QUESTIONS,
     RISKS,
     TASKS,
     VERBS,
@@ -28,13 +33,18 @@ from tests.waitroom.model import (
     Room,
     Waitroom,
 )
-from tests.waitroom.organisation import Organisation, check, item_fields, status_fields
+from tests.waitroom.organisation import (
+    Organisation,
+    check,
+    check_approvals,
+    item_fields,
+    status_fields,
+)
 from tests.waitroom.rig import Rig
 
 T = TypeVar("T")
 
-CHANGES = {"amount": 1}
-ROOMS_MAX, AGENTS_MAX = 3, 6
+ROOMS_MAX, AGENTS_MAX = 2, 5
 
 
 def with_rooms(machine: "WaitroomMachine") -> bool:
@@ -54,16 +64,26 @@ def pick(number: int, things: list[T]) -> T:
     return things[number % len(things)]
 
 
+class EveryRule:
+    """Instead of the choice of rules that Hypothesis makes for each example."""
+
+    def is_enabled(self, name: str) -> bool:
+        return True
+
+
 class WaitroomMachine(RuleBasedStateMachine):
     """Each example has an organisation of its own. `rig` is set by whoever runs the machine."""
 
     rig: ClassVar[Rig]
 
+    model: Waitroom
+    its: Organisation
+
     def __init__(self) -> None:
         super().__init__()
+        # Hypothesis leaves out many of the rules in each example, which suits many examples.
+        self._rules_strategy.enabled_rules_strategy = st.just(EveryRule())
         self.model = Waitroom()
-        self.its = Organisation(self.rig, self.model)
-        self.does = self.its.does
 
     def caller(self, number: int, person: bool) -> Caller:
         """A person, or an agent if there is one."""
@@ -71,18 +91,36 @@ class WaitroomMachine(RuleBasedStateMachine):
             return pick(number, self.its.people)
         return pick(number, self.model.agents)
 
+    def reviewed(self, policies: dict[str, Any]) -> dict[str, Any]:
+        """Policies with people to escalate to, if they escalate."""
+        named = [] if policies["escalate_after_minutes"] is None else [self.its.people[-1].id]
+        return policies | {"escalate_to": named}
+
     # Rooms and agents.
 
-    @initialize(policies=POLICIES)
-    def people_come(self, policies: dict[str, Any]) -> None:
-        self.create_room(0, True, policies | {"default_action": "require_approval"}, False)
+    @initialize(policies=POLICIES, questions=ASKED, answers=ANSWERS, chance=CHANCE)
+    def people_come(
+        self,
+        policies: dict[str, Any],
+        questions: list[dict[str, Any]],
+        answers: list[dict[str, Any]],
+        chance: int,
+    ) -> None:
+        """A room that asks people, two agents, and the first questions and answers."""
+        assume(chance)
+        self.its = Organisation(self.rig, self.model)
+        self.does = self.its.does
+        soon = {"escalate_after_minutes": UNIT_MINUTES // 2}
+        self.create_room(0, True, policies | soon | {"default_action": "require_approval"}, False)
         self.register_agent(0, True, [])
         self.register_agent(1, True, [0])
+        self._ask_all(self.model.agents[0], self.model.rooms[0], questions)
+        self.decide(0, True, answers)
 
     @precondition(lambda self: len(self.model.rooms) < ROOMS_MAX)
     @rule(who=ONE, person=OFTEN, policies=POLICIES, taken=st.booleans())
     def create_room(self, who: int, person: bool, policies: dict[str, Any], taken: bool) -> None:
-        caller = self.caller(who, person)
+        caller, policies = self.caller(who, person), self.reviewed(policies)
         slug = f"room-{len(self.model.rooms) - (taken and with_rooms(self))}"
         body = {"name": slug, "slug": slug, "policies": policies}
         room, shown = self.does(
@@ -102,7 +140,8 @@ class WaitroomMachine(RuleBasedStateMachine):
         self, who: int, person: bool, which: int, policies: dict[str, Any]
     ) -> None:
         caller, room = self.caller(who, person), pick(which, self.model.rooms)
-        _, shown = self.does(
+        policies = self.reviewed(policies)
+        replaced, shown = self.does(
             caller,
             "replace_room_policies",
             "PUT",
@@ -110,7 +149,7 @@ class WaitroomMachine(RuleBasedStateMachine):
             lambda: self.model.replace_policies(caller, room, policies),
             body={"policies": policies},
         )
-        if shown is not None:
+        if replaced is not None:
             assert shown["policies"]["timeout_action"] == policies["timeout_action"]
 
     @precondition(lambda self: len(self.model.agents) < AGENTS_MAX)
@@ -194,7 +233,7 @@ class WaitroomMachine(RuleBasedStateMachine):
         person=st.sampled_from([False] * 7 + [True]),
         which=ONE,
         by_slug=st.booleans(),
-        asked=QUESTIONS,
+        questions=ASKED,
         twice=st.booleans(),
     )
     def check_in(
@@ -204,10 +243,26 @@ class WaitroomMachine(RuleBasedStateMachine):
         person: bool,
         which: int,
         by_slug: bool,
-        asked: dict[str, Any],
+        questions: list[dict[str, Any]],
         twice: bool,
     ) -> None:
         caller, room = self.caller(who, person), pick(which, self.model.rooms)
+        self._ask_all(caller, room, questions, by_slug, twice)
+
+    def _ask_all(
+        self,
+        caller: Caller,
+        room: Room,
+        questions: list[dict[str, Any]],
+        by_slug: bool = True,
+        twice: bool = False,
+    ) -> None:
+        for asked in questions:
+            self._ask(caller, room, by_slug, asked, twice)
+
+    def _ask(
+        self, caller: Caller, room: Room, by_slug: bool, asked: dict[str, Any], twice: bool
+    ) -> None:
         item, shown = self.does(
             caller,
             "create_check_in",
@@ -223,27 +278,58 @@ class WaitroomMachine(RuleBasedStateMachine):
             assert (shown["policy"]["action"], shown["policy"]["source"]) == item.verdict
 
     @precondition(with_items)
-    @rule(who=ONE, person=OFTEN, which=ONE, verb=VERBS, twice=st.booleans())
-    def decide(self, who: int, person: bool, which: int, verb: str, twice: bool) -> None:
-        caller, item = self.caller(who, person), pick(which, self.model.items)
-        changes = CHANGES if verb == "modify" else None
-        found, shown = self.does(
+    @rule(which=ONE, waiting=OFTEN, answers=ANSWERS)
+    def decide(self, which: int, waiting: bool, answers: list[dict[str, Any]]) -> None:
+        """Several answers to one question; of what waits if there is anything."""
+        if not self.model.items:
+            return
+        items = self.model.items
+        waits = [item for item in items if item.status == "pending" and item.kind == "check_in"]
+        item = pick(which, waits if waiting and waits else items)
+        for answer in answers:
+            self._answer(item, **answer)
+
+    def _answer(
+        self,
+        item: Item,
+        *,
+        who: int,
+        person: bool,
+        verb: str,
+        changes: dict[str, Any],
+        hashed: str,
+        twice: bool,
+    ) -> None:
+        """Decide, or vote."""
+        caller = self.caller(who, person)
+        shown = getattr(item, hashed) if hashed and item.kind == "check_in" else ""
+        made = changes if verb == "modify" else None
+        found, answered = self.does(
             caller,
             decision_of(verb, item),
             "POST",
             f"/v1/check-ins/{item.id}/{verb}",
-            lambda: self.model.decide(caller, item, verb, "why not", changes),
-            body=body_of(verb),
+            lambda: self.model.decide(caller, item, verb, "why not", made, shown),
+            body=body_of(verb, changes, shown),
             twice=twice,
         )
         if found is not None:
-            check(shown, item_fields(item))
+            check(answered, item_fields(item))
+            if item.kind == "check_in":
+                check_approvals(answered, item)
 
-    @precondition(with_items)
-    @rule(which=ONE, verbs=st.lists(VERBS, min_size=2, max_size=4), withdrawn=st.booleans())
-    def many_decide_at_once(self, which: int, verbs: list[str], withdrawn: bool) -> None:
+    @precondition(lambda self: any(item.needed == 1 for item in self.model.items))
+    @rule(
+        which=ONE,
+        verbs=st.lists(VERBS, min_size=2, max_size=4),
+        changes=CHANGES,
+        withdrawn=st.booleans(),
+    )
+    def many_decide_at_once(
+        self, which: int, verbs: list[str], changes: dict[str, Any], withdrawn: bool
+    ) -> None:
         """One wins, and the others are told who has."""
-        item = pick(which, self.model.items)
+        item = pick(which, [item for item in self.model.items if item.needed == 1])
         asks: list[tuple[Caller, str]] = [
             (pick(number, self.its.people), verb) for number, verb in enumerate(verbs)
         ]
@@ -252,7 +338,7 @@ class WaitroomMachine(RuleBasedStateMachine):
 
         def ends(asked: tuple[Caller, str]) -> httpx.Response:
             caller, verb = asked
-            return self.its.call(caller, *request_of(verb, item), body_of(verb))
+            return self.its.call(caller, *request_of(verb, item), body_of(verb, changes))
 
         answers = self.rig.at_once(ends, asks)
         first = sorted(zip(answers, asks, strict=True), key=lambda pair: pair[0].status_code)
@@ -261,14 +347,14 @@ class WaitroomMachine(RuleBasedStateMachine):
                 answer,
                 caller,
                 decision_of(verb, item),
-                partial(self._settles, caller, item, verb),
+                partial(self._settles, caller, item, verb, changes),
             )
 
-    def _settles(self, caller: Caller, item: Item, verb: str) -> Item:
+    def _settles(self, caller: Caller, item: Item, verb: str, changes: dict[str, Any]) -> Item:
         if verb == "withdraw":
             return self.model.withdraw(caller, item)
-        changes = CHANGES if verb == "modify" else None
-        return self.model.decide(caller, item, verb, "why not", changes)
+        made = changes if verb == "modify" else None
+        return self.model.decide(caller, item, verb, "why not", made)
 
     @precondition(with_items)
     @rule(who=ONE, own=OFTEN, which=ONE, twice=st.booleans())
@@ -283,6 +369,26 @@ class WaitroomMachine(RuleBasedStateMachine):
             lambda: self.model.withdraw(caller, item),
             twice=twice,
         )
+
+    @precondition(with_items)
+    @rule(who=ONE, own=OFTEN, which=ONE, outcome=OUTCOMES, twice=st.booleans())
+    def report(self, who: int, own: bool, which: int, outcome: str, twice: bool) -> None:
+        """What came of it: of something that was allowed, if there is any and one is lucky."""
+        items = self.model.items
+        item = pick(which, [item for item in items if own and item.allowed] or items)
+        caller = item.agent if own and item.agent else self.caller(who, False)
+        found, shown = self.does(
+            caller,
+            "report_outcome",
+            "POST",
+            f"/v1/check-ins/{item.id}/outcome",
+            lambda: self.model.report(caller, item, outcome),
+            body={"status": outcome},
+            twice=twice,
+        )
+        if found is not None:
+            check(shown, item_fields(item, caller))
+            check_approvals(shown, item)
 
     # Tasks.
 
@@ -439,11 +545,11 @@ class WaitroomMachine(RuleBasedStateMachine):
     def time_passes(self, units: int) -> None:
         self.rig.clock.advance(units * UNIT_MINUTES)
         for item in self.model.pass_time(units):
-            fields = status_fields(item)
+            fields = item_fields(item)
             self.its.until(partial(self._shown, item, fields), fields)
 
     def _shown(self, item: Item, names: Iterable[str]) -> dict[str, Any]:
-        shown = self.its.get(f"/v1/check-ins/{item.id}/status")["data"]
+        shown = self.its.get(f"/v1/check-ins/{item.id}")["data"]
         return {name: shown[name] for name in names}
 
     def teardown(self) -> None:
@@ -478,10 +584,16 @@ def decision_of(verb: str, item: Item) -> str:
     return "decide_task" if item.kind == "task" else f"{verb}_check_in"
 
 
-def body_of(verb: str) -> dict[str, Any] | None:
+def body_of(verb: str, changes: dict[str, Any], shown: str = "") -> dict[str, Any] | None:
     """What a decision is asked for with."""
-    changes = {"modifications": CHANGES} if verb == "modify" else {}
-    return None if verb == "withdraw" else {"reason": "why not", **changes}
+    if verb == "withdraw":
+        return None
+    body: dict[str, Any] = {"reason": "why not"}
+    if verb == "modify":
+        body["modifications"] = changes
+    if shown:
+        body["payload_hash"] = shown
+    return body
 
 
 def request_of(verb: str, item: Item) -> tuple[str, str]:

@@ -5,6 +5,8 @@ raises `Refused` with what the document says instead. Ids are filled in from the
 Time is a count of half hours since the beginning, so that no real second decides anything.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +34,15 @@ def forbidden(recorded: bool = False) -> Refused:
 
 def conflict(recorded: bool = True) -> Refused:
     return Refused(409, "CONFLICT", recorded)
+
+
+def payload_hash(action: str, context: Any, changes: dict[str, Any] | None = None) -> str:
+    """SHA-256 of what was asked, with the changes that are proposed if there are any."""
+    payload = {"action": action, "context": context}
+    if changes is not None:
+        payload["modifications"] = changes
+    text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(eq=False)
@@ -83,7 +94,9 @@ class Decision:
 @dataclass(eq=False)
 class Item:
     """A check-in, or a task. agent: who asks, or who has claimed it; due: when it times out, or
-    when the claim ends."""
+    when the claim ends. needed: how many people must approve; votes: who has approved what stands,
+    which is what was asked, or with the `proposed` changes. escalates: when `reviewers` are named.
+    """
 
     kind: str
     room: Room
@@ -93,8 +106,15 @@ class Item:
     timeout_action: str = ""
     verdict: tuple[str, str] = ("", "")
     trust: float = 0.0
+    needed: int = 1
+    escalates: float | None = None
+    reviewers: list[str] = field(default_factory=list)
     status: str = "pending"
     overdue: bool = False
+    votes: list[str] = field(default_factory=list)
+    proposed: dict[str, Any] | None = None
+    escalated: bool = False
+    outcome: str | None = None
     decision: Decision | None = None
     poster: Person | None = None
     claim_units: int = 0
@@ -103,6 +123,29 @@ class Item:
     helpers: list[Agent] = field(default_factory=list)
     messages: list[tuple[str, str]] = field(default_factory=list)
     id: str = ""
+
+    @property
+    def hash(self) -> str:
+        return payload_hash(self.asked["action"], self.asked["context"])
+
+    @property
+    def standing(self) -> str:
+        """The hash of what an approval is about."""
+        return payload_hash(self.asked["action"], self.asked["context"], self.proposed)
+
+    @property
+    def runs(self) -> dict[str, Any]:
+        """The context that may be run: the one asked, with the changes."""
+        changes = (self.decision and self.decision.modifications) or {}
+        merged = {**self.asked["context"], **changes}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    @property
+    def allowed(self) -> str | None:
+        """The hash of what may be run, if anything may."""
+        if self.status not in ("approved", "modified"):
+            return None
+        return payload_hash(self.asked["action"], self.runs)
 
     def takes_part(self, agent: Agent) -> bool:
         """Whether an agent may write into the thread."""
@@ -192,6 +235,7 @@ class Waitroom:
 
     def create_room(self, caller: Caller, name: str, slug: str, policies: dict[str, Any]) -> Room:
         self._person(caller)
+        check_policies(policies)
         if any(room.slug == slug for room in self.rooms):
             raise conflict()
         self.rooms.append(Room(name, slug, policies))
@@ -199,6 +243,7 @@ class Waitroom:
 
     def replace_policies(self, caller: Caller, room: Room, policies: dict[str, Any]) -> Room:
         self._person(caller)
+        check_policies(policies)
         room.policies = policies
         return room
 
@@ -255,7 +300,7 @@ class Waitroom:
         if overrides and not room.policies["timeout_override"]:
             raise Refused(403, "POLICY_FORBIDS", recorded=True)
         trust = agent.trust.get(room.id, 15.0)
-        action, source = judge(room.policies, asked, trust)
+        action, source, needed = judge(room.policies, asked, trust)
         if action == "forbid":
             raise Refused(403, "POLICY_FORBIDS", recorded=True)
         minutes = asked.get("timeout_minutes", room.policies["timeout_minutes"])
@@ -268,7 +313,12 @@ class Waitroom:
             asked.get("timeout_action", room.policies["timeout_action"]),
             (action, source),
             trust,
+            needed if action == "require_approval" else 1,
         )
+        after = room.policies["escalate_after_minutes"]
+        if after is not None and action == "require_approval":
+            item.escalates = self.now + after / UNIT_MINUTES
+            item.reviewers = room.policies["escalate_to"]
         self.items.append(item)
         self._tell((room, ("check_in.created", item, "pending")))
         if action == "auto_approve":
@@ -276,13 +326,64 @@ class Waitroom:
         return item
 
     def decide(
-        self, caller: Caller, item: Item, verb: str, reason: str, changes: dict[str, Any] | None
+        self,
+        caller: Caller,
+        item: Item,
+        verb: str,
+        reason: str,
+        changes: dict[str, Any] | None,
+        shown: str = "",
     ) -> Item:
-        """Approve, reject or modify."""
+        """Approve, reject or modify; shown: the hash of what the person saw, if their client tells.
+        One no is enough; a yes may need others."""
         person = self._person(caller)
         if item.decision is not None:
             raise conflict()
+        if shown and shown != item.standing and (verb, shown) != ("reject", item.hash):
+            raise conflict()
+        if verb != "reject" and item.needed > 1:
+            changes = self._vote(person, item, verb, changes, shown)
+            if len(item.votes) < item.needed:
+                return item
+            verb = "approve" if changes is None else "modify"
         self._end(item, ENDED[verb], Decision("human", person.id, reason, changes))
+        return item
+
+    def _vote(
+        self,
+        person: Person,
+        item: Item,
+        verb: str,
+        changes: dict[str, Any] | None,
+        shown: str,
+    ) -> dict[str, Any] | None:
+        """Say yes to what stands, or propose changes; gives the changes that stand then."""
+        if verb == "approve":
+            if item.proposed is not None and not shown:
+                raise conflict()  # it may have been proposed while they looked
+            changes = item.proposed
+        before = item.votes if changes == item.proposed else []
+        if person.id in before:
+            raise conflict()
+        item.votes, item.proposed = [*before, person.id], changes
+        self._tell((item.room, ("check_in.voted", item, "pending")))
+        return changes
+
+    def report(self, caller: Caller, item: Item, outcome: str) -> Item:
+        """Say what came of what was allowed; once."""
+        agent = self._agent(caller)
+        self._sees(agent, item.room)
+        if item.kind == "task":
+            raise forbidden()
+        if agent is not item.agent:
+            raise forbidden(recorded=True)
+        if item.allowed is None or item.outcome not in (None, outcome):
+            raise conflict()
+        if item.outcome is None:
+            item.outcome = outcome
+            self._tell((item.room, ("check_in.outcome", item, outcome)))
+            item.messages.append((agent.id, outcome))
+            self._tell((item.room, ("check_in.message", item, len(item.messages))))
         return item
 
     def withdraw(self, caller: Caller, item: Item) -> Item:
@@ -421,6 +522,7 @@ class Waitroom:
         """Let time pass; gives what has timed out, to which no one thing happens first."""
         self.now += units
         before = len(self.told)
+        escalated = [item for item in self.items if self._escalate(item)]
         over = [item for item in self.items if item.due is not None and item.due <= self.now]
         over = [item for item in over if item.decision is None and not item.overdue]
         for item in over:
@@ -434,19 +536,40 @@ class Waitroom:
             else:
                 self._end(item, "approved", Decision("timeout", "weir"), trusted=False)
         self.told[before:] = [[event for group in self.told[before:] for event in group]]
-        return over
+        return [*escalated, *over]
+
+    def _escalate(self, item: Item) -> bool:
+        """Name the reviewers, if nobody has answered by then."""
+        at = item.escalates
+        if at is None or at > self.now or item.escalated or item.decision is not None:
+            return False
+        held = item.timeout_action == "hold"
+        if item.due is not None and item.due < at and not held:
+            return False  # it times out before
+        item.escalated = True
+        self._tell((item.room, ("check_in.escalated", item, "pending")))
+        return True
 
 
-def judge(policies: dict[str, Any], asked: dict[str, Any], trust: float) -> tuple[str, str]:
-    """What policies say, and by what."""
+def check_policies(policies: dict[str, Any]) -> None:
+    """Refuse an escalation of what is over by then."""
+    after = policies["escalate_after_minutes"]
+    held = policies["timeout_action"] == "hold"
+    if after is not None and after >= policies["timeout_minutes"] and not held:
+        raise Refused(400, "VALIDATION_ERROR", recorded=True)
+
+
+def judge(policies: dict[str, Any], asked: dict[str, Any], trust: float) -> tuple[str, str, int]:
+    """What policies say, by what, and how many people it takes."""
+    needed = policies["approvals_required"]
     for rule in policies["rules"]:
         if holds(rule["when"], asked, trust):
-            return rule["action"], "rule"
+            return rule["action"], "rule", rule.get("approvals_required", needed)
     thresholds = policies["trust_thresholds"] or {}
-    needed = thresholds.get(f"auto_approve_{asked['risk_level']}")
-    if needed is not None and trust >= needed:
-        return "auto_approve", "trust"
-    return policies["default_action"], "default"
+    threshold = thresholds.get(f"auto_approve_{asked['risk_level']}")
+    if threshold is not None and trust >= threshold:
+        return "auto_approve", "trust", needed
+    return policies["default_action"], "default", needed
 
 
 def holds(when: dict[str, Any], asked: dict[str, Any], trust: float) -> bool:

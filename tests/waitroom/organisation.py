@@ -108,7 +108,9 @@ class Organisation:
     def check_item(self, item: Item, caller: Caller | None = None) -> None:
         """A check-in or task with its thread is what the model has."""
         shown = self.get(f"/v1/check-ins/{item.id}", caller)["data"]
-        check(shown, item_fields(item))
+        check(shown, item_fields(item, caller))
+        if item.kind == "check_in":
+            check_approvals(shown, item)
         assert [(m["author_id"], m["body"]) for m in shown["messages"]] == item.messages
         assert [m["number"] for m in shown["messages"]] == [*range(1, len(item.messages) + 1)]
         check(self.get(f"/v1/check-ins/{item.id}/status", caller)["data"], status_fields(item))
@@ -128,6 +130,9 @@ class Organisation:
         for agent in {item.agent for item in asked if item.agent}:
             found = [i for i in asked if i.status == "pending" and i.agent is agent]
             self._check_ids(f"{path}/pending?agent_id={agent.id}", found)
+        for said in (True, False):
+            found = [i for i in asked if (i.status, i.escalated) == ("pending", said)]
+            self._check_ids(f"{path}/pending?escalated={str(said).lower()}", found)
         self._check_ids(f"{path}/tasks", tasks)
         for claimed in ("true", "false"):
             found = [item for item in tasks if (item.agent is not None) == (claimed == "true")]
@@ -275,14 +280,16 @@ def status_fields(item: Item) -> dict[str, Any]:
         "decision_source": decision and decision.source,
         "decided_by": decision and decision.by,
         "modifications": decision and decision.modifications,
+        "payload_hash": item.hash,
+        "approved_hash": item.allowed,
     }
     if decision is None or decision.reason is not None:
         fields["decision_reason"] = decision and decision.reason
     return fields
 
 
-def item_fields(item: Item) -> dict[str, Any]:
-    """What a check-in or a task has to show."""
+def item_fields(item: Item, reader: Caller | None = None) -> dict[str, Any]:
+    """What a check-in or a task has to show; a person reads unless told otherwise."""
     fields = status_fields(item) | {
         "kind": item.kind,
         "room_id": item.room.id,
@@ -290,11 +297,36 @@ def item_fields(item: Item) -> dict[str, Any]:
         "agent_name": item.agent and item.agent.name,
         **{name: item.asked[name] for name in ("action", "risk_level", "context")},
     }
+    changed = item.decision is not None and item.decision.modifications is not None
+    if changed and isinstance(reader, Agent):
+        fields["context"] = item.runs
     if item.kind == "check_in":
         policies = item.asked.get("timeout_action", item.timeout_action)
-        return fields | {"timeout_action": policies, "trust_score": item.trust}
+        return fields | {
+            "timeout_action": policies,
+            "trust_score": item.trust,
+            "escalated_to": item.reviewers if item.escalated else [],
+        }
     assert item.poster is not None
     return fields | {"claimed": item.agent is not None, "created_by": item.poster.id}
+
+
+def check_approvals(shown: dict[str, Any], item: Item) -> None:
+    """A check-in shows who has approved what, and what came of it."""
+    outcome = shown["outcome"]
+    assert (outcome and outcome["status"]) == item.outcome
+    if item.needed == 1:
+        assert shown["approvals"] is None
+        return
+    approvals = shown["approvals"]
+    assert (approvals["required"], [vote["by"] for vote in approvals["votes"]]) == (
+        item.needed,
+        item.votes,
+    )
+    assert (approvals["payload_hash"], approvals["proposed_modifications"]) == (
+        item.standing,
+        item.proposed,
+    )
 
 
 def _told(told: tuple[str, Any, Any]) -> tuple[str, Any, Any]:
@@ -313,6 +345,8 @@ def detail(data: dict[str, Any]) -> Any:
         return data["cause"]
     if "number" in data:
         return data["number"]
+    if "outcome" in data:
+        return data["outcome"]
     if "status" in data:
         return data["status"]
     return data["type"] if "type" in data else data["body"]

@@ -1,6 +1,8 @@
 """A client of Waitroom's surface, over memory or over real servers."""
 
 import asyncio
+import hashlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +17,13 @@ POLICIES = {
     "timeout_action": "cancel",
     "rules": [],
 }
+
+
+def sha256(action: str, context: dict[str, Any]) -> str:
+    """The payload hash as a client computes it; of plain values, whose JSON is canonical sorted."""
+    payload = {"action": action, "context": context}
+    text = json.dumps(payload, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class WaitroomClient:

@@ -6,6 +6,7 @@ import msgspec
 
 from projections.platform.audit_records import AUDIT_RECORDS
 from schemas.platform.audit import AuditRecorded
+from tests.api.approvals.client import sha256
 from tests.api.approvals.conftest import Waitroom
 from tests.api.harness import OTHER_TENANT, TENANT
 
@@ -82,6 +83,8 @@ async def test_of_a_modification_both_payloads_are_shown(waitroom: Waitroom) -> 
             "context": what["context"],
             "payload_hash": what["payload_hash"],
             "modifications": {"amount": 60},
+            "approved_context": what["context"] | {"amount": 60},
+            "approved_hash": sha256(what["action"], what["context"] | {"amount": 60}),
         }
         for what in (asked, task)
     ] + [None]

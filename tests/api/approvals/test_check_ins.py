@@ -8,6 +8,7 @@ import pytest
 from commands.approvals.check_in_state import ExpireCheckIn
 from schemas.envelope import SYSTEM
 from streams.bus import CommandRequest
+from tests.api.approvals.client import sha256
 from tests.api.approvals.conftest import Waitroom
 from tests.api.harness import OTHER_TENANT, TENANT
 
@@ -72,16 +73,36 @@ async def test_a_modification_keeps_both_payloads_and_the_agent_is_told_what_to_
 ) -> None:
     await waitroom.room()
     agent = await waitroom.agent()
-    asked = await waitroom.check_in(agent, context={"amount": 120})
+    asked = await waitroom.check_in(agent, context={"amount": 120, "to": "a", "note": "?"})
     path = f"/v1/check-ins/{asked['id']}"
-    body = {"reason": "half", "modifications": {"amount": 60}}
+    changes = {"amount": 60, "note": None}
+    body = {"reason": "half", "modifications": changes}
     await waitroom.person_calls("POST", f"{path}/modify", body)
     kept = (await waitroom.person_calls("GET", path)).json()["data"]
-    assert (kept["context"], kept["modifications"]) == ({"amount": 120}, {"amount": 60})
+    assert (kept["context"], kept["modifications"]) == (asked["context"], changes)
     told = (await waitroom.call("GET", f"{path}/status", agent)).json()["data"]
-    assert (told["status"], told["modifications"]) == ("modified", {"amount": 60})
+    assert (told["status"], told["modifications"]) == ("modified", changes)
     assert told["payload_hash"] == asked["payload_hash"]
+    assert told["approved_hash"] == sha256("refund an order", {"amount": 60, "to": "a"})
     assert "context" not in told
+    shown = (await waitroom.call("GET", path, agent)).json()["data"]
+    assert (shown["context"], shown["modifications"]) == ({"amount": 60, "to": "a"}, changes)
+    assert sha256(shown["action"], shown["context"]) == shown["approved_hash"]
+    done = await waitroom.call("POST", f"{path}/outcome", agent, {"status": "succeeded"})
+    assert done.json()["data"]["context"] == {"amount": 60, "to": "a"}
+
+
+@pytest.mark.parametrize("verb", ["approve", "reject"])
+async def test_what_is_run_unchanged_is_what_was_asked(waitroom: Waitroom, verb: str) -> None:
+    await waitroom.room()
+    agent = await waitroom.agent()
+    asked = await waitroom.check_in(agent, context={"amount": 120})
+    assert asked["approved_hash"] is None
+    path = f"/v1/check-ins/{asked['id']}"
+    await waitroom.person_calls("POST", f"{path}/{verb}", {"reason": "so"})
+    shown = (await waitroom.call("GET", path, agent)).json()["data"]
+    assert shown["context"] == {"amount": 120}
+    assert shown["approved_hash"] == (asked["payload_hash"] if verb == "approve" else None)
 
 
 async def test_the_second_decision_is_told_about_the_first(waitroom: Waitroom) -> None:

@@ -1,5 +1,6 @@
 """A check-in that nobody answers in time is put to others, and waits on."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -44,8 +45,9 @@ def waits(**fields: Any) -> CheckInCreated:
     return created(escalate_at=AT, escalate_to=REVIEWERS, **fields)
 
 
-def given(*events: Any, here: list[str] = REVIEWERS) -> Given:
-    people = {Ref(USER, id): User(email_hash="ab" * 32) for id in here}
+def given(*events: Any, here: list[str] = REVIEWERS, looking: Sequence[str] = ()) -> Given:
+    people = {Ref(USER, id): User("ab" * 32, roles=["developer"]) for id in here}
+    people |= {Ref(USER, id): User("ab" * 32, roles=["viewer"]) for id in looking}
     return Given(DECIDER, *events, id=CHECK_IN_ID, actor=SYSTEM, states=states() | people)
 
 
@@ -75,6 +77,14 @@ def test_the_reviewers_are_named_and_it_still_waits() -> None:
 def test_who_has_left_is_not_named(here: list[str], named: list[str]) -> None:
     it = given(waits(), here=here).when(ESCALATE)
     it.then(msgspec.structs.replace(ESCALATED, reviewers=named))
+
+
+@pytest.mark.parametrize(
+    ("here", "looking"), [(["usr_3"], ["usr_2"]), ([], REVIEWERS)], ids=["one of two", "all"]
+)
+def test_who_may_decide_no_longer_is_not_named(here: list[str], looking: list[str]) -> None:
+    it = given(waits(), here=here, looking=looking).when(ESCALATE)
+    it.then(msgspec.structs.replace(ESCALATED, reviewers=here))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.approvals.payload import MAX_DEPTH, NotCanonical, canonical_json, payload_hash
+from commands.approvals.payload import (
+    MAX_DEPTH,
+    NotCanonical,
+    canonical_json,
+    modified,
+    payload_hash,
+)
 
 # RFC 8785, appendix B: IEEE 754 bits and what ECMAScript writes.
 NUMBERS = {
@@ -119,3 +125,29 @@ def test_the_payload_hash_depends_on_action_and_context() -> None:
     first = payload_hash("a", "{}")
     assert first == "9ee98423eab6fecf2e0afdadbef7e9eac85d0c888b18ef77c1021d193be76c16"
     assert len({first, payload_hash("b", "{}"), payload_hash("a", '{"x":1}')}) == 3
+
+
+@pytest.mark.parametrize(
+    ("context", "modifications", "merged"),
+    [
+        ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+        ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+        ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+        ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+        ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+        ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+        ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+        ({"e": None}, {"a": 1}, {"a": 1, "e": None}),
+        ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+    ],
+)
+def test_modifications_are_merged_as_rfc_7396_says(
+    context: object, modifications: object, merged: object
+) -> None:
+    found = modified(canonical_json(context), canonical_json(modifications))
+    assert found == canonical_json(merged)
+
+
+def test_two_objects_of_the_largest_size_can_be_merged() -> None:
+    halves = [canonical_json({name: "x" * (10_240 - 8)}) for name in "ab"]
+    assert len(modified(*halves)) == 2 * 10_240 - 1

@@ -127,15 +127,31 @@ ESCALATING = msgspec.structs.replace(
 )
 
 
-def test_reviewers_are_people_of_the_organisation() -> None:
-    known = {Ref(USER, id): User(email_hash="ab" * 32) for id in ("usr_1", "usr_2")}
+DEVELOPER, VIEWER = (User("ab" * 32, roles=[role]) for role in ("developer", "viewer"))
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (DEVELOPER, None),
+        (VIEWER, "usr_2 decides no check-ins: not admin or developer"),
+        (User(), "is nobody of this organisation"),
+    ],
+    ids=["decides", "may not decide", "stranger"],
+)
+def test_reviewers_are_people_of_the_organisation_who_may_decide(
+    second: User, message: str | None
+) -> None:
+    known = {Ref(USER, "usr_1"): DEVELOPER, Ref(USER, "usr_2"): second}
     command = CreateRoom("Vendor Payments", ESCALATING)
-    Given(DECIDER, id=ID, states=known).when(command).then(opened(policies=ESCALATING))
-    del known[Ref(USER, "usr_2")]
     for events, one in (((), command), ((opened(),), ReplaceRoomPolicies(ESCALATING))):
-        refusal = Given(DECIDER, *events, id=ID, states=known).when(one)
+        it = Given(DECIDER, *events, id=ID, states=known).when(one)
+        if message is None:
+            assert len(it.decided()) == 1
+            continue
         place = "policies.escalate_to[1]"
-        assert refusal.then_refused(InvalidCommand).details == {"field": place}
+        refusal = it.then_refused(InvalidCommand)
+        assert (refusal.message, refusal.details) == (f"{place}: {message}", {"field": place})
 
 
 def test_the_answer_is_the_room() -> None:
