@@ -387,16 +387,19 @@ def _source(parts: list[bytes]) -> Callable[[], Awaitable[list[bytes]]]:
 
 def figures(seconds: float) -> list[Figure]:
     """See `bench.__main__.BENCHES`."""
-    found = engines(seconds)
+    found = _shown(engines(seconds))
     with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder, Stack(Path(folder)) as stack:
         # The loop that `weir run fhe-worker` uses.
-        found += uvloop.run(alone(stack.settings, seconds))
-    found += over_http()
-    found.append(uvloop.run(children(seconds)))
-    found.append(uvloop.run(memory_of_keys()))
-    found.append(uvloop.run(hit_rate()))
+        found += _shown(uvloop.run(alone(stack.settings, seconds)))
+    found += _shown(over_http())
+    for measured in (children(seconds), memory_of_keys(), hit_rate()):
+        found += _shown([uvloop.run(measured)])
+    return found
+
+
+def _shown(found: list[Figure]) -> list[Figure]:
     for figure in found:
-        sys.stdout.write(figure.line() + "\n")
+        print(figure.line(), flush=True)
     return found
 
 
