@@ -14,6 +14,7 @@ import pytest
 import uvloop
 
 from fhe_workers.child_process import InPlace, PoolLimits
+from fhe_workers.keys import load_keys
 from fhe_workers.messages import CIPHER, PLAIN, ChildLimits, Work
 from fhe_workers.pool import EngineFailed, Pool, Result
 from fhe_workers.refusals import JobRefused
@@ -488,7 +489,7 @@ async def test_hostile_bytes_never_cost_a_child(alice: Client, half: bytes) -> N
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    room = ChildLimits(cache_bytes=4 * (CKKS_N13.ring_degree * 1280 + len(alice.relin)))
+    room = ChildLimits(cache_bytes=4 * load_keys(CKKS_N13, [alice.relin]).resident_bytes)
     early = 0
     async with Pool(PoolLimits(children=1, child=room)) as pool:
         before = pool.pids
