@@ -29,10 +29,10 @@ BENCHES = {
     "rebuild": ("bench.rebuild", "the table of calls made anew, by replay, while it serves"),
     "fhe": ("bench.fhe", "encrypted jobs against raw Pyfhel"),
     "gates": ("bench.gates", "bootstrapped gates in a child against bare tfhe-rs"),
-    "fhe-products": (
-        "bench.fhe_products",
-        "matrix products, cached work, bootstrapping, hostile bytes",
-    ),
+    "fhe-products": ("bench.fhe_products", "matrix products beside TenSEAL's, keys, cached work"),
+    "fhe-operations": ("bench.fhe_operations", "encrypted jobs, by operation; one job alone"),
+    "fhe-bootstrap": ("bench.fhe_bootstrap", "bootstrapping with its true key, over HTTP too"),
+    "fhe-hostile": ("bench.fhe_hostile", "10,000 hostile uploads and operands; memory"),
     "installation": ("bench.installation", "start, memory, a check-in over HTTP"),
 }
 

@@ -1,45 +1,33 @@
-"""Matrix products, keys, handles and bootstrapping: `python -m bench.fhe_products [seconds]`.
+"""Matrix products, keys and handles: `python -m bench.fhe_products [seconds]`.
 
 A 64 x 64 matrix in the clear times an encrypted vector: raw Pyfhel by the same rotations, each
-diagonal encoded when it is used, against ours, which keeps them. The first job of a key against the
-next one, through a child. The answer to work that was done before, over HTTP and deciders in memory
-(no broker, no database), against the same work new. Bootstrapping with the true parameters: keys of
-a gigabyte, made once in a temporary folder; only where the helper is built.
+diagonal encoded when it is used, against ours, which keeps them; and TenSEAL's own product, on one
+thread. The first job of a key against the next one, through a child. The answer to work that was
+done before, over HTTP and deciders in memory (no broker, no database), against the same work new.
 """
 
 import asyncio
-import contextlib
-import random
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-import psutil
+import tenseal
 from Pyfhel import PyCtxt
 
 from bench.figure import Figure
 from fhe_workers import ckks, keys, linear
-from fhe_workers.bootstrapping import Bootstrapper, HelperLimits
 from fhe_workers.child_process import PoolLimits
 from fhe_workers.messages import CIPHER, Work
 from fhe_workers.pool import Pool
-from fhe_workers.refusals import JobRefused
-from infra.build.bootstrap import cached_helper
-from schemas.fhe.ciphertext import CiphertextInvalid, read_ciphertext
-from schemas.fhe.parameters import CKKS_BOOT_N15, CKKS_N13, CKKS_N14
+from schemas.fhe.parameters import CKKS_N13, CKKS_N14, CkksParameters
 from tests.api.fhe.requests import cipher, compute, upload_key
 from tests.api.fhe.world import World
 from tests.fhe_workers.clients import Client
-from tests.fhe_workers.mutations import MUTATIONS
-from tests.fhe_workers.refreshing import RefreshingClient
 
 SIZE, STEP = 64, 8
-HOSTILE = 10_000
 
 
 def cpu_ms(call: Callable[[], Any], seconds: float) -> float:
@@ -89,7 +77,25 @@ def products(seconds: float) -> list[Figure]:
         name = f"64 x 64 matrix times an encrypted vector, {params.params_id}, processor time"
         figure = Figure(name, f"{bare:.0f} ms", f"{ours:.0f} ms", bare / ours, at_least=1.0)
         found.append(figure)
+        theirs = tenseal_ms(params, matrix, seconds)
+        name = f"the same beside TenSEAL's own product, {params.params_id}"
+        found.append(Figure(name, f"{theirs:.0f} ms", f"{ours:.0f} ms", theirs / ours))
     return found
+
+
+def tenseal_ms(params: CkksParameters, matrix: Any, seconds: float) -> float:
+    """Milliseconds of processor time of TenSEAL for a vector times the matrix."""
+    context = tenseal.context(
+        tenseal.SCHEME_TYPE.CKKS,
+        poly_modulus_degree=params.ring_degree,
+        coeff_mod_bit_sizes=list(params.prime_bits),
+        n_threads=1,
+    )
+    context.global_scale = params.scale
+    context.generate_galois_keys()
+    vector = tenseal.ckks_vector(context, list(matrix[0]))
+    columns = matrix.T.tolist()
+    return cpu_ms(lambda: vector.mm(columns), seconds)
 
 
 async def keys_and_handles(seconds: float) -> list[Figure]:
@@ -135,79 +141,11 @@ async def keys_and_handles(seconds: float) -> list[Figure]:
     return [loaded, reused]
 
 
-async def refreshed() -> list[Figure]:
-    """Bootstrapping with the true parameters, on one core."""
-    program = cached_helper()
-    if program is None:
-        return []
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
-        client = await asyncio.to_thread(
-            RefreshingClient, program, Path(folder), CKKS_BOOT_N15.params_id
-        )
-        values = np.random.default_rng(1).uniform(-1, 1, 16)
-        data = client.encrypt(list(values), level=2)
-        work = Work("job", "bootstrap", CKKS_BOOT_N15.params_id, "key", (CIPHER,), 60, True)
-        took, error, resident = [], 0.0, 0
-        async with Bootstrapper(program, HelperLimits()) as helper:
-            for _ in range(2):
-                began = time.perf_counter()
-                result = await helper.run(work, [data], client.parts, client.part)
-                took.append(time.perf_counter() - began)
-                error = float(np.abs(np.array(client.decrypt(result.data)) - values).max())
-            assert helper.pid is not None
-            resident = psutil.Process(helper.pid).memory_info().rss
-    return [
-        Figure(
-            f"bootstrapping, ckks-boot-n15, key not loaded and loaded (error {error:.1g}, "
-            f"{resident / 1e9:.1f} GB)",
-            f"{took[0]:.1f} s",
-            f"{took[1]:.1f} s",
-            took[0] / took[1],
-        )
-    ]
-
-
-async def hostile(count: int) -> list[Figure]:
-    """So many hostile operands and keys, past the gateway's readers, straight to a child."""
-    client, rng = Client(CKKS_N13), random.Random(20261127)
-    honest, seen, resident = client.encrypt(np.ones(4)), 0, []
-    async with Pool(PoolLimits(children=1, jobs_per_child_max=10 * count)) as pool:
-        pids = pool.pids
-        for number in range(count):
-            is_key = number % 4 == 0
-            data = MUTATIONS[number % len(MUTATIONS)](client.relin if is_key else honest, rng)
-            try:
-                if not is_key:
-                    read_ciphertext(data, CKKS_N13)
-            except CiphertextInvalid:
-                seen += 1
-
-            async def source(parts: bytes = data if is_key else client.relin) -> list[bytes]:
-                return [parts]
-
-            name = f"key-{number if is_key else 0}"
-            work = Work("job", "multiply", "ckks-n13", name, (CIPHER, CIPHER), 60, True)
-            operands = [honest, honest if is_key else data[:2_000_000]]
-            with contextlib.suppress(JobRefused):
-                await pool.run(work, operands, source)
-            if number in (count // 10, count - 1):
-                resident.append(psutil.Process(pool.pids[0]).memory_info().rss / 1e6)
-        deaths = 0 if pool.pids == pids else 1
-    return [
-        Figure(
-            f"{count:,} hostile operands and keys: deaths; the child's memory early and late",
-            f"{resident[0]:.0f} MB",
-            f"{deaths} deaths, {resident[1]:.0f} MB",
-        )
-    ]
-
-
 def figures(seconds: float) -> list[Figure]:
     """See `bench.__main__.BENCHES`."""
     found = products(seconds)
     found += asyncio.run(keys_and_handles(seconds))
-    found += asyncio.run(refreshed())
-    return found + asyncio.run(hostile(HOSTILE))
+    return found
 
 
 if __name__ == "__main__":

@@ -89,6 +89,11 @@ def memory(root: psutil.Process) -> dict[str, Memory]:
     return found
 
 
+def part_of(root: psutil.Process, role: str) -> psutil.Process:
+    """The process of a running installation that has this role."""
+    return next(part for part in root.children() if role in _name(part).split("+"))
+
+
 def _name(part: psutil.Process) -> str:
     words = part.cmdline()
     if "run" in words:

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from fhe_workers import frames
 from fhe_workers.engines import engine_missing
+from fhe_workers.lattigo import ENVIRONMENT, HelperAnswer, HelperRequest
 from fhe_workers.messages import Computed, Work
 from fhe_workers.pool import EngineFailed, Result
 from fhe_workers.refusals import JobRefused
@@ -43,24 +44,6 @@ class HelperLimits(Struct, frozen=True):
 
 
 DEFAULT_LIMITS = HelperLimits()
-
-
-class _Request(Struct, frozen=True, omit_defaults=True):
-    """See `request` in native/bootstrap/serve.go."""
-
-    do: str
-    key: str
-    part: str = ""
-    sha256: str = ""
-    kinds: Sequence[str] = ()
-
-
-class _Answer(Struct, frozen=True):
-    reason: str
-    message: str
-    level: int
-    scale: float
-    cpu_us: int
 
 
 class _HelperDied(Exception):
@@ -132,7 +115,7 @@ class Bootstrapper:
         tries: int,
     ) -> Result:
         await self._start()
-        request = _Request(do=work.operation, key=work.key_name, kinds=work.operand_kinds)
+        request = HelperRequest(do=work.operation, key=work.key_name, kinds=work.operand_kinds)
         was_loaded = True
         answer, results = await self._ask(request, operands)
         if answer.reason == _KEY_WANTED:
@@ -157,18 +140,18 @@ class Bootstrapper:
     async def _load(self, key: str, parts: Sequence[StoredPart], fetch: FetchPart) -> None:
         for part in parts:
             data = await fetch(part)
-            request = _Request(do="part", key=key, part=part.kind, sha256=part.sha256)
+            request = HelperRequest(do="part", key=key, part=part.kind, sha256=part.sha256)
             await self._told(request, [data])
-        await self._told(_Request(do="finish", key=key))
+        await self._told(HelperRequest(do="finish", key=key))
 
-    async def _told(self, request: _Request, blobs: Sequence[bytes] = ()) -> None:
+    async def _told(self, request: HelperRequest, blobs: Sequence[bytes] = ()) -> None:
         answer, _ = await self._ask(request, blobs)
         if answer.reason:
             raise JobRefused(answer.reason, answer.message)
 
     async def _ask(
-        self, request: _Request, blobs: Sequence[bytes] = ()
-    ) -> tuple[_Answer, list[bytes]]:
+        self, request: HelperRequest, blobs: Sequence[bytes] = ()
+    ) -> tuple[HelperAnswer, list[bytes]]:
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
         try:
@@ -178,7 +161,7 @@ class Bootstrapper:
                 process.stdin.writelines(frames.pack(msgspec.json.encode(request), blobs))
                 await process.stdin.drain()
                 message, results = await frames.read_async(process.stdout)
-                return msgspec.json.decode(message, type=_Answer), results
+                return msgspec.json.decode(message, type=HelperAnswer), results
         except TimeoutError:
             raise _HelperDied("took too long") from None
         except (asyncio.IncompleteReadError, OSError) as error:
@@ -195,7 +178,7 @@ class Bootstrapper:
                 *(str(self._program), "serve", self._set_name, keys, memory),
                 stdin=PIPE,
                 stdout=PIPE,
-                env={"GOMAXPROCS": "1"},
+                env=ENVIRONMENT,
             )
         except OSError as error:
             raise _HelperDied(f"did not start: {error}") from None

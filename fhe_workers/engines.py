@@ -7,14 +7,14 @@ that are built from source are missing where their toolchain was, and only their
 from collections.abc import Callable
 from contextvars import ContextVar
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from msgspec import Struct
 
+from fhe_workers import lattigo
 from fhe_workers.messages import Work
 from fhe_workers.refusals import JobRefused
-from schemas.fhe import lattigo
-from schemas.fhe.key_material import KeyRefused
 from schemas.fhe.parameters import LATTIGO, PYFHEL, TFHE_RS, LattigoParameters, ParameterSet
 
 _MODULES = {PYFHEL: "fhe_workers.pyfhel", TFHE_RS: "fhe_workers.tfhe"}
@@ -60,20 +60,18 @@ class Engine(Protocol):
         ...
 
 
-def check_part(params: ParameterSet, kind: str, data: bytes) -> None:
-    """Have the engine read one part of a key, alone. Raises JobRefused (key_invalid,
+def check_part(params: ParameterSet, kind: str, data: bytes, helper: Path | None) -> None:
+    """Have the engine load one part of a key, alone. Raises JobRefused (key_invalid,
     engine_unavailable, and why a part is none).
 
-    Of Lattigo's the form is looked at: its helper reads each part, behind checks of its own, when
-    it loads the key.
+    helper: the program of Lattigo's sets, None when it is not built.
     """
     if not isinstance(params, LattigoParameters):
         engine_of(params).load(params, [data])
-        return
-    try:
-        lattigo.check_part(kind, len(data), params)
-    except KeyRefused as error:
-        raise JobRefused(error.reason, error.message) from None
+    elif helper is None:
+        raise engine_missing(params)
+    else:
+        lattigo.check_part(helper, params, kind, data)
 
 
 def engine_of(params: ParameterSet) -> Engine:

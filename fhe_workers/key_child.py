@@ -6,6 +6,7 @@ before anybody relies on it, whether or not a worker is up.
 
 import os
 import sys
+from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
@@ -45,12 +46,13 @@ def answer_to(stream: BinaryIO) -> bytes:
 
 def _verdict(work: CheckKey, stream: BinaryIO) -> KeyVerdict:
     params = PARAMETER_SETS[work.params_id]
+    helper = Path(work.helper) if work.helper else None
     try:
         for kind, size_bytes in zip(work.kinds, work.sizes, strict=True):
             data = stream.read(size_bytes)
             if len(data) != size_bytes:
                 return KeyVerdict("truncated", f"the {kind} part ends early")
-            check_part(params, kind, data)
+            check_part(params, kind, data, helper)
     except JobRefused as error:
         return KeyVerdict(error.reason, error.message)
     return KeyVerdict()

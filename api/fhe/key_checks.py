@@ -12,9 +12,11 @@ import msgspec
 from api.fhe.storage import reachable
 from api.problems import Problem
 from api.services import Services
+from infra.build.bootstrap import cached_helper
 from infra.sandbox import ChildFailed, unpacked
 from schemas.fhe.evaluation_key import StoredPart
 from schemas.fhe.key_work import CheckKey, GenerateKeys, KeyVerdict
+from schemas.fhe.parameters import PARAMETER_SETS, LattigoParameters
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,10 @@ def refused(reason: str, message: str) -> Problem:
 
 async def check_parts(services: Services, params_id: str, parts: Sequence[StoredPart]) -> None:
     """Have the engine load stored parts, each alone. Raises Problem (422, 503)."""
-    work = CheckKey(params_id, [part.kind for part in parts], [part.size_bytes for part in parts])
+    kinds, sizes = [part.kind for part in parts], [part.size_bytes for part in parts]
+    is_lattigo = isinstance(PARAMETER_SETS[params_id], LattigoParameters)
+    helper = cached_helper() if is_lattigo else None
+    work = CheckKey(params_id, kinds, sizes, str(helper or ""))
 
     async def stored() -> AsyncIterator[bytes]:
         for part in parts:

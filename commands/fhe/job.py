@@ -28,9 +28,10 @@ from commands.fhe.charges import (
 )
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
 from commands.fhe.evaluation_key import EvaluationKey, KeyDeleted, KeyNotFound
-from commands.fhe.operations import Need, ValueOverflow, need_of
+from commands.fhe.needs import check_need
+from commands.fhe.operations import need_of
 from commands.fhe.pricing import Price, price_of
-from commands.refusals import AlreadyDone, InvalidCommand, NotFound, Refusal
+from commands.refusals import AlreadyDone, NotFound, Refusal
 from schemas.billing.account import ReleaseReason
 from schemas.billing.usage import STREAM as USAGE_STREAM
 from schemas.fhe.job import (
@@ -43,8 +44,7 @@ from schemas.fhe.job import (
     Operand,
     Operation,
 )
-from schemas.fhe.key_material import RELIN
-from schemas.fhe.parameters import CKKS_BOOT, PARAMETER_SETS, ParameterSet
+from schemas.fhe.parameters import PARAMETER_SETS
 from schemas.types import EMPTY_JSON, Count, Json, Text
 
 STREAM = "fhe.job"
@@ -65,31 +65,6 @@ class KeyMismatch(Refusal):
     """A handle's ciphertext belongs to another evaluation key: computing would give garbage."""
 
     code = "key_mismatch"
-
-
-class KeyMissingPart(InvalidCommand):
-    """The operation needs a part that the evaluation key does not have."""
-
-    code = "key_missing_part"
-
-
-class KeyMissingRelin(KeyMissingPart):
-    """Ciphertexts cannot be multiplied without a relinearisation key."""
-
-    code = "key_missing_relin"
-
-
-class KeyMissingRotation(KeyMissingPart):
-    """The operation needs rotations that the evaluation key does not allow."""
-
-    code = "key_missing_rotation"
-
-
-class LevelExhausted(Refusal):
-    """The operands' level leaves too few multiplications: the result would be garbage."""
-
-    code = "level_exhausted"
-    kind = "unprocessable"
 
 
 class JobFinished(AlreadyDone):
@@ -277,7 +252,7 @@ def _submitted(command: SubmitJob, state: Job, context: Context) -> JobSubmitted
     operands = [_operand(given, command, context) for given in command.inputs]
     params = PARAMETER_SETS[key.params_id]
     need = need_of(command.operation, operands, command.arguments, params)
-    _check_need(need, operands, key, params)
+    check_need(need, operands, key, params)
     price = price_of(command.operation, key.params_id, need.quantity, context.now)
     return JobSubmitted(
         job_id=context.stream_id,
@@ -313,55 +288,6 @@ def _operand(given: Input, command: SubmitJob, context: Context) -> Operand:
             key_id=command.key_id,
         )
     return source.result
-
-
-def _check_need(
-    need: Need, operands: Sequence[Operand], key: EvaluationKey, params: ParameterSet
-) -> None:
-    missing = set(need.parts) - key.part_kinds
-    if RELIN in missing:
-        raise KeyMissingRelin("the evaluation key has no relinearisation part")
-    if missing:
-        part = min(missing)
-        raise KeyMissingPart(f"the evaluation key has no {part} part", part=part)
-    absent = sorted(set(need.rotations) - key.rotations)
-    if absent:
-        steps = ", ".join(map(str, absent))
-        raise KeyMissingRotation(f"the evaluation key has no rotation by {steps}", missing=absent)
-    if params.depth is not None and need.level > params.depth:
-        raise LevelExhausted(
-            f"the result would need level {need.level}, and {params.params_id} ends at "
-            f"{params.depth}; {_way_out(params)}",
-            level=max(operand.level for operand in operands),
-            needed=need.level,
-            depth=params.depth,
-            deeper=_deeper(params),
-        )
-    largest = params.magnitude_max(need.level)
-    if need.estimate.magnitude > largest:
-        raise ValueOverflow(
-            f"values up to {need.estimate.magnitude:.3g} do not fit, {largest:.3g} do; "
-            f"{_way_out(params)}, or state a smaller magnitude of your ciphertexts",
-            magnitude=need.estimate.magnitude,
-            magnitude_max=largest,
-            level=need.level,
-            deeper=_deeper(params),
-        )
-
-
-def _way_out(params: ParameterSet) -> str:
-    if params.scheme == CKKS_BOOT:
-        return "bootstrap the operands first"
-    return "encrypt under a set that goes deeper, or under one that can be refreshed"
-
-
-def _deeper(params: ParameterSet) -> list[str]:
-    """The sets that allow more, of which each ciphertext is made anew."""
-    return [
-        other.params_id
-        for other in PARAMETER_SETS.values()
-        if (other.depth or 0) > (params.depth or 0) and other.scheme == params.scheme
-    ]
 
 
 def _succeeded(command: RecordJobResult, state: Job, context: Context) -> JobSucceeded:

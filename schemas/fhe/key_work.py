@@ -4,11 +4,15 @@ from msgspec import Struct
 
 
 class CheckKey(Struct, frozen=True, tag="check"):
-    """Have the engine load each part of a key, whose bytes follow one after another."""
+    """Have the engine load each part of a key, whose bytes follow one after another.
+
+    helper: the path of the program that loads those of Lattigo's, if it is built.
+    """
 
     params_id: str
     kinds: list[str]
     sizes: list[int]
+    helper: str = ""
 
 
 class GenerateKeys(Struct, frozen=True, tag="generate"):

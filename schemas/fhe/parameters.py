@@ -44,7 +44,8 @@ class ParameterSet(Struct, frozen=True, dict=True):
     """What every set has, whatever computes with it.
 
     engine: which library computes. error_bound: what one operation adds at most to the error of
-    values in [-1, 1], 0 for exact schemes; ten times what encryption does.
+    values in [-1, 1], 0 for exact schemes; ten times what encryption does. depth: at which level no
+    multiplication is left, None when any number may follow one another.
     """
 
     params_id: str
@@ -52,11 +53,7 @@ class ParameterSet(Struct, frozen=True, dict=True):
     engine: str
     security_bits: int
     error_bound: float
-
-    @property
-    def depth(self) -> int | None:
-        """How many multiplications one after another a fresh ciphertext allows; None: any."""
-        raise NotImplementedError
+    depth: int | None
 
     def magnitude_max(self, level: int) -> float:
         """The largest absolute value that a ciphertext at `level` can hold."""
@@ -70,16 +67,12 @@ class SealParameters(ParameterSet, frozen=True, dict=True):
     Where a method takes a level, it is the number of data primes already dropped.
     """
 
+    depth: int
     ring_degree: int
     prime_bits: tuple[int, ...]
     primes: tuple[int, ...]
     # What values are counted by; 0 in a scheme that approximates.
     plain_modulus: int
-
-    @property
-    def depth(self) -> int:
-        """At which level no multiplication is left."""
-        raise NotImplementedError
 
     @property
     def slots(self) -> int:
@@ -146,11 +139,6 @@ class CkksParameters(SealParameters, frozen=True, dict=True):
     scale_bits: int
 
     @property
-    def depth(self) -> int:
-        """How many multiplications one after another a fresh ciphertext allows."""
-        return len(self.primes) - 2
-
-    @property
     def scale(self) -> float:
         """The scale of a fresh ciphertext."""
         return float(2**self.scale_bits)
@@ -175,11 +163,6 @@ class LattigoParameters(ParameterSet, frozen=True, dict=True):
     part_bytes: dict[str, int]
 
     @property
-    def depth(self) -> int:
-        """How many multiplications one after another a fresh ciphertext allows."""
-        return len(self.ciphertext_lengths) - 1
-
-    @property
     def scale(self) -> float:
         """The scale of a fresh ciphertext."""
         return float(2**self.scale_bits)
@@ -194,16 +177,9 @@ class BgvParameters(SealParameters, frozen=True, dict=True):
     """A set for gates on many bits at once, one in each slot. No data prime is ever dropped.
 
     Noise multiplies when ciphertexts do, so a product's level is the sum of its factors' and one
-    more: it counts the multiplications behind it, all of them, and not the longest chain.
-    multiplications_max: how many leave room for the noise; measured, one more is always garbage.
+    more: it counts the multiplications behind it, all of them, and not the longest chain. Of
+    `depth` it may have so many; measured, one more is always garbage.
     """
-
-    multiplications_max: int
-
-    @property
-    def depth(self) -> int:
-        """How many multiplications a ciphertext may have behind it."""
-        return self.multiplications_max
 
     @property
     def slots(self) -> int:
@@ -232,11 +208,6 @@ class TfheParameters(ParameterSet, frozen=True, dict=True):
     ks_level: int
 
     @property
-    def depth(self) -> None:
-        """No limit."""
-        return None
-
-    @property
     def ciphertexts_max(self) -> int:
         """How many ciphertexts one operand or result may hold, as a gate writes them."""
         return CIPHERTEXT_BYTES_MAX // (TFHE_HEAD_BYTES + 4 * (self.lwe_dimension + 1))
@@ -252,6 +223,8 @@ def _ckks(params_id: str, ring_degree: int, primes: tuple[int, ...]) -> CkksPara
         engine=PYFHEL,
         security_bits=128,
         error_bound=ERROR_BOUND,
+        # Neither the special prime nor the last one can be dropped.
+        depth=len(primes) - 2,
         ring_degree=ring_degree,
         prime_bits=tuple(prime.bit_length() for prime in primes),
         primes=primes,
@@ -296,11 +269,11 @@ BGV_N13 = BgvParameters(
     engine=PYFHEL,
     security_bits=128,
     error_bound=0.0,
+    depth=4,
     ring_degree=8192,
     prime_bits=(43, 43, 44, 44, 44),
     primes=(8796092858369, 8796092792833, 17592186028033, 17592185438209, 17592184717313),
     plain_modulus=114689,
-    multiplications_max=4,
 )
 # tfhe-rs calls it DEFAULT_PARAMETERS: a gate is wrong with probability 2^-64.
 TFHE_132 = TfheParameters(
@@ -309,6 +282,7 @@ TFHE_132 = TfheParameters(
     engine=TFHE_RS,
     security_bits=132,
     error_bound=0.0,
+    depth=None,
     lwe_dimension=805,
     glwe_dimension=3,
     polynomial_size=512,
@@ -349,6 +323,7 @@ CKKS_BOOT_N15 = LattigoParameters(
     engine=LATTIGO,
     security_bits=128,
     error_bound=2e-5,
+    depth=2,
     scale_bits=31,
     prime_bits=(40, 31, 31),
     slots=16,

@@ -5,7 +5,10 @@ import subprocess
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
+
 from schemas.fhe.evaluation_key import StoredPart
+from schemas.fhe.parameters import CKKS_BOOT_N15, LattigoParameters
 
 # The same code over a ring that is 16 times smaller and keeps no secret: keys of a gigabyte, and
 # the seconds that they take, are for the bench. The product knows no set of this name.
@@ -28,9 +31,19 @@ class RefreshingClient:
             for path in sorted((folder / "parts").iterdir())
         ]
 
+    @property
+    def params(self) -> LattigoParameters:
+        """What the product would know of the set, if it knew it."""
+        lengths = {part.kind: part.size_bytes for part in self.parts}
+        return msgspec.structs.replace(CKKS_BOOT_N15, params_id=self._set, part_bytes=lengths)
+
     async def part(self, part: StoredPart) -> bytes:
         """The bytes of one part of the evaluation key."""
-        return (self._folder / "parts" / part.kind).read_bytes()
+        return self.bytes_of(part.kind)
+
+    def bytes_of(self, kind: str) -> bytes:
+        """The same by its name."""
+        return (self._folder / "parts" / kind).read_bytes()
 
     def encrypt(self, values: list[float], level: int = 0) -> bytes:
         """A ciphertext of at most 16 values."""

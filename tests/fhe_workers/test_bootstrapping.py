@@ -13,11 +13,11 @@ import numpy as np
 import psutil
 import pytest
 
+from fhe_workers import lattigo
 from fhe_workers.bootstrapping import Bootstrapper, HelperLimits
 from fhe_workers.messages import CIPHER, PLAIN, Work
 from fhe_workers.pool import EngineFailed
 from fhe_workers.refusals import JobRefused
-from infra.build.bootstrap import ensure_helper
 from schemas.fhe.ciphertext import CiphertextInvalid
 from schemas.fhe.evaluation_key import StoredPart
 from schemas.fhe.key_material import KeyRefused
@@ -31,16 +31,9 @@ Y = [0.5, 0.5, -1.0, 0.75, *(1.0 - 0.0625 * number for number in range(12))]
 LIMITS = HelperLimits(keys=1, address_space_bytes=4 * 1024**3, wall_seconds_max=60)
 
 
-@pytest.fixture(scope="module")
-def program() -> Path:
-    found = ensure_helper()
-    assert found is not None, "these tests need Go"
-    return found
-
-
-@pytest.fixture(scope="module")
-def alice(program: Path, tmp_path_factory: pytest.TempPathFactory) -> RefreshingClient:
-    return RefreshingClient(program, tmp_path_factory.mktemp("alice"))
+@pytest.fixture
+def alice(erin: RefreshingClient) -> RefreshingClient:
+    return erin
 
 
 @pytest.fixture
@@ -149,6 +142,29 @@ async def test_hostile_keys_are_refused_and_the_helper_lives(
             await helper.run(add, operands, parts, of_hash)
         assert refused.value.reason == "key_invalid"
     await helper.run(add, operands, alice.parts, alice.part)
+
+
+def test_an_uploaded_part_is_loaded_alone_by_a_helper_that_may_die_of_it(
+    alice: RefreshingClient, program: Path
+) -> None:
+    rng, rotation = random.Random(9), alice.bytes_of(alice.parts[2].kind)
+    for kind in ("rlk", "d2s", "s2d", alice.parts[1].kind):
+        honest = alice.bytes_of(kind)
+        lattigo.check_part(program, alice.params, kind, honest)
+        middle = len(honest) // 2
+        for hostile in (
+            (rotation * 2)[: len(honest)],
+            honest[:middle] + b"\xff" * 16 + honest[middle + 16 :],
+            bytes([honest[0] ^ 1]) + honest[1:],
+            rng.randbytes(len(honest)),
+            honest[:-1],
+        ):
+            with pytest.raises(JobRefused) as refused:
+                lattigo.check_part(program, alice.params, kind, hostile)
+            assert refused.value.reason in ("key_invalid", "wrong_length")
+    for dying in ("/bin/false", "/bin/cat"):
+        with pytest.raises(JobRefused, match="ended the process"):
+            lattigo.check_part(Path(dying), alice.params, "rlk", alice.bytes_of("rlk"))
 
 
 async def test_two_keys_are_never_mixed_up_and_the_least_used_goes(

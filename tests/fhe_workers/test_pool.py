@@ -9,15 +9,17 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+import psutil
 import pytest
 import uvloop
 
 from fhe_workers.child_process import InPlace, PoolLimits
+from fhe_workers.keys import load_keys
 from fhe_workers.messages import CIPHER, PLAIN, ChildLimits, Work
 from fhe_workers.pool import EngineFailed, Pool, Result
 from fhe_workers.refusals import JobRefused
 from fhe_workers.region import OPERANDS_MAX
-from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
+from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX, CKKS_N13
 from tests.fhe_workers.clients import Client
 from tests.fhe_workers.mutations import MUTATIONS
 
@@ -471,14 +473,30 @@ async def test_a_worn_out_child_is_replaced(alice: Client, half: bytes) -> None:
     assert len(used) >= 2 and source.asked == 3
 
 
+async def test_a_child_that_has_grown_is_replaced(alice: Client, half: bytes) -> None:
+    """The engine gives no memory back: a new process does, and fetches its keys anew."""
+    source = KeyStore(alice)
+    async with Pool(PoolLimits(children=1, resident_bytes_max=1)) as pool:
+        first = pool.pids
+        await pool.run(_work(), [half, half], source)
+        again = await pool.run(_work(), [half, half], source)
+        assert pool.pids != first
+    assert source.asked == 2 and _is_right(alice, again.data)
+
+
 async def test_hostile_bytes_never_cost_a_child(alice: Client, half: bytes) -> None:
+    """Nor memory beyond its cache, which is full after a few keys here."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    async with Pool(PoolLimits(children=1)) as pool:
+    room = ChildLimits(cache_bytes=4 * load_keys(CKKS_N13, [alice.relin]).resident_bytes)
+    early = 0
+    async with Pool(PoolLimits(children=1, child=room)) as pool:
         before = pool.pids
-        for number in range(200):
+        child = psutil.Process(before[0])
+        for number in range(300):
             mutate = MUTATIONS[number % len(MUTATIONS)]
+            early = child.memory_info().rss if number == 150 else early
             key, operand = alice.relin, half
             if number % 3:
                 operand = mutate(half, rng)
@@ -493,6 +511,8 @@ async def test_hostile_bytes_never_cost_a_child(alice: Client, half: bytes) -> N
             except JobRefused as error:
                 assert error.reason in {"ciphertext_invalid", "key_invalid"}
         assert pool.pids == before
+        # Twice a context at most, for one that is being made; measured, nothing.
+        assert child.memory_info().rss - early < 40 * 1024**2
 
 
 async def test_a_child_has_no_credentials(

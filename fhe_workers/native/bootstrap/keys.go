@@ -1,11 +1,13 @@
 package main
 
 import (
+	"encoding"
 	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/tuneinsight/lattigo/v6/circuits/ckks/bootstrapping"
 	"github.com/tuneinsight/lattigo/v6/core/rlwe"
@@ -25,41 +27,59 @@ func (s *set) partNames() []string {
 	return names
 }
 
-// keyShapes know every part of a key.
+// keyShapes know every part of a key; each shape is learnt when a part wants it, since it takes a
+// tenth of a second and a hundred megabytes.
 type keyShapes struct {
 	set                     *set
-	relin, galois, d2s, s2d *shape
+	relin, galois, d2s, s2d func() (*shape, error)
 }
 
 func newKeyShapes(of *set) (*keyShapes, error) {
-	chain, made := of.chain(), &keyShapes{set: of}
-	seed := func() *[32]byte { return new([32]byte) }
-
-	relin := rlwe.NewRelinearizationKey(chain, compressed)
-	relin.Seed = seed()
-	galois := rlwe.NewGaloisKey(chain, compressed)
-	galois.Seed, galois.NthRoot = seed(), chain.RingQ().NthRoot()
 	low, err := of.encapsulated()
 	if err != nil {
 		return nil, err
 	}
-	d2s := rlwe.NewEvaluationKey(low)
-	s2d := rlwe.NewEvaluationKey(chain, compressed)
-	s2d.Seed = seed()
-
-	if made.relin, err = shapeOf(relin, func(v func(uint64) uint64) { paintKey(&relin.EvaluationKey, chain, v) }); err != nil {
-		return nil, err
-	}
-	if made.galois, err = shapeOf(galois, func(v func(uint64) uint64) { paintKey(&galois.EvaluationKey, chain, v) }); err != nil {
-		return nil, err
-	}
-	if made.d2s, err = shapeOf(d2s, func(v func(uint64) uint64) { paintKey(d2s, low, v) }); err != nil {
-		return nil, err
-	}
-	if made.s2d, err = shapeOf(s2d, func(v func(uint64) uint64) { paintKey(s2d, chain, v) }); err != nil {
-		return nil, err
-	}
+	chain, made := of.chain(), &keyShapes{set: of}
+	made.relin = sync.OnceValues(func() (*shape, error) {
+		dummy := rlwe.NewRelinearizationKey(chain, compressed)
+		return shapeOfKey(dummy, &dummy.EvaluationKey, chain)
+	})
+	made.galois = sync.OnceValues(func() (*shape, error) {
+		dummy := rlwe.NewGaloisKey(chain, compressed)
+		dummy.NthRoot = chain.RingQ().NthRoot()
+		return shapeOfKey(dummy, &dummy.EvaluationKey, chain)
+	})
+	made.d2s = sync.OnceValues(func() (*shape, error) {
+		dummy := rlwe.NewEvaluationKey(low)
+		return shapeOf(dummy, func(value func(uint64) uint64) { paintKey(dummy, low, value) })
+	})
+	made.s2d = sync.OnceValues(func() (*shape, error) {
+		dummy := rlwe.NewEvaluationKey(chain, compressed)
+		return shapeOfKey(dummy, dummy, chain)
+	})
 	return made, nil
+}
+
+// shapeOfKey is the shape of an object around a compressed switching key.
+func shapeOfKey(object encoding.BinaryMarshaler, key *rlwe.EvaluationKey, of rlwe.ParameterProvider) (*shape, error) {
+	key.Seed = new([32]byte)
+	return shapeOf(object, func(value func(uint64) uint64) { paintKey(key, of, value) })
+}
+
+// named is the shape of the part of this name, none when no part is called so.
+func (k *keyShapes) named(name string) (*shape, error) {
+	switch name {
+	case "rlk":
+		return k.relin()
+	case "d2s":
+		return k.d2s()
+	case "s2d":
+		return k.s2d()
+	}
+	if strings.HasPrefix(name, "gal") {
+		return k.galois()
+	}
+	return nil, refuse("key_invalid", "no part of a key is called "+name)
 }
 
 // A bundle is an evaluation key that is being read, part by part.
@@ -77,7 +97,7 @@ func newBundle(of *set) *bundle {
 
 // check says whether data is the part of this name.
 func (k *keyShapes) check(name string, data []byte) error {
-	shape, from := map[string]*shape{"rlk": k.relin, "d2s": k.d2s, "s2d": k.s2d}[name], 0
+	from := 0
 	if element, is := strings.CutPrefix(name, "gal"); is {
 		wanted, err := strconv.ParseUint(element, 10, 64)
 		if err != nil || !slices.Contains(k.set.galoisElements(), wanted) {
@@ -86,10 +106,11 @@ func (k *keyShapes) check(name string, data []byte) error {
 		if len(data) < 8 || binary.LittleEndian.Uint64(data) != wanted {
 			return refuse("key_invalid", "the part is not that of the rotation "+name)
 		}
-		shape, from = k.galois, 8
+		from = 8
 	}
-	if shape == nil {
-		return refuse("key_invalid", "no part of a key is called "+name)
+	shape, err := k.named(name)
+	if err != nil {
+		return err
 	}
 	if shape.check(data, from) != nil {
 		return refuse("key_invalid", fmt.Sprintf("the part %s has not the form of %s", name, k.set.name))

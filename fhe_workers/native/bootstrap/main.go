@@ -14,7 +14,6 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"syscall"
 )
 
@@ -85,16 +84,11 @@ func parts(of *set) error {
 	}
 	lengths := map[string]int{}
 	for _, name := range of.partNames() {
-		switch {
-		case strings.HasPrefix(name, "gal"):
-			lengths[name] = len(shapes.galois.template)
-		case name == "rlk":
-			lengths[name] = len(shapes.relin.template)
-		case name == "d2s":
-			lengths[name] = len(shapes.d2s.template)
-		default:
-			lengths[name] = len(shapes.s2d.template)
+		shape, err := shapes.named(name)
+		if err != nil {
+			return err
 		}
+		lengths[name] = len(shape.template)
 	}
 	ciphertexts, err := newCiphertexts(of)
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 	"syscall"
 )
 
-// A request is one of "check" (is the blob this part of a key?), "part" (keep it), "finish" (the key
-// is complete), and an operation: "add", "multiply", "bootstrap" over the blobs.
+// A request is one of "check" (does the blob load as this part of a key?), "part" (load it and keep
+// it), "finish" (the key is complete), and an operation: "add", "multiply", "bootstrap" over the
+// blobs.
 type request struct {
 	Do     string   `json:"do"`
 	Key    string   `json:"key"`
@@ -111,8 +112,11 @@ func (s *server) part(asked request, blobs [][]byte) error {
 	if digest := sha256.Sum256(blobs[0]); hex.EncodeToString(digest[:]) != asked.Sha256 {
 		return refuse("key_invalid", "the part is not what its hash says")
 	}
-	if err := s.shapes.check(asked.Part, blobs[0]); err != nil || asked.Do == "check" {
+	if err := s.shapes.check(asked.Part, blobs[0]); err != nil {
 		return err
+	}
+	if asked.Do == "check" {
+		return newBundle(s.set).take(asked.Part, blobs[0])
 	}
 	if s.bundles[asked.Key] == nil {
 		s.makeRoom()

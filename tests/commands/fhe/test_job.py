@@ -24,18 +24,19 @@ from commands.fhe.job import (
     JobFinished,
     JobNotFound,
     KeyMismatch,
-    KeyMissingPart,
-    KeyMissingRelin,
-    KeyMissingRotation,
-    LevelExhausted,
     RecordJobFailure,
     RecordJobProgress,
     RecordJobResult,
     ReuseResult,
     SubmitJob,
-    ValueOverflow,
 )
-from commands.fhe.operations import need_of
+from commands.fhe.needs import (
+    KeyMissingPart,
+    KeyMissingRelin,
+    KeyMissingRotation,
+    LevelExhausted,
+)
+from commands.fhe.operations import ValueOverflow, need_of
 from commands.fhe.pricing import price_list_at
 from commands.refusals import InvalidCommand, Refusal
 from schemas.billing.account import (
