@@ -88,9 +88,9 @@ async def provision_tenant(
 ) -> Credentials:
     """A tenant called `name` whose owner logs in with `email`, made or found again.
 
-    A key that was revoked meanwhile is replaced by the next one. `admin_password` is empty when
-    the owner has chosen another. Raises BootstrapError: no answer in time, or the address is
-    another tenant's.
+    A key that was revoked or rotated meanwhile is replaced by the next one. `admin_password` is
+    empty when the owner has chosen another. Raises BootstrapError: no answer in time, or the
+    address is another tenant's.
     """
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -156,9 +156,10 @@ class _Provisioning:
                 command = IssueApiKey("Provisioned", prefix, secret_hash(secret), list(ROLES))
                 await self._send(id, command)
                 return secret
-            if row["revoked_at"] is None and row["expires_at"] is None:
+            changed = (row["revoked_at"], row["expires_at"], row["previous_until"])
+            if changed == (None, None, None):
                 return secret
-        raise BootstrapError(f"{_KEYS_MAX} provisioned API keys were revoked")
+        raise BootstrapError(f"{_KEYS_MAX} provisioned API keys were revoked or rotated")
 
     async def _agent_key(self) -> str:
         for number in range(_KEYS_MAX):

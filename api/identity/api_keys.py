@@ -1,4 +1,4 @@
-"""API keys: `/api/v1/api-keys`. The key itself is shown once, when it is made."""
+"""API keys: `/api/v1/api-keys`. The key itself is shown once, when it is made or rotated."""
 
 import base64
 import binascii
@@ -9,7 +9,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from api.credentials import API_KEY_PREFIX, lookup_prefix
 from api.problems import Problem, not_found
 from api.routing import Call, answer_of
-from commands.identity.api_key import ApiKeyAnswer, IssueApiKey, ReviseApiKey, RevokeApiKey
+from commands.identity.api_key import (
+    GRACE_SECONDS_MAX,
+    ApiKeyAnswer,
+    IssueApiKey,
+    ReviseApiKey,
+    RevokeApiKey,
+    RotateApiKey,
+)
 from infra.clock import iso, parse_iso
 from infra.ids import secret_hash
 from projections.identity import api_keys
@@ -41,6 +48,12 @@ class ReviseBody(Struct):
     expires_at: Instant | UnsetType | None = UNSET
 
 
+class RotateBody(Struct):
+    """How long the secret so far works beside the new one: a day, or what is given; 0 ends it."""
+
+    grace_seconds: Annotated[int, Meta(ge=0, le=GRACE_SECONDS_MAX)] = 86_400
+
+
 class KeysQuery(Struct):
     """Which page of the keys."""
 
@@ -49,7 +62,11 @@ class KeysQuery(Struct):
 
 
 class ApiKeyItem(Struct, frozen=True):
-    """A key without the key itself; `prefix` are its first characters."""
+    """A key without the key itself; `prefix` are its first characters.
+
+    last_used_at: up to ten minutes behind. previous_valid_until: when the secret before the last
+    rotation stops, or has stopped; null when the key was never rotated.
+    """
 
     id: str
     name: str
@@ -60,6 +77,8 @@ class ApiKeyItem(Struct, frozen=True):
     created_by: str
     expires_at: str | None
     revoked_at: str | None
+    last_used_at: str | None
+    previous_valid_until: str | None
 
 
 class IssuedApiKey(Struct, frozen=True):
@@ -72,6 +91,19 @@ class IssuedApiKey(Struct, frozen=True):
     roles: list[str]
     scopes: list[str]
     expires_at: str | None
+
+
+class RotatedApiKey(Struct, frozen=True):
+    """The key with its new secret. `key` is shown here and never again."""
+
+    id: str
+    name: str
+    key: str
+    prefix: str
+    roles: list[str]
+    scopes: list[str]
+    expires_at: str | None
+    previous_valid_until: str
 
 
 class ApiKeyPage(Struct, frozen=True):
@@ -139,6 +171,30 @@ async def revise(call: Call[ReviseBody, None]) -> ApiKeyItem:
     return _item(await _row(call))
 
 
+async def rotate(call: Call[RotateBody, None]) -> RotatedApiKey:
+    """Give a key another secret; the same Idempotency-Key shows the same one."""
+    key_id = (await _row(call))["key_id"]
+    secret = call.services.signer.secret(API_KEY_PREFIX, call.command_id)
+    command = RotateApiKey(
+        prefix=lookup_prefix(secret),
+        key_hash=secret_hash(secret),
+        grace_seconds=call.body.grace_seconds,
+    )
+    key = answer_of(await call.send(key_id, command), ApiKeyAnswer)
+    assert key.previous_until is not None, "a rotated key had a secret before"
+    call.headers["cache-control"] = "no-store"
+    return RotatedApiKey(
+        id=key.key_id,
+        name=key.name,
+        key=secret,
+        prefix=command.prefix,
+        roles=list(key.roles),
+        scopes=list(key.scopes),
+        expires_at=_iso(key.expires_at),
+        previous_valid_until=iso(key.previous_until),
+    )
+
+
 async def revoke(call: Call[None, None]) -> None:
     """Stop a key for good."""
     await call.send((await _row(call))["key_id"], RevokeApiKey())
@@ -164,6 +220,8 @@ def _item(row: dict[str, Any]) -> ApiKeyItem:
         created_by=row["created_by"],
         expires_at=_iso(row["expires_at"]),
         revoked_at=_iso(row["revoked_at"]),
+        last_used_at=_iso(row["last_used_at"]),
+        previous_valid_until=_iso(row["previous_until"]),
     )
 
 
