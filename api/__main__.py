@@ -18,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from api.app import build_app
+from api.billing.plan_limits import plan_limits
 from api.exchange import Exchange
 from api.identity.forgetting import forgotten
 from api.identity.key_use import KeyUses
@@ -196,8 +197,13 @@ def forget_destroyed_keys(services: Services, live: LiveHub) -> None:
 
 
 def follow(services: Services, live: LiveHub) -> None:
-    """Let the tail of the log keep what is known of the tenants' prices and policies right."""
-    for known in (tenant_prices(services), tenant_repricings(services), policy_memory(services)):
+    """Let the tail of the log keep what is known of tenants right: prices, policies, plans."""
+    for known in (
+        tenant_prices(services),
+        tenant_repricings(services),
+        policy_memory(services),
+        plan_limits(services),
+    ):
         live.on_event(known.follow)
         live.on_gap(known.clear)
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import typer
 
 from api.calling import Api, Data, Url
+from commands.billing.plans import PLANS, PlanCode
 
 keys = typer.Typer(help="Issue, list, rotate and revoke API keys.", no_args_is_help=True)
 
@@ -112,6 +113,9 @@ def provision(
     out: Annotated[
         Path, typer.Option("--out", help="Where to write the credentials (mode 600).")
     ] = Path("credentials.json"),
+    plan: Annotated[
+        str, typer.Option("--plan", help="The plan agreed upon, e.g. enterprise.")
+    ] = "",
 ) -> None:
     """Make a tenant, its owner and its first keys on the servers that the environment names."""
     from api.provision import connected, provision_tenant
@@ -122,11 +126,23 @@ def provision(
 
     async def run() -> None:
         async with connected(settings) as installation:
-            found = await provision_tenant(installation, name=name, email=email, earlier=earlier)
+            found = await provision_tenant(
+                installation, name=name, email=email, earlier=earlier, plan=_plan(plan)
+            )
         write_credentials(out, found)
 
     asyncio.run(run())
     _say(f"the credentials of {name} are in {out}")
+
+
+def _plan(code: str) -> PlanCode | None:
+    """A plan's code, None for an empty one. Raises typer.BadParameter."""
+    if not code:
+        return None
+    for known in PLANS:
+        if known == code:
+            return known
+    raise typer.BadParameter(f"plans are {', '.join(PLANS)}", param_hint="--plan")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,4 +1,5 @@
-"""A tenant's account: what it may spend, what is reserved, what is spent.
+"""A tenant's account: what it may spend, what is reserved, what is spent, how many evaluation keys
+it has of those that its plan allows.
 
 Each charge is reserved before the work, and then committed or released, by the decider of what is
 charged for: it calls `reserve`, `commit` and `release` here and emits what they return, so a charge
@@ -16,9 +17,9 @@ from typing import Any, NamedTuple, assert_never
 import msgspec
 from msgspec import Struct
 
-from commands.billing.plans import PAYG, plan_of
+from commands.billing.plans import PAYG, PlanCode, plan_of
 from commands.decider import Context, Decider
-from commands.refusals import InvalidCommand, Refusal
+from commands.refusals import ActorForbidden, AlreadyDone, InvalidCommand, Refusal
 from schemas.billing.account import (
     STREAM,
     AccountEvent,
@@ -28,6 +29,8 @@ from schemas.billing.account import (
     ChargeCommitted,
     ChargeReleased,
     ChargeReserved,
+    EvaluationKeyAdmitted,
+    EvaluationKeyReleased,
     PlanAssigned,
     ReleaseReason,
     SpendingCap,
@@ -55,12 +58,28 @@ class QuotaExhausted(SpendingLimitReached):
     code = "quota_exhausted"
 
 
+class EvaluationKeysExhausted(Refusal):
+    """The tenant has as many live evaluation keys as its plan allows."""
+
+    code = "evaluation_keys_exhausted"
+    kind = "payment_required"
+
+
 class SetSpendingCaps(Struct, frozen=True, tag="billing.set_spending_caps.v1", kw_only=True):
     """Set the caps that are given, take away those of `removed`, and leave the others."""
 
     day: SpendingCap | None = None
     month: SpendingCap | None = None
     removed: list[CapWindow] = []
+
+
+class AssignPlan(Struct, frozen=True, tag="billing.assign_plan.v1"):
+    """Put a tenant without a subscription on a plan that was agreed upon. The operator's only."""
+
+    plan_code: PlanCode
+
+
+AccountCommand = SetSpendingCaps | AssignPlan
 
 
 class Alerted(Struct, frozen=True):
@@ -80,6 +99,7 @@ class Account(Struct, frozen=True):
     day_alerted: Alerted = Alerted()
     month_alerted: Alerted = Alerted()
     balance: Balance = Balance()
+    evaluation_keys: int = 0
 
 
 class AccountAnswer(Struct, frozen=True):
@@ -89,6 +109,7 @@ class AccountAnswer(Struct, frozen=True):
     day: SpendingCap | None
     month: SpendingCap | None
     balance: Balance
+    evaluation_keys: int = 0
 
 
 def reserve(
@@ -144,6 +165,25 @@ def release(
     balance = balance_at(account.balance, now)
     after = msgspec.structs.replace(balance, reserved=balance.reserved - amount)
     return [ChargeReleased(charge_id=charge_id, amount=amount, reason=reason, balance=after)]
+
+
+def admit_key(account: Account, key_id: str) -> Sequence[AccountEvent]:
+    """Let one more evaluation key live. What the plan before allowed stays: only a new one is
+    refused. Raises EvaluationKeysExhausted."""
+    plan, live = plan_of(account.plan_code), account.evaluation_keys
+    if live >= plan.evaluation_keys_max:
+        raise EvaluationKeysExhausted(
+            f"the plan {plan.name} allows {plan.evaluation_keys_max} evaluation keys at a time",
+            plan=plan.code,
+            evaluation_keys_max=plan.evaluation_keys_max,
+            evaluation_keys=live,
+        )
+    return [EvaluationKeyAdmitted(key_id=key_id, live=live + 1)]
+
+
+def release_key(account: Account, key_id: str) -> Sequence[AccountEvent]:
+    """Give the place of an admitted key back."""
+    return [EvaluationKeyReleased(key_id=key_id, live=account.evaluation_keys - 1)]
 
 
 def assign_plan(account: Account, plan_code: str, subscription_id: str) -> Sequence[AccountEvent]:
@@ -224,8 +264,21 @@ def _thresholds(account: Account, balance: Balance, now: int) -> Iterator[CapThr
                 )
 
 
-def decide(command: SetSpendingCaps, state: Account, context: Context) -> Sequence[AccountEvent]:
-    """Raises InvalidCommand."""
+def decide(command: AccountCommand, state: Account, context: Context) -> Sequence[AccountEvent]:
+    """Raises InvalidCommand, ActorForbidden, AlreadyDone."""
+    match command:
+        case SetSpendingCaps():
+            return _set_caps(command, state)
+        case AssignPlan():
+            if context.actor.kind != "system":
+                raise ActorForbidden("plans are agreed upon with the operator")
+            if state.subscription_id:
+                raise AlreadyDone("the plan is that of the subscription")
+            return assign_plan(state, command.plan_code, "")
+    assert_never(command)
+
+
+def _set_caps(command: SetSpendingCaps, state: Account) -> Sequence[AccountEvent]:
     day = _changed("day", command.day, state.day_cap, command)
     month = _changed("month", command.month, state.month_cap, command)
     if day is not None and month is not None and day.limit > month.limit:
@@ -261,6 +314,8 @@ def evolve(state: Account, event: AccountEvent) -> Account:
             )
         case ChargeReserved() | ChargeCommitted() | ChargeReleased():
             return replace(state, balance=event.balance)
+        case EvaluationKeyAdmitted() | EvaluationKeyReleased():
+            return replace(state, evaluation_keys=event.live)
         case CapThresholdReached():
             alerted = Alerted(event.window_start, event.percent)
             if event.window == "day":
@@ -269,20 +324,23 @@ def evolve(state: Account, event: AccountEvent) -> Account:
     assert_never(event)
 
 
-def _answer(command: SetSpendingCaps, state: Account, context: Context) -> AccountAnswer:
+def _answer(command: AccountCommand, state: Account, context: Context) -> AccountAnswer:
     balance = balance_at(state.balance, context.now)
-    return AccountAnswer(state.plan_code, state.day_cap, state.month_cap, balance)
+    caps = state.day_cap, state.month_cap
+    return AccountAnswer(state.plan_code, *caps, balance, state.evaluation_keys)
 
 
-def _describe(command: SetSpendingCaps) -> Mapping[str, Any]:
+def _describe(command: AccountCommand) -> Mapping[str, Any]:
+    if isinstance(command, AssignPlan):
+        return {"plan_code": command.plan_code}
     given = {"day": command.day, "month": command.month}
     caps = {window: msgspec.to_builtins(cap) for window, cap in given.items() if cap is not None}
     return {**caps, "removed": command.removed}
 
 
-DECIDER: Decider[SetSpendingCaps, Account, AccountEvent] = Decider(
+DECIDER: Decider[AccountCommand, Account, AccountEvent] = Decider(
     stream=STREAM,
-    commands=(SetSpendingCaps,),
+    commands=(SetSpendingCaps, AssignPlan),
     events=(
         PlanAssigned,
         SpendingCapsSet,
@@ -290,7 +348,10 @@ DECIDER: Decider[SetSpendingCaps, Account, AccountEvent] = Decider(
         ChargeCommitted,
         ChargeReleased,
         CapThresholdReached,
+        EvaluationKeyAdmitted,
+        EvaluationKeyReleased,
     ),
+    version=2,
     initial=Account(),
     decide=decide,
     evolve=evolve,

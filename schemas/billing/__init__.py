@@ -7,6 +7,8 @@ from schemas.billing.account import (
     ChargeCommitted,
     ChargeReleased,
     ChargeReserved,
+    EvaluationKeyAdmitted,
+    EvaluationKeyReleased,
     PlanAssigned,
     SpendingCapsSet,
 )
@@ -31,6 +33,8 @@ EVENTS: list[type[Struct]] = [
     ChargeCommitted,
     ChargeReleased,
     CapThresholdReached,
+    EvaluationKeyAdmitted,
+    EvaluationKeyReleased,
     SubscriptionChangeRequested,
     SubscriptionChangeDue,
     SubscriptionChangeWithdrawn,

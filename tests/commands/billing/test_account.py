@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from commands.billing import account
 from commands.billing.account import (
     Account,
+    AssignPlan,
     BudgetCapReached,
     QuotaExhausted,
     SetSpendingCaps,
@@ -22,7 +23,7 @@ from commands.billing.account import (
     reserve,
 )
 from commands.billing.plans import PLANS, plan_of
-from commands.refusals import InvalidCommand
+from commands.refusals import ActorForbidden, AlreadyDone, InvalidCommand
 from schemas.billing.account import (
     Balance,
     CapThresholdReached,
@@ -34,6 +35,7 @@ from schemas.billing.account import (
     SpendingCapsSet,
 )
 from schemas.billing.window import window_of
+from schemas.envelope import SYSTEM
 from schemas.instants import iso
 from tests.given import NOW, Given
 
@@ -215,3 +217,14 @@ def test_no_order_of_charges_exceeds_a_hard_cap(seed: int, cap: int, steps: list
         today = account.balance_at(state.balance, now)
         assert today.day_spent == spent.get(today.day_start, 0), f"seed {seed}"
         assert today.day_spent + today.reserved <= cap, f"seed {seed}"
+
+
+def test_the_operator_puts_a_tenant_on_a_plan_and_nobody_else_does() -> None:
+    enterprise = PlanAssigned(plan_code="enterprise")
+    operator = Given(account.DECIDER, actor=SYSTEM)
+    operator.when(AssignPlan("enterprise")).then(enterprise)
+    operator.when(AssignPlan("enterprise")).then_quiet()
+    Given(account.DECIDER).when(AssignPlan("enterprise")).then_refused(ActorForbidden)
+    paid = PlanAssigned(plan_code="pro", subscription_id="sub_1")
+    subscribed = Given(account.DECIDER, paid, actor=SYSTEM)
+    subscribed.when(AssignPlan("enterprise")).then_refused(AlreadyDone)
