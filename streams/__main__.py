@@ -25,6 +25,7 @@ from streams.analytics import AnalyticsLoop
 from streams.approvals.adoptions import Adoptions
 from streams.approvals.watching import Watching
 from streams.billing.subscription_changes import SubscriptionChanges
+from streams.billing.usage_bills import UsageBills
 from streams.decider_role import DeciderRole
 from streams.fhe.erasing import Erasing
 from streams.observability.erasures import Eraser
@@ -164,11 +165,12 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
         allowed=settings.egress_allow,
         owner=owner(),
     )
+    stripe = Stripe(settings)
     subscription_changes = SubscriptionChanges(
-        bootstrap=settings.kafka_bootstrap_servers,
-        codec=codec(),
-        bus=bus,
-        stripe=Stripe(settings),
+        bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus, stripe=stripe
+    )
+    usage_bills = UsageBills(
+        bootstrap=settings.kafka_bootstrap_servers, codec=codec(), bus=bus, stripe=stripe
     )
     with tempfile.TemporaryDirectory(prefix="weir-streams-") as folder:
         role = faust_app.Processors(settings, codec(), bus, Path(folder))
@@ -181,6 +183,7 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
             erasing.run(),
             webhooks.run(),
             subscription_changes.run(),
+            usage_bills.run(),
             trials.run(),
         )
         try:

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from commands.billing.plans import PAYG, PlanCode, plan_of
-from commands.decider import Context, Decider
+from commands.decider import Context, Decider, SetTimer
 from commands.refusals import ActorForbidden, AlreadyDone, InvalidCommand, Refusal
 from schemas.billing.account import (
     STREAM,
@@ -35,9 +35,16 @@ from schemas.billing.account import (
     ReleaseReason,
     SpendingCap,
     SpendingCapsSet,
+    UsagePeriodClosed,
+    UsagePeriodOpened,
 )
 from schemas.billing.window import window_of
 from schemas.instants import iso
+from schemas.types import Micros
+
+NANODOLLARS_PER_CENT = 10_000_000
+# Clocks differ: a month is closed when it is over by every one of them.
+_CLOSED_AFTER_MICROS = 60 * 1_000_000
 
 
 class SpendingLimitReached(Refusal):
@@ -79,7 +86,13 @@ class AssignPlan(Struct, frozen=True, tag="billing.assign_plan.v1"):
     plan_code: PlanCode
 
 
-AccountCommand = SetSpendingCaps | AssignPlan
+class CloseUsagePeriod(Struct, frozen=True, tag="billing.close_usage_period.v1"):
+    """The month that began then is over (timer)."""
+
+    period_start: Micros
+
+
+AccountCommand = SetSpendingCaps | AssignPlan | CloseUsagePeriod
 
 
 class Alerted(Struct, frozen=True):
@@ -87,6 +100,14 @@ class Alerted(Struct, frozen=True):
 
     start: int = 0
     percent: int = 0
+
+
+class UsagePeriod(Struct, frozen=True):
+    """A month in which something is spent on pay as you go: how much, in nanodollars."""
+
+    start: int
+    end: int
+    spent: int = 0
 
 
 class Account(Struct, frozen=True):
@@ -100,6 +121,8 @@ class Account(Struct, frozen=True):
     month_alerted: Alerted = Alerted()
     balance: Balance = Balance()
     evaluation_keys: int = 0
+    period: UsagePeriod | None = None
+    carried: int = 0
 
 
 class AccountAnswer(Struct, frozen=True):
@@ -143,7 +166,30 @@ def commit(account: Account, charge_id: str, amount: int, now: int) -> Sequence[
         month_spent=balance.month_spent + amount,
     )
     committed = ChargeCommitted(charge_id=charge_id, amount=amount, balance=after)
-    return [committed, *_thresholds(account, after, now)]
+    return [*_period(account, now), committed, *_thresholds(account, after, now)]
+
+
+def _period(account: Account, now: int) -> Sequence[AccountEvent]:
+    """What must be open when something is spent on pay as you go."""
+    if account.plan_code != PAYG:
+        return []
+    month, period = window_of("month", now), account.period
+    if period is not None and period.start == month.start:
+        return []
+    closed = [] if period is None else [_closed(period, account.carried)]
+    return [*closed, UsagePeriodOpened(period_start=month.start, period_end=month.end)]
+
+
+def _closed(period: UsagePeriod, carried: int) -> UsagePeriodClosed:
+    cents, left = divmod(period.spent + carried, NANODOLLARS_PER_CENT)
+    return UsagePeriodClosed(
+        period_start=period.start,
+        period_end=period.end,
+        spent=period.spent,
+        carried_in=carried,
+        carried_out=left,
+        amount_minor=cents,
+    )
 
 
 def charge(
@@ -275,7 +321,20 @@ def decide(command: AccountCommand, state: Account, context: Context) -> Sequenc
             if state.subscription_id:
                 raise AlreadyDone("the plan is that of the subscription")
             return assign_plan(state, command.plan_code, "")
+        case CloseUsagePeriod():
+            return _close(command, state, context)
     assert_never(command)
+
+
+def _close(command: CloseUsagePeriod, state: Account, context: Context) -> Sequence[AccountEvent]:
+    if context.actor.kind != "system":
+        raise ActorForbidden("a month is closed by its timer")
+    period = state.period
+    if period is None or period.start != command.period_start:
+        return []
+    if context.now < period.end:
+        raise InvalidCommand("the month is not over", field="period_start")
+    return [_closed(period, state.carried)]
 
 
 def _set_caps(command: SetSpendingCaps, state: Account) -> Sequence[AccountEvent]:
@@ -312,8 +371,14 @@ def evolve(state: Account, event: AccountEvent) -> Account:
                 day_alerted=Alerted(),
                 month_alerted=Alerted(),
             )
-        case ChargeReserved() | ChargeCommitted() | ChargeReleased():
+        case ChargeReserved() | ChargeReleased():
             return replace(state, balance=event.balance)
+        case ChargeCommitted():
+            return replace(state, balance=event.balance, period=_spent(state, event))
+        case UsagePeriodOpened():
+            return replace(state, period=UsagePeriod(event.period_start, event.period_end))
+        case UsagePeriodClosed():
+            return replace(state, period=None, carried=event.carried_out)
         case EvaluationKeyAdmitted() | EvaluationKeyReleased():
             return replace(state, evaluation_keys=event.live)
         case CapThresholdReached():
@@ -322,6 +387,20 @@ def evolve(state: Account, event: AccountEvent) -> Account:
                 return replace(state, day_alerted=alerted)
             return replace(state, month_alerted=alerted)
     assert_never(event)
+
+
+def _spent(state: Account, event: ChargeCommitted) -> UsagePeriod | None:
+    period = state.period
+    if period is None or state.plan_code != PAYG or period.start != event.balance.month_start:
+        return period
+    return msgspec.structs.replace(period, spent=period.spent + event.amount)
+
+
+def _timers(event: AccountEvent, stream_id: str) -> Sequence[SetTimer]:
+    if not isinstance(event, UsagePeriodOpened):
+        return ()
+    due_at = event.period_end + _CLOSED_AFTER_MICROS
+    return [SetTimer("close", due_at, CloseUsagePeriod(event.period_start))]
 
 
 def _answer(command: AccountCommand, state: Account, context: Context) -> AccountAnswer:
@@ -333,6 +412,8 @@ def _answer(command: AccountCommand, state: Account, context: Context) -> Accoun
 def _describe(command: AccountCommand) -> Mapping[str, Any]:
     if isinstance(command, AssignPlan):
         return {"plan_code": command.plan_code}
+    if isinstance(command, CloseUsagePeriod):
+        return {"period_start": command.period_start}
     given = {"day": command.day, "month": command.month}
     caps = {window: msgspec.to_builtins(cap) for window, cap in given.items() if cap is not None}
     return {**caps, "removed": command.removed}
@@ -340,7 +421,7 @@ def _describe(command: AccountCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[AccountCommand, Account, AccountEvent] = Decider(
     stream=STREAM,
-    commands=(SetSpendingCaps, AssignPlan),
+    commands=(SetSpendingCaps, AssignPlan, CloseUsagePeriod),
     events=(
         PlanAssigned,
         SpendingCapsSet,
@@ -350,11 +431,14 @@ DECIDER: Decider[AccountCommand, Account, AccountEvent] = Decider(
         CapThresholdReached,
         EvaluationKeyAdmitted,
         EvaluationKeyReleased,
+        UsagePeriodOpened,
+        UsagePeriodClosed,
     ),
     version=2,
     initial=Account(),
     decide=decide,
     evolve=evolve,
+    timers=_timers,
     answer=_answer,
     describe=_describe,
 )

@@ -1,4 +1,4 @@
-"""Usage, budgets, accounts, subscriptions and invoices."""
+"""Usage, budgets, accounts, bills of usage, subscriptions and invoices."""
 
 from msgspec import Struct
 
@@ -11,6 +11,8 @@ from schemas.billing.account import (
     EvaluationKeyReleased,
     PlanAssigned,
     SpendingCapsSet,
+    UsagePeriodClosed,
+    UsagePeriodOpened,
 )
 from schemas.billing.budget import BudgetReached, BudgetRemoved, BudgetSet
 from schemas.billing.subscription import (
@@ -21,6 +23,7 @@ from schemas.billing.subscription import (
     SubscriptionChangeWithdrawn,
 )
 from schemas.billing.usage import UsageRecorded
+from schemas.billing.usage_bill import UsageBillDue, UsageBilled
 
 EVENTS: list[type[Struct]] = [
     UsageRecorded,
@@ -35,6 +38,10 @@ EVENTS: list[type[Struct]] = [
     CapThresholdReached,
     EvaluationKeyAdmitted,
     EvaluationKeyReleased,
+    UsagePeriodOpened,
+    UsagePeriodClosed,
+    UsageBillDue,
+    UsageBilled,
     SubscriptionChangeRequested,
     SubscriptionChangeDue,
     SubscriptionChangeWithdrawn,

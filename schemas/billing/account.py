@@ -111,6 +111,28 @@ class EvaluationKeyReleased(
     live: Count
 
 
+class UsagePeriodOpened(Struct, frozen=True, tag="billing.usage_period_opened.v1", kw_only=True):
+    """The first thing of a month was spent on pay as you go: what follows is billed at its end."""
+
+    period_start: Micros
+    period_end: Micros
+
+
+class UsagePeriodClosed(Struct, frozen=True, tag="billing.usage_period_closed.v1", kw_only=True):
+    """What was spent on pay as you go in a month, and what of it is billed.
+
+    carried: what no whole cent was left for, from the month before (in) and for the next one (out),
+    so that `spent + carried_in == amount_minor * 10^7 + carried_out`. amount_minor: US cents.
+    """
+
+    period_start: Micros
+    period_end: Micros
+    spent: Nanodollars
+    carried_in: Nanodollars
+    carried_out: Nanodollars
+    amount_minor: Count
+
+
 AccountEvent = (
     PlanAssigned
     | SpendingCapsSet
@@ -120,4 +142,6 @@ AccountEvent = (
     | CapThresholdReached
     | EvaluationKeyAdmitted
     | EvaluationKeyReleased
+    | UsagePeriodOpened
+    | UsagePeriodClosed
 )

@@ -29,7 +29,7 @@ def reads_of(plans: dict[str, str]) -> tuple[MemoryReads, list[str]]:
     return reads, asked
 
 
-@pytest.mark.parametrize("plan", PLANS.values(), ids=lambda plan: plan.code)
+@pytest.mark.parametrize("plan", [PLANS["trial"], PLANS["payg"], PLANS["starter"]])
 async def test_a_plan_allows_so_many_requests_a_minute_of_the_whole_tenant(plan: Any) -> None:
     reads, asked = reads_of({"ten_1": plan.code})
     ticks = Ticks()
