@@ -129,6 +129,7 @@ ROUTES = [
         query=api_keys.KeysQuery,
         response=api_keys.ApiKeyPage,
         summary="List API keys",
+        refusals=(400,),
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
         roles=ADMINS,

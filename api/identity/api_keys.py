@@ -1,12 +1,11 @@
 """API keys: `/api/v1/api-keys`. The key itself is shown once, when it is made or rotated."""
 
-import base64
-import binascii
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.credentials import API_KEY_PREFIX, lookup_prefix
+from api.fhe.cursors import read_cursor, write_cursor
 from api.problems import Problem, not_found
 from api.routing import Call, answer_of
 from commands.identity.api_key import (
@@ -27,7 +26,6 @@ Name = Annotated[Text, Meta(min_length=1, max_length=200)]
 Roles = Annotated[list[Role], Meta(min_length=1, max_length=5)]
 Scopes = Annotated[list[Scope], Meta(max_length=50)]
 Instant = Annotated[Text, Meta(max_length=40, description="ISO 8601, UTC unless it says another")]
-_FIRST = (2**63 - 1, "")
 
 
 class IssueBody(Struct):
@@ -144,14 +142,13 @@ async def issue(call: Call[IssueBody, None]) -> IssuedApiKey:
 
 async def list_keys(call: Call[None, KeysQuery]) -> ApiKeyPage:
     """The tenant's keys, revoked ones too, newest first."""
-    after = _read_cursor(call.query.cursor) if call.query.cursor else _FIRST
-    limit = call.query.limit
+    after, limit = read_cursor(call.query.cursor), call.query.limit
     rows = await call.services.reads.all(api_keys.PAGE, call.tenant, *after, limit + 1)
     more = len(rows) > limit
     last = rows[limit - 1] if more else None
     return ApiKeyPage(
         data=[_item(row) for row in rows[:limit]],
-        next_cursor=_cursor(last["created_at"], last["key_id"]) if last else None,
+        next_cursor=write_cursor(last["created_at"], last["key_id"]) if last else None,
         has_more=more,
     )
 
@@ -237,22 +234,3 @@ def _micros(text: str | None) -> int | None:
     except (ValueError, OverflowError):
         message = "Not an ISO 8601 instant"
         raise Problem(422, "validation_error", message, field="expires_at") from None
-
-
-def _cursor(created_at: int, key_id: str) -> str:
-    return base64.urlsafe_b64encode(f"{created_at}:{key_id}".encode()).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[int, str]:
-    try:
-        created_at, _, key_id = base64.urlsafe_b64decode(cursor).decode().partition(":")
-        after = int(created_at), key_id
-    except (binascii.Error, ValueError):
-        raise _bad_cursor() from None
-    if not 0 <= after[0] < 2**63 or "\x00" in key_id:
-        raise _bad_cursor()
-    return after
-
-
-def _bad_cursor() -> Problem:
-    return Problem(422, "validation_error", "Not a cursor of ours", field="cursor", where="query")
