@@ -18,7 +18,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from api.app import build_app
+from api.billing.plan_limits import plan_limits
+from api.exchange import Exchange
 from api.identity.forgetting import forgotten
+from api.identity.key_use import KeyUses
 from api.identity.store import PostgresCredentials
 from api.live import LiveHub
 from api.observability.latest_costs import tenant_repricings
@@ -85,13 +88,20 @@ async def _serve(
     ready: Callable[[], None],
 ) -> None:
     retries = Retries(_journal(services.settings))
-    app = build_app(services, observer=RequestObserver(), retries=retries)
+    observed, uses = RequestObserver(), KeyUses(services.bus, services.clock)
+
+    def observe(exchange: Exchange, seconds: float) -> None:
+        observed(exchange, seconds)
+        uses(exchange, seconds)
+
+    app = build_app(services, observer=observe, retries=retries)
     server = HttpServer(server_config(app, services.settings), ready)
     # What start-up made lives until the end: the collector need not look at it again.
     gc.collect()
     gc.freeze()
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
     watching = asyncio.create_task(_watch_loop(services.live), name="loop delay")
+    noting = asyncio.create_task(uses.run(), name="key uses")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -99,9 +109,9 @@ async def _serve(
         server.should_exit = True
         await serving
     finally:
-        for task in (serving, watching, stopping):
+        for task in (serving, watching, noting, stopping):
             task.cancel()
-        await asyncio.gather(serving, watching, stopping, return_exceptions=True)
+        await asyncio.gather(serving, watching, noting, stopping, return_exceptions=True)
 
 
 def _journal(settings: Settings) -> Journal | None:
@@ -187,8 +197,13 @@ def forget_destroyed_keys(services: Services, live: LiveHub) -> None:
 
 
 def follow(services: Services, live: LiveHub) -> None:
-    """Let the tail of the log keep what is known of the tenants' prices and policies right."""
-    for known in (tenant_prices(services), tenant_repricings(services), policy_memory(services)):
+    """Let the tail of the log keep what is known of tenants right: prices, policies, plans."""
+    for known in (
+        tenant_prices(services),
+        tenant_repricings(services),
+        policy_memory(services),
+        plan_limits(services),
+    ):
         live.on_event(known.follow)
         live.on_gap(known.clear)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from api.approvals import ROUTES as APPROVALS
 from api.auth import Authenticator
 from api.billing import ROUTES as BILLING
+from api.billing.plan_limits import plan_limits
 from api.cors import Cors
 from api.dispatch import Dispatcher, Observer
 from api.fhe import ROUTES as FHE
@@ -57,6 +58,7 @@ def build_app(
         services=services,
         authenticator=authenticator,
         limiter=RateLimiter(settings.rate_limit_per_minute, settings.rate_limit_burst),
+        plans=plan_limits(services) if settings.rate_limit_per_minute else None,
         cors=Cors(settings.cors_origins, settings.public_url),
         retries=retries or Retries(),
         observer=observer,

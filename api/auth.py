@@ -233,14 +233,19 @@ class Authenticator:
 
     async def _of_api_key(self, secret: str) -> _Found:
         key = await self._store.get_api_key(lookup_prefix(secret))
-        if key is None or not hmac.compare_digest(key.hash, secret_hash(secret)):
+        if key is None:
             return _WRONG
+        digest, expires_at = secret_hash(secret), key.expires_at
+        if not hmac.compare_digest(key.hash, digest):
+            if not hmac.compare_digest(key.previous_hash, digest):
+                return _WRONG
+            expires_at = min(key.previous_until, expires_at or key.previous_until)
         tags = (("api_key", key.id),)
-        if key.revoked or self._past(key.expires_at):
+        if key.revoked or self._past(expires_at):
             return _Found(None, tags)
         actor = Actor("api_key", key.id, key.name)
         principal = Principal(key.tenant, actor, key.roles, key.scopes, key_id=key.id)
-        return _Found(principal, tags, key.expires_at)
+        return _Found(principal, tags, expires_at)
 
     async def _of_agent_key(self, secret: str) -> _Found:
         agent = await self._store.get_agent_key(lookup_prefix(secret))

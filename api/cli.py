@@ -13,8 +13,9 @@ from urllib.parse import quote
 import typer
 
 from api.calling import Api, Data, Url
+from commands.billing.plans import PLANS, PlanCode
 
-keys = typer.Typer(help="Issue, list and revoke API keys.", no_args_is_help=True)
+keys = typer.Typer(help="Issue, list, rotate and revoke API keys.", no_args_is_help=True)
 
 Key = Annotated[
     str, typer.Option("--api-key", envvar="WEIR_API_KEY", help="A key with the role admin.")
@@ -50,7 +51,8 @@ def list_(data: Data = Path("data"), url: Url = "", api_key: Key = "") -> None:
     from rich.table import Table
 
     table = Table()
-    for column in ("id", "name", "begins with", "roles", "created", "expires", "revoked"):
+    shown = ("id", "name", "begins with", "roles", "created", "last used", "expires", "revoked")
+    for column in shown:
         # An id that is cut short cannot be copied.
         table.add_column(column, no_wrap=column in ("id", "begins with"))
     api, cursor = Api(data, url, api_key), ""
@@ -63,6 +65,7 @@ def list_(data: Data = Path("data"), url: Url = "", api_key: Key = "") -> None:
                 item["prefix"],
                 ", ".join(item["roles"]),
                 item["created_at"],
+                item["last_used_at"] or "",
                 item["expires_at"] or "",
                 item["revoked_at"] or "",
             )
@@ -71,6 +74,24 @@ def list_(data: Data = Path("data"), url: Url = "", api_key: Key = "") -> None:
             break
     console = Console()
     (console if console.is_terminal else Console(width=200)).print(table)
+
+
+@keys.command()
+def rotate(
+    key_id: Annotated[str, typer.Argument(help="The key's id, key_...")],
+    *,
+    grace: Annotated[
+        int, typer.Option("--grace", min=0, help="Seconds for which the secret so far works.")
+    ] = 86_400,
+    data: Data = Path("data"),
+    url: Url = "",
+    api_key: Key = "",
+) -> None:
+    """Give a key another secret and show it, this once."""
+    path = f"{_PATH}/{quote(key_id, safe='')}/rotate"
+    made = Api(data, url, api_key).request("POST", path, body={"grace_seconds": grace})
+    _say(f"{made['key']}\n", bare=True)
+    _say(f"{key_id} has another secret; the one before works until {made['previous_valid_until']}")
 
 
 @keys.command()
@@ -92,6 +113,9 @@ def provision(
     out: Annotated[
         Path, typer.Option("--out", help="Where to write the credentials (mode 600).")
     ] = Path("credentials.json"),
+    plan: Annotated[
+        str, typer.Option("--plan", help="The plan agreed upon, e.g. enterprise.")
+    ] = "",
 ) -> None:
     """Make a tenant, its owner and its first keys on the servers that the environment names."""
     from api.provision import connected, provision_tenant
@@ -102,11 +126,23 @@ def provision(
 
     async def run() -> None:
         async with connected(settings) as installation:
-            found = await provision_tenant(installation, name=name, email=email, earlier=earlier)
+            found = await provision_tenant(
+                installation, name=name, email=email, earlier=earlier, plan=_plan(plan)
+            )
         write_credentials(out, found)
 
     asyncio.run(run())
     _say(f"the credentials of {name} are in {out}")
+
+
+def _plan(code: str) -> PlanCode | None:
+    """A plan's code, None for an empty one. Raises typer.BadParameter."""
+    if not code:
+        return None
+    for known in PLANS:
+        if known == code:
+            return known
+    raise typer.BadParameter(f"plans are {', '.join(PLANS)}", param_hint="--plan")
 
 
 def register(app: typer.Typer) -> None:

@@ -30,7 +30,11 @@ def lookup_prefix(secret: str) -> str:
 
 
 class ApiKey(Struct, frozen=True):
-    """A `wax_sk_` key. Instants are microseconds, None for never; `hash` is SHA-256 in hex."""
+    """A `wax_sk_` key. Instants are microseconds, None for never; `hash` is SHA-256 in hex.
+
+    previous_hash: of the secret before the last rotation, which works until `previous_until`;
+    empty when there was none.
+    """
 
     id: str
     tenant: str
@@ -40,6 +44,8 @@ class ApiKey(Struct, frozen=True):
     scopes: frozenset[str] = frozenset()
     revoked: bool = False
     expires_at: int | None = None
+    previous_hash: str = ""
+    previous_until: int = 0
 
 
 class AgentKey(Struct, frozen=True):

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from api.auth import Authenticator, unauthorized
+from api.billing.plan_limits import PlanLimits
 from api.bodies import Disconnected, limited, read_body
 from api.cors import Cors
 from api.credentials import ANONYMOUS, Principal
@@ -78,6 +79,7 @@ class Dispatcher:
         services: Services,
         authenticator: Authenticator,
         limiter: RateLimiter,
+        plans: PlanLimits | None = None,
         cors: Cors,
         retries: Retries,
         observer: Observer | None = None,
@@ -86,6 +88,7 @@ class Dispatcher:
         self._endpoints = {route: Endpoint(route) for route in routes}
         self._services, self._authenticator = services, authenticator
         self._limiter, self._cors, self._observer = limiter, cors, observer
+        self._plans = plans
         self._retries = retries
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -170,6 +173,8 @@ class Dispatcher:
         exchange.principal = principal
         exchange.throttle(self._limiter.take(principal.actor.id))
         route = endpoint.route
+        if route.by_plan and self._plans is not None:
+            exchange.throttle(await self._plans.take(principal.tenant))
         if principal.actor.kind not in endpoint.kinds:
             wanted = " or ".join(sorted(endpoint.kinds))
             raise Problem(403, "forbidden", f"This is for {wanted}, not {principal.actor.kind}")

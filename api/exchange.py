@@ -69,8 +69,12 @@ class Exchange:
         return client[0] if client else ""
 
     def throttle(self, permit: Permit) -> None:
-        """Note what the rate limiter says. Raises Problem (429) when it says no."""
-        self.permit = permit
+        """Note what a rate limiter says: of several, headers tell of the one with the least left.
+
+        Raises Problem (429) when it says no.
+        """
+        if self.permit is None or permit.retry_after or permit.remaining < self.permit.remaining:
+            self.permit = permit
         if permit.retry_after:
             raise Problem(
                 429,

@@ -20,6 +20,8 @@ from api.identity.secrets import cookie_hash
 from api.services import Reads
 from api.tokens import BadToken, TokenIssuer
 from commands.approvals.agent import RegisterAgent
+from commands.billing.account import AssignPlan
+from commands.billing.plans import PlanCode
 from commands.identity.api_key import IssueApiKey
 from commands.identity.email import DIRECTORY, ConfirmEmail, ReserveEmail
 from commands.identity.session import OpenSession, SessionAnswer
@@ -34,6 +36,7 @@ from infra.kafka import LogUnavailable
 from projections.approvals import agents
 from projections.identity import api_keys, email_owners, sessions, users
 from projections.tenancy import tenants
+from schemas.billing.account import ACCOUNT_ID
 from schemas.envelope import SYSTEM
 from schemas.identity.roles import ROLES
 from streams.bus import CommandBus, CommandRequest, OutcomeUnknown, Reply
@@ -84,17 +87,24 @@ async def connected(settings: Settings) -> AsyncIterator[Installation]:
 
 
 async def provision_tenant(
-    installation: Installation, *, name: str, email: str, earlier: Credentials | None = None
+    installation: Installation,
+    *,
+    name: str,
+    email: str,
+    earlier: Credentials | None = None,
+    plan: PlanCode | None = None,
 ) -> Credentials:
     """A tenant called `name` whose owner logs in with `email`, made or found again.
 
-    A key that was revoked meanwhile is replaced by the next one. `admin_password` is empty when
-    the owner has chosen another. Raises BootstrapError: no answer in time, or the address is
-    another tenant's.
+    plan: which holds for it from now on; the one that holds already, unless given.
+
+    A key that was revoked or rotated meanwhile is replaced by the next one. `admin_password` is
+    empty when the owner has chosen another. Raises BootstrapError: no answer in time, or the
+    address is another tenant's.
     """
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            return await _Provisioning(installation, name, normalise(email)).run(earlier)
+            return await _Provisioning(installation, name, normalise(email)).run(earlier, plan)
     except TimeoutError as error:
         raise BootstrapError(
             f"the deciders have not answered within {DEADLINE_SECONDS:.0f} s: are they running?"
@@ -112,10 +122,12 @@ class _Provisioning:
         self._tenant = self._id("ten")
         self._user = self._id("usr")
 
-    async def run(self, earlier: Credentials | None) -> Credentials:
+    async def run(self, earlier: Credentials | None, plan: PlanCode | None) -> Credentials:
         known = await self._to.reads.one(tenants.BY_ID, self._tenant)
         if known is None or known["name"] != self._name:
             await self._send(self._tenant, CreateTenant(self._name))
+        if plan is not None:
+            await self._send(ACCOUNT_ID, AssignPlan(plan))
         password = await self._owner()
         return Credentials(
             url=self._to.settings.public_url,
@@ -156,9 +168,10 @@ class _Provisioning:
                 command = IssueApiKey("Provisioned", prefix, secret_hash(secret), list(ROLES))
                 await self._send(id, command)
                 return secret
-            if row["revoked_at"] is None and row["expires_at"] is None:
+            changed = (row["revoked_at"], row["expires_at"], row["previous_until"])
+            if changed == (None, None, None):
                 return secret
-        raise BootstrapError(f"{_KEYS_MAX} provisioned API keys were revoked")
+        raise BootstrapError(f"{_KEYS_MAX} provisioned API keys were revoked or rotated")
 
     async def _agent_key(self) -> str:
         for number in range(_KEYS_MAX):

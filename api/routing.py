@@ -251,7 +251,7 @@ class Route:
     (`api.retries`). analytics: the answer comes from ClickHouse, so `min_position` may ask
     to wait for a write. media_type: of the response; accepts: of the request. protobuf: either may
     be protobuf too, read and written by the handler. quiet: successes are logged at debug only
-    (telemetry, health).
+    (telemetry, health). by_plan: the tenant's plan limits such requests a minute, too.
     """
 
     def __init__(
@@ -284,6 +284,7 @@ class Route:
         accepts: str = "application/json",
         protobuf: bool = False,
         unclaimed: bool = False,
+        by_plan: bool = False,
         description: str = "",
     ) -> None:
         self.method, self.path, self.handler = method, path, handler
@@ -295,7 +296,7 @@ class Route:
         self.analytics, self.quiet, self.rest = analytics, quiet, rest
         self.repeats = repeats
         self.accepts, self.protobuf, self.description = accepts, protobuf, description
-        self.unclaimed = unclaimed
+        self.unclaimed, self.by_plan = unclaimed, by_plan
         self.media_type = media_type or ("text/event-stream" if stream else "application/json")
 
     @property

@@ -5,7 +5,7 @@ repeated. The client is loaded when it is first needed, since it is large.
 """
 
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +28,10 @@ RETRIES = 1
 LOOKUP_PREFIX = "weir_"
 # What our subscriptions carry at Stripe, and their invoices with them.
 TENANT, SUBSCRIPTION, CHANGE = "weir_tenant", "weir_subscription", "weir_change"
+# And an invoice of ours the month that it is for.
+MONTH = "weir_usage_month"
+_DAYS_UNTIL_DUE = 14
+_CLOCKS_DIFFER_SECONDS = 3_600
 _SIGNED_SECONDS = 300
 
 
@@ -53,6 +57,13 @@ class Told(Struct, frozen=True):
     tenant: str
     subscription_id: str
     what: StripeSubscription | StripeInvoice
+
+
+class BilledUsage(Struct, frozen=True):
+    """The invoice of a month's usage, and whose it is."""
+
+    customer_id: str
+    invoice_id: str
 
 
 class Stripe:
@@ -121,6 +132,82 @@ class Stripe:
                 await _asked(services.subscriptions.update_async(stripe_id, params, options))
             )
         return _answered(await _asked(services.subscriptions.cancel_async(stripe_id, {}, options)))
+
+    async def bill_usage(
+        self, *, tenant: str, month: str, period_start: int, period_end: int, amount_minor: int
+    ) -> BilledUsage:
+        """Make, fill and finalise the one invoice of a tenant's month, or find it and go on.
+
+        amount_minor: US cents. month: its name, by which the invoice is found again; period_start
+        and period_end in microseconds UTC.
+        """
+        customers = await self._customers(tenant)
+        found = await self._usage_invoice(customers, month, period_end // 1_000_000)
+        invoices, change = self._services().invoices, f"{tenant}-{month}"
+        if found is None:
+            params: Any = {
+                "customer": customers[0],
+                "currency": "usd",
+                "collection_method": "send_invoice",
+                "days_until_due": _DAYS_UNTIL_DUE,
+                # Until it is filled, Stripe must not finalise it by itself.
+                "auto_advance": False,
+                "pending_invoice_items_behavior": "exclude",
+                "metadata": {TENANT: tenant, MONTH: month},
+            }
+            made = await _asked(invoices.create_async(params, _key(change, "usage-invoice")))
+            found = made.to_dict()
+        if found["status"] == "draft":
+            if not found["lines"]["data"]:
+                params = {
+                    "customer": _id(found["customer"]),
+                    "invoice": found["id"],
+                    "amount": amount_minor,
+                    "currency": "usd",
+                    "description": f"Encrypted computation, {month}",
+                    "period": {
+                        "start": period_start // 1_000_000,
+                        "end": period_end // 1_000_000,
+                    },
+                }
+                items = self._services().invoice_items
+                await _asked(items.create_async(params, _key(change, "usage-item")))
+            options = _key(change, "usage-finalised")
+            params = {"auto_advance": True}
+            await _asked(invoices.finalize_invoice_async(found["id"], params, options))
+        return BilledUsage(_id(found["customer"]), found["id"])
+
+    async def _customers(self, tenant: str) -> list[str]:
+        """The tenant's customers, the oldest first; one is made if there is none."""
+        customers = self._services().customers
+        query: Any = {"query": f"metadata['{TENANT}']:'{tenant}'", "limit": 100}
+        found = (await _asked(customers.search_async(query))).data
+        if found:
+            return [item.id for item in sorted(found, key=lambda item: (item.created, item.id))]
+        params: Any = {"metadata": {TENANT: tenant}}
+        made = await _asked(customers.create_async(params, _key(tenant, "usage-customer")))
+        return [made.id]
+
+    async def _usage_invoice(
+        self, customers: Sequence[str], month: str, ended_at: int
+    ) -> dict[str, Any] | None:
+        """The invoice that an earlier attempt has made, if any. ended_at: seconds."""
+        for customer in customers:
+            params: Any = {
+                "customer": customer,
+                "created": {"gte": ended_at - _CLOCKS_DIFFER_SECONDS},
+                "limit": 100,
+            }
+            page = await _asked(self._services().invoices.list_async(params))
+            while True:
+                for invoice in page.data:
+                    known: dict[str, Any] = invoice.to_dict()
+                    if (known.get("metadata") or {}).get(MONTH) == month:
+                        return known
+                if not page.has_more:
+                    break
+                page = await _asked(page.next_page_async())
+        return None
 
     async def payment_url(self, stripe_id: str) -> str | None:
         """Where the subscription's last invoice can be paid; None when there is nothing to pay."""
@@ -229,7 +316,10 @@ def _subscription(content: Mapping[str, Any], version: int, source: str) -> Stri
 
 
 def _marks_of_invoice(content: Mapping[str, Any]) -> Mapping[str, str]:
-    """What the invoice's subscription carries; older API versions have it in another place."""
+    """What the invoice carries, or its subscription; older API versions have that elsewhere."""
+    own: Mapping[str, str] = content.get("metadata") or {}
+    if TENANT in own:
+        return own
     parent = content.get("parent") or {}
     details = parent.get("subscription_details") or content.get("subscription_details") or {}
     return details.get("metadata") or {}

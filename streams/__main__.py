@@ -26,6 +26,7 @@ from streams.analytics import AnalyticsLoop
 from streams.approvals.adoptions import Adoptions
 from streams.approvals.watching import Watching
 from streams.billing.subscription_changes import SubscriptionChanges
+from streams.billing.usage_bills import UsageBills
 from streams.bus import KafkaCommandBus
 from streams.decider_role import DeciderRole
 from streams.fhe.erasing import Erasing
@@ -137,7 +138,7 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
     bus, reads = command_bus(settings), Reads(settings.database_url)
     await bus.start()
     await reads.start()
-    objects = Objects(settings.object_store_url)
+    objects, stripe = Objects(settings.object_store_url), Stripe(settings)
     on_log: _OnLog = {
         "bootstrap": settings.kafka_bootstrap_servers,
         "codec": codec(),
@@ -149,7 +150,8 @@ async def processors(settings: Settings, stop: asyncio.Event, ready: Ready) -> N
         Watching(**on_log, reads=reads),
         Announcing(**on_log, reads=reads),
         Erasing(**on_log, reads=reads, objects=objects, clock=SYSTEM_CLOCK),
-        SubscriptionChanges(**on_log, stripe=Stripe(settings)),
+        SubscriptionChanges(**on_log, stripe=stripe),
+        UsageBills(**on_log, stripe=stripe),
         Trials(**on_log, reads=reads, objects=objects),
     )
     webhooks = Webhooks(

@@ -22,11 +22,16 @@ Answer = tuple[int, dict[str, Any]]
 
 
 class StripeServer:
-    """What is at Stripe. fault: what happens to every write; requests: `(method, path, key)`."""
+    """What is at Stripe. fault: what happens to every write; requests: `(method, path, key)`.
+
+    lost_at: the end of the path at which the answers to writes are lost.
+    """
 
     def __init__(self) -> None:
         self.url = ""
         self.fault: Fault = ""
+        self.lost_at = ""
+        self.invoices: dict[str, dict[str, Any]] = {}
         self.customers: dict[str, dict[str, Any]] = {}
         self.subscriptions: dict[str, dict[str, Any]] = {}
         self.requests: list[tuple[str, str, str]] = []
@@ -52,12 +57,33 @@ class StripeServer:
             else:
                 answer = self._write(method, parts.path, asked)
                 self._answers[key] = asked, answer
-            return None if self.fault == "answer_lost" else answer
+            lost = self.lost_at and parts.path.endswith(self.lost_at)
+            return None if lost or self.fault == "answer_lost" else answer
+
+    def forget_keys(self) -> None:
+        """Forget all idempotency keys, as Stripe does after 24 hours."""
+        self._answers.clear()
 
     def _read(self, path: str, asked: dict[str, Any]) -> Answer:
         if path == "/v1/prices":
             [lookup_key] = asked["lookup_keys"].values()
             return 200, {"object": "list", "data": [_price(lookup_key)], "has_more": False}
+        if path == "/v1/customers/search":
+            _, tenant, _ = asked["query"].rsplit("'", 2)
+            of_tenant = [
+                customer
+                for customer in self.customers.values()
+                if customer["metadata"]["weir_tenant"] == tenant
+            ]
+            return 200, {"object": "search_result", "data": of_tenant, "has_more": False}
+        if path == "/v1/invoices":
+            of_customer = [
+                invoice
+                for invoice in self.invoices.values()
+                if invoice["customer"] == asked["customer"]
+                and invoice["created"] >= int(asked["created"]["gte"])
+            ]
+            return 200, {"object": "list", "data": of_customer, "has_more": False}
         found = self.subscriptions.get(path.rsplit("/", 1)[1])
         if found is None:
             return 404, {"error": {"type": "invalid_request_error", "message": "No such thing"}}
@@ -70,8 +96,10 @@ class StripeServer:
     def _write(self, method: str, path: str, asked: dict[str, Any]) -> Answer:
         if path == "/v1/customers":
             id = f"cus_{len(self.customers) + 1}"
-            self.customers[id] = {"id": id, "object": "customer", **asked}
+            self.customers[id] = {"id": id, "object": "customer", "created": PERIOD_END, **asked}
             return 200, self.customers[id]
+        if path.startswith("/v1/invoice"):
+            return self._write_invoice(path, asked)
         if path == "/v1/subscriptions":
             id = f"sub_stripe{len(self.subscriptions) + 1}"
             price = asked["items"]["0"]["price"]
@@ -85,6 +113,35 @@ class StripeServer:
         if asked.get("cancel_at_period_end"):
             held["cancel_at_period_end"] = True
         return 200, json.loads(json.dumps(held))
+
+    def _write_invoice(self, path: str, asked: dict[str, Any]) -> Answer:
+        if path == "/v1/invoices":
+            id = f"in_usage{len(self.invoices) + 1}"
+            self.invoices[id] = {
+                **invoice({"customer": asked["customer"], "metadata": {}, "id": ""}, "draft"),
+                "id": id,
+                "parent": None,
+                "amount_due": 0,
+                "created": PERIOD_END,
+                "metadata": asked["metadata"],
+                "lines": {"object": "list", "data": []},
+            }
+        elif path == "/v1/invoiceitems":
+            id = asked["invoice"]
+            held = self.invoices[id]
+            assert held["status"] == "draft", "items go on a draft"
+            held["amount_due"] += int(asked["amount"])
+            item = {"object": "line_item", "amount": int(asked["amount"])}
+            held["lines"]["data"].append(item)
+            return 200, {"id": f"ii_{id}", "object": "invoiceitem"}
+        else:
+            *_, id, action = path.split("/")
+            assert action == "finalize", path
+            if self.invoices[id]["status"] != "draft":
+                message = "This invoice is already finalized"
+                return 400, {"error": {"type": "invalid_request_error", "message": message}}
+            self.invoices[id]["status"] = "open"
+        return 200, json.loads(json.dumps(self.invoices[id]))
 
     def event(
         self, kind: str, content: dict[str, Any], *, created: int | None = None, id: str = ""

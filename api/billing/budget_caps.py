@@ -63,12 +63,16 @@ class SpendingItem(Struct, frozen=True):
 
 
 class QuotaItem(Struct, frozen=True):
-    """The plan's quota of this month; `limit_nanodollars` None where it has none."""
+    """What the plan allows: its quota of this month (`limit_nanodollars` None where it has none),
+    requests of encrypted computation a minute, and evaluation keys at a time."""
 
     plan: str
     limit_nanodollars: int | None
     left_nanodollars: int | None
     resets_at: str
+    requests_per_minute: int
+    evaluation_keys: int
+    evaluation_keys_max: int
 
 
 class BudgetCapsItem(Struct, frozen=True):
@@ -83,13 +87,14 @@ class BudgetCapsItem(Struct, frozen=True):
 async def get_budget_caps(call: Call[None, None]) -> BudgetCapsItem:
     """The caps and what is left of them."""
     row = await call.services.reads.one(billing_accounts.OF_TENANT, call.tenant) or {}
-    return _item(
-        call,
-        row.get("plan_code") or PAYG,
-        msgspec.convert(row.get("day_cap"), SpendingCap | None),
-        msgspec.convert(row.get("month_cap"), SpendingCap | None),
-        msgspec.convert(row.get("balance") or {}, Balance),
+    account = AccountAnswer(
+        plan_code=row.get("plan_code") or PAYG,
+        day=msgspec.convert(row.get("day_cap"), SpendingCap | None),
+        month=msgspec.convert(row.get("month_cap"), SpendingCap | None),
+        balance=msgspec.convert(row.get("balance") or {}, Balance),
+        evaluation_keys=row.get("evaluation_keys") or 0,
     )
+    return _item(call, account)
 
 
 async def set_budget_caps(call: Call[CapsBody, None]) -> BudgetCapsItem:
@@ -101,8 +106,7 @@ async def set_budget_caps(call: Call[CapsBody, None]) -> BudgetCapsItem:
         month=_cap(body.month),
         removed=[window for window, cap in given.items() if cap is None],
     )
-    stands = answer_of(await call.send(ACCOUNT_ID, command), AccountAnswer)
-    return _item(call, stands.plan_code, stands.day, stands.month, stands.balance)
+    return _item(call, answer_of(await call.send(ACCOUNT_ID, command), AccountAnswer))
 
 
 def _cap(body: CapBody | UnsetType | None) -> SpendingCap | None:
@@ -111,22 +115,24 @@ def _cap(body: CapBody | UnsetType | None) -> SpendingCap | None:
     return SpendingCap(body.limit_nanodollars, body.mode == "hard", body.alert_percents)
 
 
-def _item(
-    call: Call[Any, Any],
-    plan_code: str,
-    day: SpendingCap | None,
-    month: SpendingCap | None,
-    balance: Balance,
-) -> BudgetCapsItem:
+def _item(call: Call[Any, Any], account: AccountAnswer) -> BudgetCapsItem:
     now = call.services.clock.now()
-    balance = balance_at(balance, now)
-    quota = plan_of(plan_code).monthly_quota
+    balance, plan = balance_at(account.balance, now), plan_of(account.plan_code)
+    quota = plan.monthly_quota
     taken = balance.month_spent + balance.reserved
     month_end = iso(window_of("month", now).end)
     return BudgetCapsItem(
-        day=_spending(day, balance.day_spent, balance, iso(window_of("day", now).end)),
-        month=_spending(month, balance.month_spent, balance, month_end),
-        quota=QuotaItem(plan_code, quota, _left(quota, taken), month_end),
+        day=_spending(account.day, balance.day_spent, balance, iso(window_of("day", now).end)),
+        month=_spending(account.month, balance.month_spent, balance, month_end),
+        quota=QuotaItem(
+            plan=account.plan_code,
+            limit_nanodollars=quota,
+            left_nanodollars=_left(quota, taken),
+            resets_at=month_end,
+            requests_per_minute=plan.requests_per_minute,
+            evaluation_keys=account.evaluation_keys,
+            evaluation_keys_max=plan.evaluation_keys_max,
+        ),
         reserved_nanodollars=balance.reserved,
     )
 

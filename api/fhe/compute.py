@@ -120,6 +120,7 @@ def compute_route(
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
         roles=COMPUTERS,
+        by_plan=True,
         tags=("compute",),
         summary=summary,
         description=f"{description} {_ENDING}",

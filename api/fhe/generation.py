@@ -92,6 +92,7 @@ ROUTES = [
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
         roles=COMPUTERS,
+        by_plan=True,
         tags=("keys",),
         summary="Generate keys for a trial; the secret key is shown once",
         description=(
@@ -102,7 +103,7 @@ ROUTES = [
         body=GenerateBody,
         response=GeneratedKeys,
         status=201,
-        refusals=(200, 422),
+        refusals=(200, 402, 422),
         max_body=16 * 1024,
     ),
 ]

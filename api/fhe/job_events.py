@@ -118,6 +118,7 @@ ROUTES = [
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
         roles=COMPUTE_READERS,
+        by_plan=True,
         tags=("jobs",),
         summary="Follow a job",
         description=(

@@ -278,6 +278,7 @@ def _route(method: str, path: str, handler: Any, summary: str, **more: Any) -> R
         "dialect": FHE,
         "who": Who.SESSION_OR_KEY,
         "roles": COMPUTERS,
+        "by_plan": True,
         "tags": ("keys",),
         **more,
     }
@@ -324,7 +325,7 @@ ROUTES = [
         body=CompleteBody,
         response=EvaluationKeyItem,
         status=201,
-        refusals=(200, 400, 409),
+        refusals=(200, 400, 402, 409),
     ),
     _route("DELETE", _ONE, cancel, "Give an upload up", status=204, refusals=(409,)),
 ]

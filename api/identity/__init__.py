@@ -129,6 +129,7 @@ ROUTES = [
         query=api_keys.KeysQuery,
         response=api_keys.ApiKeyPage,
         summary="List API keys",
+        refusals=(400,),
         dialect=FHE,
         who=Who.SESSION_OR_KEY,
         roles=ADMINS,
@@ -141,6 +142,24 @@ ROUTES = [
         body=api_keys.ReviseBody,
         response=api_keys.ApiKeyItem,
         summary="Change an API key",
+        refusals=(400, 404, 409),
+        max_body=16 * 1024,
+        dialect=FHE,
+        who=Who.SESSION_OR_KEY,
+        roles=ADMINS,
+        tags=("auth",),
+    ),
+    Route(
+        "POST",
+        f"{_KEYS}/{{api_key_id}}/rotate",
+        api_keys.rotate,
+        body=api_keys.RotateBody,
+        response=api_keys.RotatedApiKey,
+        summary="Give an API key another secret",
+        description=(
+            "The new secret is shown in this answer and never again. The one so far works for "
+            "`grace_seconds` more; one that is older stops at once."
+        ),
         refusals=(400, 404, 409),
         max_body=16 * 1024,
         dialect=FHE,

@@ -1,15 +1,21 @@
-"""API keys: `/api/v1/api-keys`. The key itself is shown once, when it is made."""
+"""API keys: `/api/v1/api-keys`. The key itself is shown once, when it is made or rotated."""
 
-import base64
-import binascii
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.credentials import API_KEY_PREFIX, lookup_prefix
+from api.fhe.cursors import read_cursor, write_cursor
 from api.problems import Problem, not_found
 from api.routing import Call, answer_of
-from commands.identity.api_key import ApiKeyAnswer, IssueApiKey, ReviseApiKey, RevokeApiKey
+from commands.identity.api_key import (
+    GRACE_SECONDS_MAX,
+    ApiKeyAnswer,
+    IssueApiKey,
+    ReviseApiKey,
+    RevokeApiKey,
+    RotateApiKey,
+)
 from infra.clock import iso, parse_iso
 from infra.ids import secret_hash
 from projections.identity import api_keys
@@ -20,7 +26,6 @@ Name = Annotated[Text, Meta(min_length=1, max_length=200)]
 Roles = Annotated[list[Role], Meta(min_length=1, max_length=5)]
 Scopes = Annotated[list[Scope], Meta(max_length=50)]
 Instant = Annotated[Text, Meta(max_length=40, description="ISO 8601, UTC unless it says another")]
-_FIRST = (2**63 - 1, "")
 
 
 class IssueBody(Struct):
@@ -41,6 +46,12 @@ class ReviseBody(Struct):
     expires_at: Instant | UnsetType | None = UNSET
 
 
+class RotateBody(Struct):
+    """How long the secret so far works beside the new one: a day, or what is given; 0 ends it."""
+
+    grace_seconds: Annotated[int, Meta(ge=0, le=GRACE_SECONDS_MAX)] = 86_400
+
+
 class KeysQuery(Struct):
     """Which page of the keys."""
 
@@ -49,7 +60,11 @@ class KeysQuery(Struct):
 
 
 class ApiKeyItem(Struct, frozen=True):
-    """A key without the key itself; `prefix` are its first characters."""
+    """A key without the key itself; `prefix` are its first characters.
+
+    last_used_at: up to ten minutes behind. previous_valid_until: when the secret before the last
+    rotation stops, or has stopped; null when the key was never rotated.
+    """
 
     id: str
     name: str
@@ -60,6 +75,8 @@ class ApiKeyItem(Struct, frozen=True):
     created_by: str
     expires_at: str | None
     revoked_at: str | None
+    last_used_at: str | None
+    previous_valid_until: str | None
 
 
 class IssuedApiKey(Struct, frozen=True):
@@ -72,6 +89,19 @@ class IssuedApiKey(Struct, frozen=True):
     roles: list[str]
     scopes: list[str]
     expires_at: str | None
+
+
+class RotatedApiKey(Struct, frozen=True):
+    """The key with its new secret. `key` is shown here and never again."""
+
+    id: str
+    name: str
+    key: str
+    prefix: str
+    roles: list[str]
+    scopes: list[str]
+    expires_at: str | None
+    previous_valid_until: str
 
 
 class ApiKeyPage(Struct, frozen=True):
@@ -112,14 +142,13 @@ async def issue(call: Call[IssueBody, None]) -> IssuedApiKey:
 
 async def list_keys(call: Call[None, KeysQuery]) -> ApiKeyPage:
     """The tenant's keys, revoked ones too, newest first."""
-    after = _read_cursor(call.query.cursor) if call.query.cursor else _FIRST
-    limit = call.query.limit
+    after, limit = read_cursor(call.query.cursor), call.query.limit
     rows = await call.services.reads.all(api_keys.PAGE, call.tenant, *after, limit + 1)
     more = len(rows) > limit
     last = rows[limit - 1] if more else None
     return ApiKeyPage(
         data=[_item(row) for row in rows[:limit]],
-        next_cursor=_cursor(last["created_at"], last["key_id"]) if last else None,
+        next_cursor=write_cursor(last["created_at"], last["key_id"]) if last else None,
         has_more=more,
     )
 
@@ -137,6 +166,30 @@ async def revise(call: Call[ReviseBody, None]) -> ApiKeyItem:
     )
     await call.send(key_id, command)
     return _item(await _row(call))
+
+
+async def rotate(call: Call[RotateBody, None]) -> RotatedApiKey:
+    """Give a key another secret; the same Idempotency-Key shows the same one."""
+    key_id = (await _row(call))["key_id"]
+    secret = call.services.signer.secret(API_KEY_PREFIX, call.command_id)
+    command = RotateApiKey(
+        prefix=lookup_prefix(secret),
+        key_hash=secret_hash(secret),
+        grace_seconds=call.body.grace_seconds,
+    )
+    key = answer_of(await call.send(key_id, command), ApiKeyAnswer)
+    assert key.previous_until is not None, "a rotated key had a secret before"
+    call.headers["cache-control"] = "no-store"
+    return RotatedApiKey(
+        id=key.key_id,
+        name=key.name,
+        key=secret,
+        prefix=command.prefix,
+        roles=list(key.roles),
+        scopes=list(key.scopes),
+        expires_at=_iso(key.expires_at),
+        previous_valid_until=iso(key.previous_until),
+    )
 
 
 async def revoke(call: Call[None, None]) -> None:
@@ -164,6 +217,8 @@ def _item(row: dict[str, Any]) -> ApiKeyItem:
         created_by=row["created_by"],
         expires_at=_iso(row["expires_at"]),
         revoked_at=_iso(row["revoked_at"]),
+        last_used_at=_iso(row["last_used_at"]),
+        previous_valid_until=_iso(row["previous_until"]),
     )
 
 
@@ -179,22 +234,3 @@ def _micros(text: str | None) -> int | None:
     except (ValueError, OverflowError):
         message = "Not an ISO 8601 instant"
         raise Problem(422, "validation_error", message, field="expires_at") from None
-
-
-def _cursor(created_at: int, key_id: str) -> str:
-    return base64.urlsafe_b64encode(f"{created_at}:{key_id}".encode()).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[int, str]:
-    try:
-        created_at, _, key_id = base64.urlsafe_b64decode(cursor).decode().partition(":")
-        after = int(created_at), key_id
-    except (binascii.Error, ValueError):
-        raise _bad_cursor() from None
-    if not 0 <= after[0] < 2**63 or "\x00" in key_id:
-        raise _bad_cursor()
-    return after
-
-
-def _bad_cursor() -> Problem:
-    return Problem(422, "validation_error", "Not a cursor of ours", field="cursor", where="query")

@@ -22,6 +22,7 @@ _HARMLESS = frozenset(
         "identity.session_opened.v1",
         "identity.session_refreshed.v1",
         "identity.api_key_renamed.v1",
+        "identity.api_key_used.v1",
         # Nobody has looked up what did not exist; dropping would only keep it out of the caches.
         "identity.api_key_issued.v1",
         "identity.user_registered.v1",

@@ -17,7 +17,7 @@ class PostgresCredentials:
         self._reads = reads
 
     async def get_api_key(self, prefix: str) -> ApiKey | None:
-        row = await self._reads.one(api_keys.BY_PREFIX, prefix)
+        row = await self._reads.one(api_keys.BY_PREFIX, prefix, prefix)
         if row is None:
             return None
         return ApiKey(
@@ -29,6 +29,8 @@ class PostgresCredentials:
             scopes=frozenset(row["scopes"]),
             revoked=row["revoked_at"] is not None,
             expires_at=row["expires_at"],
+            previous_hash=row["previous_hash"] or "",
+            previous_until=row["previous_until"] or 0,
         )
 
     async def get_agent_key(self, prefix: str) -> AgentKey | None:

@@ -1,8 +1,16 @@
-"""Usage, budgets, accounts, subscriptions and invoices."""
+"""Usage, budgets, accounts, bills of usage, subscriptions and invoices."""
 
 from typing import Any
 
-from commands.billing import account, budget, budget_window, invoice, subscription, usage
+from commands.billing import (
+    account,
+    budget,
+    budget_window,
+    invoice,
+    subscription,
+    usage,
+    usage_bill,
+)
 from commands.decider import Decider
 
 DECIDERS: list[Decider[Any, Any, Any]] = [
@@ -10,6 +18,7 @@ DECIDERS: list[Decider[Any, Any, Any]] = [
     budget.DECIDER,
     budget_window.DECIDER,
     account.DECIDER,
+    usage_bill.DECIDER,
     subscription.DECIDER,
     invoice.DECIDER,
 ]

@@ -1,4 +1,5 @@
-"""A tenant's account: what it may spend, what is reserved, what is spent.
+"""A tenant's account: what it may spend, what is reserved, what is spent, how many evaluation keys
+it has of those that its plan allows.
 
 Each charge is reserved before the work, and then committed or released, by the decider of what is
 charged for: it calls `reserve`, `commit` and `release` here and emits what they return, so a charge
@@ -16,9 +17,9 @@ from typing import Any, NamedTuple, assert_never
 import msgspec
 from msgspec import Struct
 
-from commands.billing.plans import PAYG, plan_of
-from commands.decider import Context, Decider
-from commands.refusals import InvalidCommand, Refusal
+from commands.billing.plans import PAYG, PlanCode, plan_of
+from commands.decider import Context, Decider, SetTimer
+from commands.refusals import ActorForbidden, AlreadyDone, InvalidCommand, Refusal
 from schemas.billing.account import (
     STREAM,
     AccountEvent,
@@ -28,13 +29,22 @@ from schemas.billing.account import (
     ChargeCommitted,
     ChargeReleased,
     ChargeReserved,
+    EvaluationKeyAdmitted,
+    EvaluationKeyReleased,
     PlanAssigned,
     ReleaseReason,
     SpendingCap,
     SpendingCapsSet,
+    UsagePeriodClosed,
+    UsagePeriodOpened,
 )
 from schemas.billing.window import window_of
 from schemas.instants import iso
+from schemas.types import Micros
+
+NANODOLLARS_PER_CENT = 10_000_000
+# Clocks differ: a month is closed when it is over by every one of them.
+_CLOSED_AFTER_MICROS = 60 * 1_000_000
 
 
 class SpendingLimitReached(Refusal):
@@ -55,6 +65,13 @@ class QuotaExhausted(SpendingLimitReached):
     code = "quota_exhausted"
 
 
+class EvaluationKeysExhausted(Refusal):
+    """The tenant has as many live evaluation keys as its plan allows."""
+
+    code = "evaluation_keys_exhausted"
+    kind = "payment_required"
+
+
 class SetSpendingCaps(Struct, frozen=True, tag="billing.set_spending_caps.v1", kw_only=True):
     """Set the caps that are given, take away those of `removed`, and leave the others."""
 
@@ -63,11 +80,34 @@ class SetSpendingCaps(Struct, frozen=True, tag="billing.set_spending_caps.v1", k
     removed: list[CapWindow] = []
 
 
+class AssignPlan(Struct, frozen=True, tag="billing.assign_plan.v1"):
+    """Put a tenant without a subscription on a plan that was agreed upon. The operator's only."""
+
+    plan_code: PlanCode
+
+
+class CloseUsagePeriod(Struct, frozen=True, tag="billing.close_usage_period.v1"):
+    """The month that began then is over (timer)."""
+
+    period_start: Micros
+
+
+AccountCommand = SetSpendingCaps | AssignPlan | CloseUsagePeriod
+
+
 class Alerted(Struct, frozen=True):
     """The highest percent reached in the window that starts at `start`."""
 
     start: int = 0
     percent: int = 0
+
+
+class UsagePeriod(Struct, frozen=True):
+    """A month in which something is spent on pay as you go: how much, in nanodollars."""
+
+    start: int
+    end: int
+    spent: int = 0
 
 
 class Account(Struct, frozen=True):
@@ -80,6 +120,9 @@ class Account(Struct, frozen=True):
     day_alerted: Alerted = Alerted()
     month_alerted: Alerted = Alerted()
     balance: Balance = Balance()
+    evaluation_keys: int = 0
+    period: UsagePeriod | None = None
+    carried: int = 0
 
 
 class AccountAnswer(Struct, frozen=True):
@@ -89,6 +132,7 @@ class AccountAnswer(Struct, frozen=True):
     day: SpendingCap | None
     month: SpendingCap | None
     balance: Balance
+    evaluation_keys: int = 0
 
 
 def reserve(
@@ -122,7 +166,30 @@ def commit(account: Account, charge_id: str, amount: int, now: int) -> Sequence[
         month_spent=balance.month_spent + amount,
     )
     committed = ChargeCommitted(charge_id=charge_id, amount=amount, balance=after)
-    return [committed, *_thresholds(account, after, now)]
+    return [*_period(account, now), committed, *_thresholds(account, after, now)]
+
+
+def _period(account: Account, now: int) -> Sequence[AccountEvent]:
+    """What must be open when something is spent on pay as you go."""
+    if account.plan_code != PAYG:
+        return []
+    month, period = window_of("month", now), account.period
+    if period is not None and period.start == month.start:
+        return []
+    closed = [] if period is None else [_closed(period, account.carried)]
+    return [*closed, UsagePeriodOpened(period_start=month.start, period_end=month.end)]
+
+
+def _closed(period: UsagePeriod, carried: int) -> UsagePeriodClosed:
+    cents, left = divmod(period.spent + carried, NANODOLLARS_PER_CENT)
+    return UsagePeriodClosed(
+        period_start=period.start,
+        period_end=period.end,
+        spent=period.spent,
+        carried_in=carried,
+        carried_out=left,
+        amount_minor=cents,
+    )
 
 
 def charge(
@@ -144,6 +211,25 @@ def release(
     balance = balance_at(account.balance, now)
     after = msgspec.structs.replace(balance, reserved=balance.reserved - amount)
     return [ChargeReleased(charge_id=charge_id, amount=amount, reason=reason, balance=after)]
+
+
+def admit_key(account: Account, key_id: str) -> Sequence[AccountEvent]:
+    """Let one more evaluation key live. What the plan before allowed stays: only a new one is
+    refused. Raises EvaluationKeysExhausted."""
+    plan, live = plan_of(account.plan_code), account.evaluation_keys
+    if live >= plan.evaluation_keys_max:
+        raise EvaluationKeysExhausted(
+            f"the plan {plan.name} allows {plan.evaluation_keys_max} evaluation keys at a time",
+            plan=plan.code,
+            evaluation_keys_max=plan.evaluation_keys_max,
+            evaluation_keys=live,
+        )
+    return [EvaluationKeyAdmitted(key_id=key_id, live=live + 1)]
+
+
+def release_key(account: Account, key_id: str) -> Sequence[AccountEvent]:
+    """Give the place of an admitted key back."""
+    return [EvaluationKeyReleased(key_id=key_id, live=account.evaluation_keys - 1)]
 
 
 def assign_plan(account: Account, plan_code: str, subscription_id: str) -> Sequence[AccountEvent]:
@@ -224,8 +310,34 @@ def _thresholds(account: Account, balance: Balance, now: int) -> Iterator[CapThr
                 )
 
 
-def decide(command: SetSpendingCaps, state: Account, context: Context) -> Sequence[AccountEvent]:
-    """Raises InvalidCommand."""
+def decide(command: AccountCommand, state: Account, context: Context) -> Sequence[AccountEvent]:
+    """Raises InvalidCommand, ActorForbidden, AlreadyDone."""
+    match command:
+        case SetSpendingCaps():
+            return _set_caps(command, state)
+        case AssignPlan():
+            if context.actor.kind != "system":
+                raise ActorForbidden("plans are agreed upon with the operator")
+            if state.subscription_id:
+                raise AlreadyDone("the plan is that of the subscription")
+            return assign_plan(state, command.plan_code, "")
+        case CloseUsagePeriod():
+            return _close(command, state, context)
+    assert_never(command)
+
+
+def _close(command: CloseUsagePeriod, state: Account, context: Context) -> Sequence[AccountEvent]:
+    if context.actor.kind != "system":
+        raise ActorForbidden("a month is closed by its timer")
+    period = state.period
+    if period is None or period.start != command.period_start:
+        return []
+    if context.now < period.end:
+        raise InvalidCommand("the month is not over", field="period_start")
+    return [_closed(period, state.carried)]
+
+
+def _set_caps(command: SetSpendingCaps, state: Account) -> Sequence[AccountEvent]:
     day = _changed("day", command.day, state.day_cap, command)
     month = _changed("month", command.month, state.month_cap, command)
     if day is not None and month is not None and day.limit > month.limit:
@@ -259,8 +371,16 @@ def evolve(state: Account, event: AccountEvent) -> Account:
                 day_alerted=Alerted(),
                 month_alerted=Alerted(),
             )
-        case ChargeReserved() | ChargeCommitted() | ChargeReleased():
+        case ChargeReserved() | ChargeReleased():
             return replace(state, balance=event.balance)
+        case ChargeCommitted():
+            return replace(state, balance=event.balance, period=_spent(state, event))
+        case UsagePeriodOpened():
+            return replace(state, period=UsagePeriod(event.period_start, event.period_end))
+        case UsagePeriodClosed():
+            return replace(state, period=None, carried=event.carried_out)
+        case EvaluationKeyAdmitted() | EvaluationKeyReleased():
+            return replace(state, evaluation_keys=event.live)
         case CapThresholdReached():
             alerted = Alerted(event.window_start, event.percent)
             if event.window == "day":
@@ -269,20 +389,39 @@ def evolve(state: Account, event: AccountEvent) -> Account:
     assert_never(event)
 
 
-def _answer(command: SetSpendingCaps, state: Account, context: Context) -> AccountAnswer:
+def _spent(state: Account, event: ChargeCommitted) -> UsagePeriod | None:
+    period = state.period
+    if period is None or state.plan_code != PAYG or period.start != event.balance.month_start:
+        return period
+    return msgspec.structs.replace(period, spent=period.spent + event.amount)
+
+
+def _timers(event: AccountEvent, stream_id: str) -> Sequence[SetTimer]:
+    if not isinstance(event, UsagePeriodOpened):
+        return ()
+    due_at = event.period_end + _CLOSED_AFTER_MICROS
+    return [SetTimer("close", due_at, CloseUsagePeriod(event.period_start))]
+
+
+def _answer(command: AccountCommand, state: Account, context: Context) -> AccountAnswer:
     balance = balance_at(state.balance, context.now)
-    return AccountAnswer(state.plan_code, state.day_cap, state.month_cap, balance)
+    caps = state.day_cap, state.month_cap
+    return AccountAnswer(state.plan_code, *caps, balance, state.evaluation_keys)
 
 
-def _describe(command: SetSpendingCaps) -> Mapping[str, Any]:
+def _describe(command: AccountCommand) -> Mapping[str, Any]:
+    if isinstance(command, AssignPlan):
+        return {"plan_code": command.plan_code}
+    if isinstance(command, CloseUsagePeriod):
+        return {"period_start": command.period_start}
     given = {"day": command.day, "month": command.month}
     caps = {window: msgspec.to_builtins(cap) for window, cap in given.items() if cap is not None}
     return {**caps, "removed": command.removed}
 
 
-DECIDER: Decider[SetSpendingCaps, Account, AccountEvent] = Decider(
+DECIDER: Decider[AccountCommand, Account, AccountEvent] = Decider(
     stream=STREAM,
-    commands=(SetSpendingCaps,),
+    commands=(SetSpendingCaps, AssignPlan, CloseUsagePeriod),
     events=(
         PlanAssigned,
         SpendingCapsSet,
@@ -290,10 +429,16 @@ DECIDER: Decider[SetSpendingCaps, Account, AccountEvent] = Decider(
         ChargeCommitted,
         ChargeReleased,
         CapThresholdReached,
+        EvaluationKeyAdmitted,
+        EvaluationKeyReleased,
+        UsagePeriodOpened,
+        UsagePeriodClosed,
     ),
+    version=2,
     initial=Account(),
     decide=decide,
     evolve=evolve,
+    timers=_timers,
     answer=_answer,
     describe=_describe,
 )

@@ -20,7 +20,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     monthly_fee_cents: None where it is agreed upon. monthly_quota: nanodollars of encrypted
     computation a month, beyond which jobs are refused; None for no bound but the tenant's own caps.
-    requests_per_minute: of encrypted computation, for each credential. evaluation_keys_max: live
+    requests_per_minute: of encrypted computation, for the whole tenant. evaluation_keys_max: live
     at the same time.
     """
 

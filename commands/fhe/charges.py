@@ -1,9 +1,17 @@
-"""What computing costs and counts as: events of the tenant's account and of its usage, for the
-transaction of the job's own."""
+"""What computing costs and counts as, and how many keys there may be: events of the tenant's
+account and of its usage, for the transaction of the job's or the key's own."""
 
 from collections.abc import Mapping, Sequence
 
-from commands.billing.account import Account, charge, commit, release, reserve
+from commands.billing.account import (
+    Account,
+    admit_key,
+    charge,
+    commit,
+    release,
+    release_key,
+    reserve,
+)
 from commands.billing.usage import Usage
 from commands.decider import Context, Emit, Ref
 from commands.fhe.pricing import Price, price_of
@@ -51,6 +59,16 @@ def reused(
 def freed(charge_id: str, amount: int, reason: ReleaseReason, context: Context) -> Sequence[Emit]:
     """What was set aside, when there is no result."""
     return _emitted(release(_account(context), charge_id, amount, reason, context.now))
+
+
+def key_admitted(key_id: str, context: Context) -> Sequence[Emit]:
+    """One more live evaluation key. Raises EvaluationKeysExhausted."""
+    return _emitted(admit_key(_account(context), key_id))
+
+
+def key_released(key_id: str, context: Context) -> Sequence[Emit]:
+    """One less, of those that were admitted."""
+    return _emitted(release_key(_account(context), key_id))
 
 
 def usage_ids(job_id: str, attempt: int) -> Mapping[str, str]:

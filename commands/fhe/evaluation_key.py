@@ -6,7 +6,8 @@ from typing import Any, assert_never
 import msgspec
 from msgspec import Struct
 
-from commands.decider import Context, Decider, Emit
+from commands.decider import Context, Decider, Emit, Ref
+from commands.fhe.charges import ACCOUNT, key_admitted, key_released
 from commands.refusals import ActorForbidden, AlreadyDone, InvalidCommand, NotFound
 from schemas.fhe.evaluation_key import (
     EvaluationKeyDeleted,
@@ -69,6 +70,7 @@ class EvaluationKey(Struct, frozen=True):
     parts: list[StoredPart] = []
     registered_at: int = 0
     erased_until: int = 0
+    is_counted: bool = False
 
     @property
     def part_kinds(self) -> frozenset[str]:
@@ -95,8 +97,8 @@ class EvaluationKeyAnswer(Struct, frozen=True):
 
 def decide(
     command: EvaluationKeyCommand, state: EvaluationKey, context: Context
-) -> Sequence[EvaluationKeyEvent]:
-    """Raises InvalidCommand, KeyNotFound, ActorForbidden."""
+) -> Sequence[EvaluationKeyEvent | Emit]:
+    """Raises InvalidCommand, KeyNotFound, ActorForbidden, EvaluationKeysExhausted."""
     match command:
         case RegisterEvaluationKey():
             return _register(command, state, context)
@@ -106,7 +108,9 @@ def decide(
             if not state.is_live:
                 return []
             objects = [part.object for part in state.parts]
-            return [EvaluationKeyDeleted(context.stream_id, objects, context.now)]
+            deleted = EvaluationKeyDeleted(context.stream_id, objects, context.now)
+            released = key_released(context.stream_id, context) if state.is_counted else ()
+            return [deleted, *released]
         case RecordKeyErased():
             if context.actor.kind != "system":
                 raise ActorForbidden("receipts are the eraser's only")
@@ -122,7 +126,7 @@ def decide(
 
 def _register(
     command: RegisterEvaluationKey, state: EvaluationKey, context: Context
-) -> Sequence[EvaluationKeyEvent]:
+) -> Sequence[EvaluationKeyEvent | Emit]:
     if command.params_id not in PARAMETER_SETS:
         raise InvalidCommand("no such parameter set", params_id=command.params_id)
     if not command.parts:
@@ -139,18 +143,20 @@ def _register(
             parts=command.parts,
             registered_at=context.now,
             generated=command.generated,
-        )
+            is_counted=True,
+        ),
+        *key_admitted(context.stream_id, context),
     ]
 
 
 def registered(key_id: str, key: EvaluationKey, context: Context, **fields: Any) -> Sequence[Emit]:
-    """The event that registers a key whose upload is complete, none when it is live already.
+    """The events that register a key whose upload is complete, none when it is live already.
 
-    fields: those of RegisterEvaluationKey. Raises InvalidCommand.
+    fields: those of RegisterEvaluationKey. Raises InvalidCommand, EvaluationKeysExhausted.
     """
     there = msgspec.structs.replace(context, stream_id=key_id)
     found = _register(RegisterEvaluationKey(**fields), key, there)
-    return [Emit(STREAM, key_id, event) for event in found]
+    return [item if isinstance(item, Emit) else Emit(STREAM, key_id, item) for item in found]
 
 
 def evolve(state: EvaluationKey, event: EvaluationKeyEvent) -> EvaluationKey:
@@ -164,12 +170,17 @@ def evolve(state: EvaluationKey, event: EvaluationKeyEvent) -> EvaluationKey:
                 parts=event.parts,
                 registered_at=event.registered_at,
                 erased_until=state.erased_until,
+                is_counted=event.is_counted,
             )
         case EvaluationKeyDeleted():
             return EvaluationKey(was_deleted=True, erased_until=state.erased_until)
         case EvaluationKeyErased():
             return msgspec.structs.replace(state, erased_until=event.deleted_at)
     assert_never(event)
+
+
+def _loads(command: EvaluationKeyCommand, key_id: str) -> Sequence[Ref]:
+    return () if isinstance(command, RecordKeyErased) else (ACCOUNT,)
 
 
 def _answer(
@@ -207,10 +218,11 @@ DECIDER: Decider[EvaluationKeyCommand, EvaluationKey, EvaluationKeyEvent] = Deci
     stream=STREAM,
     commands=(RegisterEvaluationKey, DeleteEvaluationKey, RecordKeyErased),
     events=(EvaluationKeyRegistered, EvaluationKeyDeleted, EvaluationKeyErased),
-    version=2,
+    version=3,
     initial=INITIAL,
     decide=decide,
     evolve=evolve,
+    loads=_loads,
     answer=_answer,
     describe=_describe,
 )

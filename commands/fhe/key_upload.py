@@ -22,6 +22,7 @@ from commands.decider import (
     SetTimer,
 )
 from commands.fhe import evaluation_key
+from commands.fhe.charges import ACCOUNT
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
 from commands.fhe.evaluation_key import EvaluationKey
 from commands.refusals import ActorForbidden, AlreadyDone, InvalidCommand, NotFound
@@ -156,13 +157,13 @@ def loads(command: KeyUploadCommand, upload_id: str) -> Sequence[Ref | Lookup]:
         case OpenKeyUpload():
             return [Lookup(_SLOTS, str(slot)) for slot in range(UPLOADS_MAX)]
         case CompleteKeyUpload():
-            return [Ref(KEY_STREAM, command.key_id)]
+            return [Ref(KEY_STREAM, command.key_id), ACCOUNT]
     return []
 
 
 def decide(command: KeyUploadCommand, state: KeyUpload, context: Context) -> Sequence[Emitted]:
     """Raises InvalidCommand, KeyUploadsExhausted on opening; KeyUploadNotFound, KeyUploadEnded,
-    OffsetMismatch, PartMissing, HashMismatch, ActorForbidden."""
+    OffsetMismatch, PartMissing, HashMismatch, EvaluationKeysExhausted, ActorForbidden."""
     if isinstance(command, OpenKeyUpload):
         return _open(command, state, context)
     if state.status in ("absent", "abandoned"):

@@ -1,16 +1,16 @@
-"""An API key: issued with roles and scopes, changed, revoked for good.
+"""An API key: issued with roles and scopes, changed, rotated, revoked for good; when it was used.
 
 The key itself is made and shown at the edge; here are only its first characters and its SHA-256.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, assert_never
+from typing import Annotated, Any, assert_never
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from commands.decider import Context, Decider
-from commands.refusals import AlreadyDone, InvalidCommand, NotFound, Refusal
+from commands.refusals import ActorForbidden, AlreadyDone, InvalidCommand, NotFound, Refusal
 from schemas.identity.api_key import (
     ApiKeyEvent,
     ApiKeyExpirySet,
@@ -18,11 +18,18 @@ from schemas.identity.api_key import (
     ApiKeyRenamed,
     ApiKeyRevoked,
     ApiKeyRolesGranted,
+    ApiKeyRotated,
+    ApiKeyUsed,
 )
 from schemas.identity.roles import Role, Scope
 from schemas.types import Micros, Sha256, Text
 
 STREAM = "identity.api_key"
+
+# A secret that works beside its successor for longer is one that nobody has replaced.
+GRACE_SECONDS_MAX = 7 * 86_400
+# Of a key in steady use there is an event each ten minutes, whatever its requests.
+USE_MICROS = 600 * 1_000_000
 
 
 class ApiKeyExists(Refusal):
@@ -56,7 +63,21 @@ class RevokeApiKey(Struct, frozen=True, tag="identity.revoke_api_key.v1"):
     """Stop the key for good."""
 
 
-ApiKeyCommand = IssueApiKey | ReviseApiKey | RevokeApiKey
+class RotateApiKey(Struct, frozen=True, tag="identity.rotate_api_key.v1", kw_only=True):
+    """Give the key another secret; the one before works for `grace_seconds` more, 0 for none."""
+
+    prefix: Text
+    key_hash: Sha256
+    grace_seconds: Annotated[int, Meta(ge=0, le=GRACE_SECONDS_MAX)]
+
+
+class RecordApiKeyUse(Struct, frozen=True, tag="identity.record_api_key_use.v1"):
+    """An API process has seen the key used, last at this instant."""
+
+    used_at: Micros
+
+
+ApiKeyCommand = IssueApiKey | ReviseApiKey | RotateApiKey | RecordApiKeyUse | RevokeApiKey
 
 
 class ApiKey(Struct, frozen=True):
@@ -68,10 +89,14 @@ class ApiKey(Struct, frozen=True):
     scopes: tuple[str, ...] = ()
     expires_at: int | None = None
     revoked: bool = False
+    prefix: str = ""
+    previous_until: int | None = None
+    used_at: int = 0
 
 
 class ApiKeyAnswer(Struct, frozen=True):
-    """The key as it stands; `expires_at` in microseconds UTC."""
+    """The key as it stands; instants in microseconds UTC. previous_until: when the secret before
+    the last rotation stops."""
 
     key_id: str
     name: str
@@ -79,10 +104,11 @@ class ApiKeyAnswer(Struct, frozen=True):
     scopes: tuple[str, ...]
     expires_at: int | None
     revoked: bool
+    previous_until: int | None = None
 
 
 def decide(command: ApiKeyCommand, state: ApiKey, context: Context) -> Sequence[ApiKeyEvent]:
-    """Raises ApiKeyExists, InvalidCommand, NotFound, AlreadyDone."""
+    """Raises ApiKeyExists, InvalidCommand, NotFound, AlreadyDone, ActorForbidden."""
     if isinstance(command, IssueApiKey):
         return _issue(command, state, context)
     if not state.key_hash:
@@ -90,6 +116,13 @@ def decide(command: ApiKeyCommand, state: ApiKey, context: Context) -> Sequence[
     match command:
         case ReviseApiKey():
             return _revise(command, state, context)
+        case RotateApiKey():
+            return _rotate(command, state, context)
+        case RecordApiKeyUse():
+            if context.actor.kind != "system":
+                raise ActorForbidden("only the API tells when a key was used")
+            known = state.revoked or command.used_at < state.used_at + USE_MICROS
+            return [] if known else [ApiKeyUsed(command.used_at)]
         case RevokeApiKey():
             return [] if state.revoked else [ApiKeyRevoked()]
     assert_never(command)
@@ -139,6 +172,24 @@ def _revise(command: ReviseApiKey, state: ApiKey, context: Context) -> Sequence[
     return events
 
 
+def _rotate(command: RotateApiKey, state: ApiKey, context: Context) -> Sequence[ApiKeyEvent]:
+    if state.key_hash == command.key_hash:
+        return []
+    if state.revoked:
+        raise AlreadyDone("this API key is revoked")
+    if state.expires_at is not None and state.expires_at <= context.now:
+        raise AlreadyDone("this API key has expired")
+    return [
+        ApiKeyRotated(
+            prefix=command.prefix,
+            key_hash=command.key_hash,
+            previous_prefix=state.prefix,
+            previous_hash=state.key_hash,
+            previous_until=context.now + command.grace_seconds * 1_000_000,
+        )
+    ]
+
+
 def _refuse_no_roles(roles: Sequence[Role]) -> None:
     if not roles:
         raise InvalidCommand("an API key needs at least one role", field="roles")
@@ -159,6 +210,7 @@ def evolve(state: ApiKey, event: ApiKeyEvent) -> ApiKey:
                 roles=tuple(event.roles),
                 scopes=tuple(event.scopes),
                 expires_at=event.expires_at,
+                prefix=event.prefix,
             )
         case ApiKeyRenamed():
             return replace(state, name=event.name)
@@ -166,6 +218,15 @@ def evolve(state: ApiKey, event: ApiKeyEvent) -> ApiKey:
             return replace(state, roles=tuple(event.roles), scopes=tuple(event.scopes))
         case ApiKeyExpirySet():
             return replace(state, expires_at=event.expires_at)
+        case ApiKeyRotated():
+            return replace(
+                state,
+                prefix=event.prefix,
+                key_hash=event.key_hash,
+                previous_until=event.previous_until,
+            )
+        case ApiKeyUsed():
+            return replace(state, used_at=event.used_at)
         case ApiKeyRevoked():
             return replace(state, revoked=True)
     assert_never(event)
@@ -180,6 +241,7 @@ def answer(command: ApiKeyCommand, state: ApiKey, context: Context) -> ApiKeyAns
         scopes=state.scopes,
         expires_at=state.expires_at,
         revoked=state.revoked,
+        previous_until=state.previous_until,
     )
 
 
@@ -201,6 +263,10 @@ def _describe(command: ApiKeyCommand) -> Mapping[str, Any]:
                 "expires_at": command.expires_at,
                 "never_expires": command.never_expires,
             }
+        case RotateApiKey():
+            return {"prefix": command.prefix, "grace_seconds": command.grace_seconds}
+        case RecordApiKeyUse():
+            return {"used_at": command.used_at}
         case RevokeApiKey():
             return {}
     assert_never(command)
@@ -208,8 +274,17 @@ def _describe(command: ApiKeyCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[ApiKeyCommand, ApiKey, ApiKeyEvent] = Decider(
     stream=STREAM,
-    commands=(IssueApiKey, ReviseApiKey, RevokeApiKey),
-    events=(ApiKeyIssued, ApiKeyRenamed, ApiKeyRolesGranted, ApiKeyExpirySet, ApiKeyRevoked),
+    commands=(IssueApiKey, ReviseApiKey, RotateApiKey, RecordApiKeyUse, RevokeApiKey),
+    events=(
+        ApiKeyIssued,
+        ApiKeyRenamed,
+        ApiKeyRolesGranted,
+        ApiKeyExpirySet,
+        ApiKeyRotated,
+        ApiKeyUsed,
+        ApiKeyRevoked,
+    ),
+    version=2,
     initial=ApiKey(),
     decide=decide,
     evolve=evolve,

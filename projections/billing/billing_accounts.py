@@ -1,4 +1,4 @@
-"""`billing_accounts`: each tenant's plan, caps and balance."""
+"""`billing_accounts`: each tenant's plan, caps, balance and number of evaluation keys."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +11,8 @@ from schemas.billing.account import (
     ChargeCommitted,
     ChargeReleased,
     ChargeReserved,
+    EvaluationKeyAdmitted,
+    EvaluationKeyReleased,
     PlanAssigned,
     SpendingCap,
     SpendingCapsSet,
@@ -28,6 +30,8 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
             return [Put(key, {"day_cap": _json(event.day), "month_cap": _json(event.month)})]
         case ChargeReserved() | ChargeCommitted() | ChargeReleased():
             return [Put(key, {"balance": _json(event.balance)})]
+        case EvaluationKeyAdmitted() | EvaluationKeyReleased():
+            return [Put(key, {"evaluation_keys": event.live})]
     return []
 
 
@@ -37,8 +41,16 @@ def _json(value: SpendingCap | Balance | None) -> str | None:
 
 BILLING_ACCOUNTS = View(
     name="billing_accounts",
-    version=1,
-    events=(PlanAssigned, SpendingCapsSet, ChargeReserved, ChargeCommitted, ChargeReleased),
+    version=2,
+    events=(
+        PlanAssigned,
+        SpendingCapsSet,
+        ChargeReserved,
+        ChargeCommitted,
+        ChargeReleased,
+        EvaluationKeyAdmitted,
+        EvaluationKeyReleased,
+    ),
     columns={
         "tenant": "text",
         "plan_code": "text",
@@ -46,6 +58,7 @@ BILLING_ACCOUNTS = View(
         "day_cap": "jsonb",
         "month_cap": "jsonb",
         "balance": "jsonb",
+        "evaluation_keys": "bigint",
     },
     key=("tenant",),
     reduce=reduce,

@@ -1,4 +1,4 @@
-"""Usage, budgets, accounts, subscriptions and invoices."""
+"""Usage, budgets, accounts, bills of usage, subscriptions and invoices."""
 
 from msgspec import Struct
 
@@ -7,8 +7,12 @@ from schemas.billing.account import (
     ChargeCommitted,
     ChargeReleased,
     ChargeReserved,
+    EvaluationKeyAdmitted,
+    EvaluationKeyReleased,
     PlanAssigned,
     SpendingCapsSet,
+    UsagePeriodClosed,
+    UsagePeriodOpened,
 )
 from schemas.billing.budget import BudgetReached, BudgetRemoved, BudgetSet
 from schemas.billing.subscription import (
@@ -19,6 +23,7 @@ from schemas.billing.subscription import (
     SubscriptionChangeWithdrawn,
 )
 from schemas.billing.usage import UsageRecorded
+from schemas.billing.usage_bill import UsageBillDue, UsageBilled
 
 EVENTS: list[type[Struct]] = [
     UsageRecorded,
@@ -31,6 +36,12 @@ EVENTS: list[type[Struct]] = [
     ChargeCommitted,
     ChargeReleased,
     CapThresholdReached,
+    EvaluationKeyAdmitted,
+    EvaluationKeyReleased,
+    UsagePeriodOpened,
+    UsagePeriodClosed,
+    UsageBillDue,
+    UsageBilled,
     SubscriptionChangeRequested,
     SubscriptionChangeDue,
     SubscriptionChangeWithdrawn,

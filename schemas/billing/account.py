@@ -1,5 +1,5 @@
-"""Events of a tenant's account: its plan, its spending caps, and every charge from its
-reservation to its end.
+"""Events of a tenant's account: its plan, its spending caps, every charge from its reservation to
+its end, and how many evaluation keys it has.
 
 Stream `billing.account/account`: a tenant has one. Money is whole nanodollars (10^-9 US dollars).
 """
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from schemas.billing.budget import Percent
-from schemas.types import Micros, Text
+from schemas.types import Count, Micros, Text
 
 STREAM = "billing.account"
 ACCOUNT_ID = "account"
@@ -93,6 +93,46 @@ class CapThresholdReached(
     hard: bool
 
 
+class EvaluationKeyAdmitted(
+    Struct, frozen=True, tag="billing.evaluation_key_admitted.v1", kw_only=True
+):
+    """A key takes one of the plan's places; `live` places are taken with it."""
+
+    key_id: str
+    live: Count
+
+
+class EvaluationKeyReleased(
+    Struct, frozen=True, tag="billing.evaluation_key_released.v1", kw_only=True
+):
+    """A key that was admitted is gone; `live` places are still taken."""
+
+    key_id: str
+    live: Count
+
+
+class UsagePeriodOpened(Struct, frozen=True, tag="billing.usage_period_opened.v1", kw_only=True):
+    """The first thing of a month was spent on pay as you go: what follows is billed at its end."""
+
+    period_start: Micros
+    period_end: Micros
+
+
+class UsagePeriodClosed(Struct, frozen=True, tag="billing.usage_period_closed.v1", kw_only=True):
+    """What was spent on pay as you go in a month, and what of it is billed.
+
+    carried: what no whole cent was left for, from the month before (in) and for the next one (out),
+    so that `spent + carried_in == amount_minor * 10^7 + carried_out`. amount_minor: US cents.
+    """
+
+    period_start: Micros
+    period_end: Micros
+    spent: Nanodollars
+    carried_in: Nanodollars
+    carried_out: Nanodollars
+    amount_minor: Count
+
+
 AccountEvent = (
     PlanAssigned
     | SpendingCapsSet
@@ -100,4 +140,8 @@ AccountEvent = (
     | ChargeCommitted
     | ChargeReleased
     | CapThresholdReached
+    | EvaluationKeyAdmitted
+    | EvaluationKeyReleased
+    | UsagePeriodOpened
+    | UsagePeriodClosed
 )

@@ -23,7 +23,8 @@ class EvaluationKeyRegistered(Struct, frozen=True, tag="fhe.evaluation_key_regis
     """A client's evaluation key was checked, stored, and may be computed with.
 
     fingerprint: SHA-256 over the parts' hashes, by which the same key is known again. generated:
-    whether we made it, so that its secret key was in our memory once.
+    whether we made it, so that its secret key was in our memory once. is_counted: whether it takes
+    one of the plan's places; keys from before there were any take none.
     """
 
     key_id: str
@@ -33,6 +34,7 @@ class EvaluationKeyRegistered(Struct, frozen=True, tag="fhe.evaluation_key_regis
     parts: list[StoredPart]
     registered_at: Micros
     generated: bool = False
+    is_counted: bool = False
 
 
 class EvaluationKeyDeleted(Struct, frozen=True, tag="fhe.evaluation_key_deleted.v1"):

@@ -8,6 +8,8 @@ from schemas.identity.api_key import (
     ApiKeyRenamed,
     ApiKeyRevoked,
     ApiKeyRolesGranted,
+    ApiKeyRotated,
+    ApiKeyUsed,
 )
 from schemas.identity.email import EmailConfirmed, EmailReservationExpired, EmailReserved
 from schemas.identity.session import (
@@ -39,5 +41,7 @@ EVENTS: list[type[Struct]] = [
     ApiKeyRenamed,
     ApiKeyRolesGranted,
     ApiKeyExpirySet,
+    ApiKeyRotated,
+    ApiKeyUsed,
     ApiKeyRevoked,
 ]

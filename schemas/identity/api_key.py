@@ -40,4 +40,31 @@ class ApiKeyRevoked(Struct, frozen=True, tag="identity.api_key_revoked.v1"):
     """The key has stopped for good."""
 
 
-ApiKeyEvent = ApiKeyIssued | ApiKeyRenamed | ApiKeyRolesGranted | ApiKeyExpirySet | ApiKeyRevoked
+class ApiKeyRotated(Struct, frozen=True, tag="identity.api_key_rotated.v1", kw_only=True):
+    """The key has another secret; the one before works until `previous_until`, and none older.
+
+    prefixes and hashes: as in ApiKeyIssued.
+    """
+
+    prefix: Text
+    key_hash: Sha256
+    previous_prefix: Text
+    previous_hash: Sha256
+    previous_until: Micros
+
+
+class ApiKeyUsed(Struct, frozen=True, tag="identity.api_key_used.v1"):
+    """The key was used, also at this instant: one event stands for minutes of use."""
+
+    used_at: Micros
+
+
+ApiKeyEvent = (
+    ApiKeyIssued
+    | ApiKeyRenamed
+    | ApiKeyRolesGranted
+    | ApiKeyExpirySet
+    | ApiKeyRotated
+    | ApiKeyUsed
+    | ApiKeyRevoked
+)

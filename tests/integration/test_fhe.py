@@ -28,6 +28,7 @@ from infra.kafka import Log, Record, consumer
 from infra.objects import Objects
 from infra.postgres import Reads
 from infra.readiness import VARIABLE
+from streams.bus import CommandBus
 from streams.runtime import codec
 from tests.api.memory import MemoryAnalytics, MemoryCredentials
 from tests.fhe_workers.clients import Client, GateClient
@@ -158,29 +159,35 @@ async def none_left(objects: Objects, folder: str) -> None:
 @contextlib.asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Fhe]:
     """A decider role and an API process on the session's servers."""
+    async with loops(settings) as running, api_on(settings, running.bus) as fhe:
+        yield fhe
+
+
+@contextlib.asynccontextmanager
+async def api_on(settings: Settings, bus: CommandBus) -> AsyncIterator[Fhe]:
+    """An API process on the session's servers, whoever decides."""
     settings = dataclasses.replace(settings, rate_limit_per_minute=0)
-    async with loops(settings) as running:
-        reads = Reads(settings.database_url)
-        live = LiveHub(lambda: consumer(settings.kafka_bootstrap_servers, new_id("test")), codec())
-        await reads.start()
-        await live.start()
-        services = Services(
-            settings=settings,
-            signer=Signer(settings.secret_key),
-            bus=running.bus,
-            reads=reads,
-            credentials=MemoryCredentials(),
-            analytics=MemoryAnalytics(),
-            live=live,
-            objects=Objects(settings.object_store_url),
-        )
-        fhe = Fhe(services)
-        try:
-            yield fhe
-        finally:
-            await fhe.client.aclose()
-            await live.stop()
-            await reads.stop()
+    reads = Reads(settings.database_url)
+    live = LiveHub(lambda: consumer(settings.kafka_bootstrap_servers, new_id("test")), codec())
+    await reads.start()
+    await live.start()
+    services = Services(
+        settings=settings,
+        signer=Signer(settings.secret_key),
+        bus=bus,
+        reads=reads,
+        credentials=MemoryCredentials(),
+        analytics=MemoryAnalytics(),
+        live=live,
+        objects=Objects(settings.object_store_url),
+    )
+    fhe = Fhe(services)
+    try:
+        yield fhe
+    finally:
+        await fhe.client.aclose()
+        await live.stop()
+        await reads.stop()
 
 
 def cipher(client: Client, values: Any) -> dict[str, str]:

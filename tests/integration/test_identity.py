@@ -218,6 +218,27 @@ async def test_a_revoked_key_stops_where_it_is_cached_as_soon_as_the_log_tells(
         assert (await api.client.get(KEYS, headers=fresh)).status_code == 200
 
 
+async def test_a_rotated_key_is_found_by_either_secret_in_the_real_database(own: Settings) -> None:
+    async with serving(own) as api:
+        found = await provision(own)
+        headers = {"X-Wax-Key": found.api_key}
+        [item] = (await api.client.get(KEYS, headers=headers)).json()["data"]
+        rotated = await api.client.post(f"{KEYS}/{item['id']}/rotate", json={}, headers=headers)
+        fresh = {"X-Wax-Key": rotated.json()["key"]}
+        assert (await api.client.get(KEYS, headers=headers)).status_code == 200
+        body = {"name": "leaked", "roles": ["admin"]}
+        leaked = (await api.client.post(KEYS, json=body, headers=fresh)).json()
+        assert await api.status(KEYS, {"X-Wax-Key": leaked["key"]}) == 200
+        path = f"{KEYS}/{leaked['id']}/rotate"
+        ended = await api.client.post(path, json={"grace_seconds": 0}, headers=fresh)
+        assert ended.status_code == 200
+        await api.told("identity.api_key_rotated.v1", leaked["id"])
+        assert await api.status(KEYS, {"X-Wax-Key": leaked["key"]}) == 401
+        assert await api.status(KEYS, {"X-Wax-Key": ended.json()["key"]}) == 200
+        # The provisioned secret follows from the master secret: rotated, the next one takes over.
+        assert (await provision(own)).api_key != found.api_key
+
+
 async def test_sessions_live_end_and_are_listed_in_the_real_database(own: Settings) -> None:
     async with serving(own) as api:
         found = await provision(own)

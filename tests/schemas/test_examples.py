@@ -35,6 +35,10 @@ each = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent
 UNSHOWN = {
     "approvals.signal_broadcast.v1",
     "billing.subscription_change_due.v1",
+    "billing.usage_bill_due.v1",
+    "billing.usage_billed.v1",
+    "billing.usage_period_closed.v1",
+    "billing.usage_period_opened.v1",
     "fhe.evaluation_key_erased.v1",
     "fhe.job_progressed.v1",
     "identity.login_failed.v1",

@@ -12,6 +12,7 @@ from schemas.billing.account import (
     STREAM,
     Balance,
     ChargeReserved,
+    EvaluationKeyAdmitted,
     PlanAssigned,
     SpendingCapsSet,
 )
@@ -116,3 +117,11 @@ async def test_only_those_who_manage_money_set_caps() -> None:
             assert answer.status_code == 403
         readers = app.key(roles=("viewer",))
         assert (await app.client.get(PATH, headers=readers)).status_code == 200
+
+
+async def test_what_the_plan_allows_besides_money_is_told() -> None:
+    async with Caps() as app:
+        await app.recorded(EvaluationKeyAdmitted(key_id="ek_1", live=1))
+        quota = (await app.get())["quota"]
+        assert (quota["evaluation_keys"], quota["evaluation_keys_max"]) == (1, 10)
+        assert quota["requests_per_minute"] == 600

@@ -1,7 +1,13 @@
 """API keys over HTTP."""
 
+import httpx
 import pytest
 
+from api.app import build_app
+from api.identity import ROUTES
+from api.identity.key_use import KeyUses
+from infra.clock import iso
+from schemas.identity.api_key import ApiKeyUsed
 from tests.api.harness import OTHER_TENANT, TENANT
 from tests.api.identity.world import World, bearer
 
@@ -75,6 +81,93 @@ async def test_a_key_is_changed_and_its_roles_count_at_once() -> None:
         assert (await world.client.get(KEYS, headers=own)).status_code == 403
 
 
+async def works(world: World, secret: str) -> bool:
+    return (await world.client.get(KEYS, headers={"X-Wax-Key": secret})).status_code == 200
+
+
+async def test_a_rotated_key_works_with_both_secrets_until_the_grace_is_over() -> None:
+    async with World() as world:
+        headers = await admin(world)
+        body = {"name": "ci", "roles": ["admin"]}
+        issued = (await world.client.post(KEYS, json=body, headers=headers)).json()
+        assert await works(world, issued["key"])
+        path, once = f"{KEYS}/{issued['id']}/rotate", {**headers, "Idempotency-Key": "r"}
+        answer = await world.client.post(path, json={"grace_seconds": 60}, headers=once)
+        rotated = answer.json()
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-store")
+        assert (await world.client.post(path, json={"grace_seconds": 60}, headers=once)).json() == (
+            rotated
+        )
+        assert (rotated["id"], rotated["roles"]) == (issued["id"], ["admin"])
+        assert rotated["key"].startswith(rotated["prefix"]) and rotated["key"] != issued["key"]
+        assert await works(world, issued["key"]) and await works(world, rotated["key"])
+        listed = await world.client.get(KEYS, headers=headers)
+        [item] = listed.json()["data"]
+        assert item["prefix"] == rotated["prefix"]
+        assert item["previous_valid_until"] == rotated["previous_valid_until"]
+        assert item["previous_valid_until"] is not None
+        effects = world.bus._workspace.effects
+        recorded = repr((effects.events, effects.audit, effects.outcomes))
+        assert rotated["key"] not in recorded and rotated["key"] not in listed.text
+        world.clock.advance(60)  # type: ignore[attr-defined]
+        assert not await works(world, issued["key"])
+        assert await works(world, rotated["key"])
+
+
+async def test_a_leaked_secret_is_replaced_at_once_and_older_ones_stop() -> None:
+    async with World() as world:
+        headers = await admin(world)
+        body = {"name": "ci", "roles": ["admin"]}
+        issued = (await world.client.post(KEYS, json=body, headers=headers)).json()
+        path = f"{KEYS}/{issued['id']}/rotate"
+        second = (await world.client.post(path, json={}, headers=headers)).json()["key"]
+        assert await works(world, issued["key"])
+        answer = await world.client.post(path, json={"grace_seconds": 0}, headers=headers)
+        third = answer.json()["key"]
+        assert [await works(world, key) for key in (issued["key"], second, third)] == [
+            False,
+            False,
+            True,
+        ]
+        too_long = await world.client.post(path, json={"grace_seconds": 604_801}, headers=headers)
+        assert too_long.status_code == 422
+        # Revoked is revoked, whichever secret it is.
+        await world.client.delete(f"{KEYS}/{issued['id']}", headers=headers)
+        assert not await works(world, third)
+        gone = await world.client.post(path, json={}, headers=headers)
+        assert gone.status_code == 409
+
+
+async def test_the_last_use_is_told_once_in_ten_minutes_and_shown() -> None:
+    async with World() as world:
+        uses = KeyUses(world.bus, world.clock)
+        world.app = build_app(world.services, ROUTES, uses)
+        world.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=world.app), base_url="http://weir.test"
+        )
+        headers = await admin(world)
+        body = {"name": "ci", "roles": ["admin"]}
+        issued = (await world.client.post(KEYS, json=body, headers=headers)).json()
+
+        async def last_used() -> str | None:
+            await uses.flush()
+            [item] = (await world.client.get(KEYS, headers=headers)).json()["data"]
+            return str(item["last_used_at"]) if item["last_used_at"] else None
+
+        assert await last_used() is None
+        for _ in range(3):
+            assert await works(world, issued["key"])
+        first = await last_used()
+        assert first == iso(world.clock.now())
+        world.clock.advance(300)  # type: ignore[attr-defined]
+        assert await works(world, issued["key"])
+        assert await last_used() == first
+        world.clock.advance(301)  # type: ignore[attr-defined]
+        assert await works(world, issued["key"])
+        assert await last_used() == iso(world.clock.now())
+        assert len(world.bus.emitted(ApiKeyUsed)) == 2
+
+
 async def test_a_key_stops_at_its_expiry() -> None:
     async with World() as world:
         headers = await admin(world)
@@ -137,7 +230,7 @@ async def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
         response = await world.client.get(
             KEYS, params={"cursor": cursor}, headers=await admin(world)
         )
-        assert response.status_code == 422
+        assert response.status_code == 400
 
 
 async def test_another_tenants_key_does_not_exist() -> None:

@@ -154,7 +154,13 @@ class World(Harness):
             sessions.COUNT_ACTIVE_OF_USER,
             lambda t, u, now: [{"total": len(self._active(t, u, now))}],
         )
-        when(api_keys.BY_PREFIX, lambda p: where(self.rows("api_keys"), prefix=p))
+        when(
+            api_keys.BY_PREFIX,
+            lambda p, previous: (
+                where(self.rows("api_keys"), prefix=p)
+                or where(self.rows("api_keys"), previous_prefix=previous)
+            ),
+        )
         when(
             api_keys.OF_TENANT_BY_ID,
             lambda t, k: where(self.rows("api_keys"), tenant=t, key_id=k),

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from commands.billing import account
 from commands.billing.account import (
+    NANODOLLARS_PER_CENT,
     Account,
+    AssignPlan,
     BudgetCapReached,
+    CloseUsagePeriod,
     QuotaExhausted,
     SetSpendingCaps,
     SpendingLimitReached,
@@ -22,7 +25,7 @@ from commands.billing.account import (
     reserve,
 )
 from commands.billing.plans import PLANS, plan_of
-from commands.refusals import InvalidCommand
+from commands.refusals import ActorForbidden, AlreadyDone, InvalidCommand
 from schemas.billing.account import (
     Balance,
     CapThresholdReached,
@@ -32,13 +35,17 @@ from schemas.billing.account import (
     PlanAssigned,
     SpendingCap,
     SpendingCapsSet,
+    UsagePeriodClosed,
+    UsagePeriodOpened,
 )
 from schemas.billing.window import window_of
+from schemas.envelope import SYSTEM
 from schemas.instants import iso
-from tests.given import NOW, Given
+from tests.given import HUMAN, NOW, Given
 
 DAY, MONTH = window_of("day", NOW), window_of("month", NOW)
 HARD = SpendingCap(100, True, [50, 100])
+OPENED = UsagePeriodOpened(period_start=MONTH.start, period_end=MONTH.end)
 ALERT = SpendingCap(100, False, [80])
 
 
@@ -77,7 +84,8 @@ def test_a_charge_is_reserved_then_committed_or_released() -> None:
     assert first == reserved(30, balance(30))
     [second] = reserve(folded(first), "job_2", 20, "v", NOW)
     assert second == reserved(20, balance(50), "job_2")
-    [spent] = commit(folded(first, second), "job_1", 30, NOW)
+    opened, spent = commit(folded(first, second), "job_1", 30, NOW)
+    assert opened == OPENED
     assert spent == ChargeCommitted(charge_id="job_1", amount=30, balance=balance(20, 30))
     [freed] = release(folded(first, second, spent), "job_2", 20, "cancelled", NOW)
     assert freed == ChargeReleased(
@@ -87,8 +95,8 @@ def test_a_charge_is_reserved_then_committed_or_released() -> None:
 
 def test_what_is_delivered_already_is_reserved_and_spent_at_once() -> None:
     state = folded(SpendingCapsSet(day=HARD))
-    first, second, reached = charge(state, "job_1", 60, "v", NOW)
-    assert first == reserved(60, balance(60))
+    first, opened, second, reached = charge(state, "job_1", 60, "v", NOW)
+    assert (first, opened) == (reserved(60, balance(60)), OPENED)
     assert second == ChargeCommitted(charge_id="job_1", amount=60, balance=balance(0, 60))
     assert thresholds([reached]) == [("day", 50, 60)]
     with pytest.raises(BudgetCapReached):
@@ -215,3 +223,77 @@ def test_no_order_of_charges_exceeds_a_hard_cap(seed: int, cap: int, steps: list
         today = account.balance_at(state.balance, now)
         assert today.day_spent == spent.get(today.day_start, 0), f"seed {seed}"
         assert today.day_spent + today.reserved <= cap, f"seed {seed}"
+
+
+def test_the_operator_puts_a_tenant_on_a_plan_and_nobody_else_does() -> None:
+    enterprise = PlanAssigned(plan_code="enterprise")
+    operator = Given(account.DECIDER, actor=SYSTEM)
+    operator.when(AssignPlan("enterprise")).then(enterprise)
+    operator.when(AssignPlan("enterprise")).then_quiet()
+    Given(account.DECIDER).when(AssignPlan("enterprise")).then_refused(ActorForbidden)
+    paid = PlanAssigned(plan_code="pro", subscription_id="sub_1")
+    subscribed = Given(account.DECIDER, paid, actor=SYSTEM)
+    subscribed.when(AssignPlan("enterprise")).then_refused(AlreadyDone)
+
+
+def closed(spent: int, before: int, cents: int, after: int) -> UsagePeriodClosed:
+    return UsagePeriodClosed(
+        period_start=MONTH.start,
+        period_end=MONTH.end,
+        spent=spent,
+        carried_in=before,
+        carried_out=after,
+        amount_minor=cents,
+    )
+
+
+def test_a_month_of_pay_as_you_go_is_closed_when_it_is_over_and_less_than_a_cent_carried_on() -> (
+    None
+):
+    cent = NANODOLLARS_PER_CENT
+    state = folded(*charge(Account(), "job_1", 2 * cent + 7, "v", NOW))
+    close = CloseUsagePeriod(MONTH.start)
+    month = Given(account.DECIDER, actor=SYSTEM, now=MONTH.end)
+    month.state = state
+    month.when(close).then(closed(2 * cent + 7, 0, 2, 7)).when(close).then_quiet()
+    # The next month begins with what was carried.
+    [_, opened, spent] = charge(month.state, "job_2", cent - 7, "v", MONTH.end)
+    assert opened.period_start == MONTH.end
+    after = account.evolve(account.evolve(month.state, opened), spent)
+    assert (after.period.spent, after.carried) == (cent - 7, 7)
+    # By the next charge as well as by its timer, should that be late.
+    [_, late, again, _] = charge(state, "job_2", 1, "v", MONTH.end)
+    assert (late, again.period_start) == (closed(2 * cent + 7, 0, 2, 7), MONTH.end)
+    early = Given(account.DECIDER, actor=SYSTEM, now=MONTH.end - 1)
+    early.state = state
+    early.when(close).then_refused(InvalidCommand)
+    early.by(HUMAN).at(MONTH.end).when(close).then_refused(ActorForbidden)
+
+
+def test_what_is_spent_on_a_subscription_or_a_trial_is_not_billed_again() -> None:
+    begun = folded(*charge(Account(), "job_1", 5, "v", NOW))
+    paid = account.evolve(begun, PlanAssigned(plan_code="pro", subscription_id="sub_1"))
+    for event in charge(paid, "job_2", 100, "v", NOW):
+        paid = account.evolve(paid, event)
+    assert (paid.period.spent, paid.balance.month_spent) == (5, 105)
+    on_trial = folded(PlanAssigned(plan_code="trial"))
+    assert not any(
+        isinstance(event, UsagePeriodOpened) for event in charge(on_trial, "job_1", 5, "v", NOW)
+    )
+
+
+def test_whatever_is_spent_in_months_is_billed_to_the_last_cent() -> None:
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    state, spent, now, billed = Account(), 0, NOW, 0
+    for number in range(300):
+        amount = chance.randint(1, 3 * NANODOLLARS_PER_CENT)
+        for event in charge(state, f"job_{number}", amount, "v", now):
+            state = account.evolve(state, event)
+            if isinstance(event, UsagePeriodClosed):
+                billed += event.amount_minor
+        spent += amount
+        now += chance.randint(0, 10 * 86_400_000_000)
+    left = state.period.spent + state.carried
+    assert billed * NANODOLLARS_PER_CENT + left == spent, f"seed {seed}"
+    assert billed > 0

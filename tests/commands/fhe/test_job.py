@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commands.billing.account import Account, BudgetCapReached
+from commands.billing.account import Account, BudgetCapReached, UsagePeriod
 from commands.billing.account import evolve as evolve_account
 from commands.billing.usage import Usage
 from commands.decider import ClearTimer, Context, Emit, Ref, SetTimer
@@ -67,6 +67,8 @@ PRICES = price_list_at(NOW)
 ADD, MULTIPLY = (PRICES.price(operation, "ckks-n13") for operation in ("add", "multiply"))
 CACHED = PRICES.cached_price(MULTIPLY)
 DAY, MONTH = window_of("day", NOW), window_of("month", NOW)
+# Something was spent in this month before.
+ACCOUNT = Account(period=UsagePeriod(MONTH.start, MONTH.end))
 RESULT = cipher("out", level=1)
 # A rotation part without the rotation by 1.
 FOUR = msgspec.structs.replace(ROTATE, rotations=[4])
@@ -181,7 +183,9 @@ RECORD_FAILURE = RecordJobFailure("engine_failure", "the engine died twice")
 
 
 def a_job(*events: Any, key: EvaluationKey = KEY, states: dict[Ref, Any] | None = None) -> Given:
-    return Given(DECIDER, *events, id="job_1", states={KEY_REF: key, **(states or {})})
+    return Given(
+        DECIDER, *events, id="job_1", states={KEY_REF: key, ACCOUNT_REF: ACCOUNT, **(states or {})}
+    )
 
 
 def test_a_job_is_submitted_with_all_that_a_worker_needs() -> None:
@@ -379,7 +383,7 @@ def test_the_deadline_is_a_timer_that_the_end_clears() -> None:
 def paid_job() -> tuple[Any, Account]:
     """A job that was submitted at a price, and the account that it is reserved on."""
     job, reserved = priced(SUBMITTED, MULTIPLY)
-    return job, evolve_account(Account(), reserved.event)
+    return job, evolve_account(ACCOUNT, reserved.event)
 
 
 def test_a_result_is_paid_for_in_its_own_transaction_and_once() -> None:

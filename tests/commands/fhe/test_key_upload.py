@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commands.billing.account import Account, EvaluationKeysExhausted
 from commands.decider import Claim, ClearTimer, Emit, Ref, Release, SetTimer
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
 from commands.fhe.evaluation_key import EvaluationKey
@@ -27,6 +28,7 @@ from commands.fhe.key_upload import (
     RecordKeyPiece,
 )
 from commands.refusals import ActorForbidden, InvalidCommand
+from schemas.billing.account import ACCOUNT_ID, STREAM, EvaluationKeyAdmitted
 from schemas.envelope import SYSTEM, Actor
 from schemas.fhe.evaluation_key import EvaluationKeyRegistered, StoredPart
 from schemas.fhe.key_upload import (
@@ -52,7 +54,10 @@ WHOLE = (
 )
 COMPLETE = CompleteKeyUpload("ek_1", FINGERPRINT, [RELIN.sha256, ROTATE.sha256])
 COMPLETED = KeyUploadCompleted("ek_1", [RELIN.object, ROTATE.object], 0, NOW)
-REGISTERED = EvaluationKeyRegistered("ek_1", "ckks-n13", FINGERPRINT, "mine", [RELIN, ROTATE], NOW)
+REGISTERED = EvaluationKeyRegistered(
+    "ek_1", "ckks-n13", FINGERPRINT, "mine", [RELIN, ROTATE], NOW, is_counted=True
+)
+ADMITTED = Emit(STREAM, ACCOUNT_ID, EvaluationKeyAdmitted(key_id="ek_1", live=1))
 
 
 def upload(*events: Any, actor: Actor = HUMAN, taken: int = 0, live: bool = False) -> Given:
@@ -121,8 +126,14 @@ def test_pieces_that_do_not_fit() -> None:
 
 def test_the_parts_become_a_key_in_the_same_decision() -> None:
     registered = Emit(KEY_STREAM, "ek_1", REGISTERED)
-    upload(OPENED, *WHOLE).when(COMPLETE).then(COMPLETED, registered)
+    upload(OPENED, *WHOLE).when(COMPLETE).then(COMPLETED, registered, ADMITTED)
     upload(OPENED, *WHOLE, COMPLETED, live=True).when(COMPLETE).then_quiet()
+
+
+def test_one_key_more_than_the_plan_allows_leaves_the_upload_as_it_is() -> None:
+    it = upload(OPENED, *WHOLE)
+    it.states[Ref(STREAM, ACCOUNT_ID)] = Account(plan_code="trial", evaluation_keys=2)
+    it.when(COMPLETE).then_refused(EvaluationKeysExhausted)
 
 
 def test_a_key_that_is_live_already_keeps_its_own_objects() -> None:

@@ -6,18 +6,24 @@ from hypothesis import strategies as st
 from commands.decider import Context
 from commands.identity.api_key import (
     DECIDER,
+    USE_MICROS,
     ApiKeyExists,
     IssueApiKey,
+    RecordApiKeyUse,
     ReviseApiKey,
     RevokeApiKey,
+    RotateApiKey,
 )
-from commands.refusals import AlreadyDone, InvalidCommand, NotFound, Refusal
+from commands.refusals import ActorForbidden, AlreadyDone, InvalidCommand, NotFound, Refusal
+from schemas.envelope import SYSTEM
 from schemas.identity.api_key import (
     ApiKeyExpirySet,
     ApiKeyIssued,
     ApiKeyRenamed,
     ApiKeyRevoked,
     ApiKeyRolesGranted,
+    ApiKeyRotated,
+    ApiKeyUsed,
 )
 from tests.given import NOW, Given
 
@@ -112,6 +118,46 @@ def test_neither_audit_record_nor_answer_holds_the_hash() -> None:
 
 
 roles = st.lists(st.sampled_from(["admin", "viewer", "billing"]), max_size=2)
+ROTATE = RotateApiKey(prefix="wax_sk_cd", key_hash="cd" * 32, grace_seconds=60)
+ROTATED = ApiKeyRotated(
+    prefix="wax_sk_cd",
+    key_hash="cd" * 32,
+    previous_prefix=ISSUED.prefix,
+    previous_hash=HASH,
+    previous_until=NOW + 60_000_000,
+)
+
+
+def test_a_key_gets_another_secret_and_the_one_before_a_grace() -> None:
+    key = Given(DECIDER, ISSUED).when(ROTATE).then(ROTATED)
+    key.when(ROTATE).then_quiet()
+    again = RotateApiKey(prefix="wax_sk_ef", key_hash="ef" * 32, grace_seconds=0)
+    key.when(again).then(
+        ApiKeyRotated(
+            prefix="wax_sk_ef",
+            key_hash="ef" * 32,
+            previous_prefix="wax_sk_cd",
+            previous_hash="cd" * 32,
+            previous_until=NOW,
+        )
+    )
+
+
+def test_a_key_that_does_not_work_is_not_rotated() -> None:
+    Given(DECIDER, ISSUED, ApiKeyRevoked()).when(ROTATE).then_refused(AlreadyDone)
+    Given(DECIDER, ISSUED, now=NOW + 10).when(ROTATE).then_refused(AlreadyDone)
+    Given(DECIDER).when(ROTATE).then_refused(NotFound)
+
+
+def test_one_use_in_ten_minutes_is_told_whoever_saw_it() -> None:
+    key = Given(DECIDER, ISSUED, actor=SYSTEM)
+    key.when(RecordApiKeyUse(NOW)).then(ApiKeyUsed(NOW))
+    key.when(RecordApiKeyUse(NOW + USE_MICROS - 1)).then_quiet()
+    key.when(RecordApiKeyUse(NOW - 5)).then_quiet()
+    key.when(RecordApiKeyUse(NOW + USE_MICROS)).then(ApiKeyUsed(NOW + USE_MICROS))
+    Given(DECIDER, ISSUED).when(RecordApiKeyUse(NOW)).then_refused(ActorForbidden)
+
+
 commands = st.one_of(
     st.just(ISSUE),
     st.builds(
@@ -123,6 +169,7 @@ commands = st.one_of(
         st.booleans(),
     ),
     st.just(RevokeApiKey()),
+    st.just(ROTATE),
 )
 
 

@@ -8,6 +8,8 @@ from projections.statements import Delete, Put, Set, Statement
 from schemas.billing.account import (
     Balance,
     ChargeReserved,
+    EvaluationKeyAdmitted,
+    EvaluationKeyReleased,
     PlanAssigned,
     SpendingCap,
     SpendingCapsSet,
@@ -130,10 +132,12 @@ INVOICE = StripeInvoice(
             ChargeReserved(charge_id="job_1", amount=5, price_version="v", balance=BALANCE),
             {"balance": msgspec.json.encode(BALANCE).decode()},
         ),
+        (EvaluationKeyAdmitted(key_id="ek_1", live=3), {"evaluation_keys": 3}),
+        (EvaluationKeyReleased(key_id="ek_1", live=2), {"evaluation_keys": 2}),
     ],
 )
 def test_an_account_is_known_as_it_stands(
-    event: msgspec.Struct, values: dict[str, str | None]
+    event: msgspec.Struct, values: dict[str, str | int | None]
 ) -> None:
     assert list(billing_accounts.reduce(event, envelope())) == [Put(TENANT, values)]
 

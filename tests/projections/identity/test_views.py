@@ -12,6 +12,8 @@ from schemas.identity.api_key import (
     ApiKeyRenamed,
     ApiKeyRevoked,
     ApiKeyRolesGranted,
+    ApiKeyRotated,
+    ApiKeyUsed,
 )
 from schemas.identity.email import EmailConfirmed, EmailReservationExpired, EmailReserved
 from schemas.identity.session import (
@@ -138,6 +140,10 @@ CASES = [
                 "created_at": AT,
                 "created_by": "usr_9",
                 "revoked_at": None,
+                "previous_prefix": None,
+                "previous_hash": None,
+                "previous_until": None,
+                "last_used_at": None,
             },
         ),
     ),
@@ -149,6 +155,28 @@ CASES = [
         Set(KEY, {"roles": '["viewer"]', "scopes": "[]"}),
     ),
     (api_keys, "identity.api_key/key_1", ApiKeyExpirySet(None), Set(KEY, {"expires_at": None})),
+    (
+        api_keys,
+        "identity.api_key/key_1",
+        ApiKeyRotated(
+            prefix="wax_sk_cd",
+            key_hash="cd" * 32,
+            previous_prefix="wax_sk_ab",
+            previous_hash="ab" * 32,
+            previous_until=9,
+        ),
+        Set(
+            KEY,
+            {
+                "prefix": "wax_sk_cd",
+                "key_hash": "cd" * 32,
+                "previous_prefix": "wax_sk_ab",
+                "previous_hash": "ab" * 32,
+                "previous_until": 9,
+            },
+        ),
+    ),
+    (api_keys, "identity.api_key/key_1", ApiKeyUsed(7), Set(KEY, {"last_used_at": 7})),
     (api_keys, "identity.api_key/key_1", ApiKeyRevoked(), Set(KEY, {"revoked_at": AT})),
 ]
 
