@@ -37,6 +37,8 @@ _SETTINGS: dict[str, Any] = {
     "max_execution_time": QUERY_TIMEOUT_SECONDS,
     "max_memory_usage": 2_000_000_000,
     "max_threads": 2,
+    # To start a thread takes longer than to look into the indexes that a page asks.
+    "max_threads_for_indexes": 1,
     "max_insert_threads": 1,
     # No block has a row twice by what its table replaces by (`observability/unmerged.py`).
     "optimize_on_insert": 1,

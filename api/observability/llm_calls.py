@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 from msgspec import Meta, Raw, Struct
 
 from api.observability.bodies import JsonObject
-from api.observability.exactly import Rows, exactly
+from api.observability.exactly import Ask, Rows, exactly
 from api.observability.latest_costs import costs_now, repricings_of
 from api.observability.pages import (
     DEFAULT_LIMIT,
@@ -15,6 +15,7 @@ from api.observability.pages import (
     DeepOffset,
     Limit,
     Listing,
+    Shown,
     instant,
     shown,
     window,
@@ -35,6 +36,9 @@ from schemas.observability.repricing import CallsRepriced
 Money = Annotated[float, Meta(ge=0, le=1e12)]
 TokenCount = Annotated[int, Meta(ge=0, le=2**62)]
 Text = Annotated[str, Meta(max_length=500)]
+
+Names = Mapping[str, tuple[str, str]]
+"""Agent and workflow, by a run's id."""
 
 RARE_MAX = 1_000
 """Calls of which a page is not looked for in the last day first."""
@@ -185,9 +189,14 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
     )
     listing = Listing(f"llm-calls {asked.sort}", queries.order_by(asked.sort, selection.costs))
     page = window(asked, listing)
-    total, rows = await _total_and_page(call, selection, listing, page)
-    found = shown(call, page, listing, rows, total["calls"])
-    names = await names_of_runs(call, [row["run_id"] for row in found.rows])
+
+    async def answer(ask: Ask) -> tuple[Mapping[str, Any], Shown, Names]:
+        total, rows = await _total_and_page(ask, call, selection, listing, page)
+        found = shown(call, page, listing, rows, total["calls"])
+        run_ids = [row["run_id"] for row in found.rows]
+        return total, found, await names_of_runs(ask, call.tenant, run_ids)
+
+    total, found, names = await exactly(call.services, call.tenant, answer)
     return LlmCallPage(
         results=[LlmCallRow(**_fields(row, names)) for row in found.rows],
         count=total["calls"],
@@ -204,23 +213,28 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
 
 
 async def _total_and_page(
-    call: Call[None, ListLlmCalls], selection: Selection, listing: Listing, page: Window
+    ask: Ask,
+    call: Call[None, ListLlmCalls],
+    selection: Selection,
+    listing: Listing,
+    page: Window,
 ) -> tuple[Mapping[str, Any], Rows]:
     """What all calls add up to; the rows of a page, and one more where there are more."""
-    total = exactly(call.services, aggregates(selection))
+    total = ask(aggregates(selection))
     newest_first = call.query.sort == "-created_at"
     if newest_first and not selection.kept:
         # How many there are tells where to look for the newest: few are looked for everywhere.
         (row,) = await total
         rare = row["calls"] <= RARE_MAX
-        return row, await _rows_of_page(call, selection, listing, page, by_spans=not rare)
+        return row, await _rows_of_page(ask, call, selection, listing, page, by_spans=not rare)
     (row,), rows = await asyncio.gather(
-        total, _rows_of_page(call, selection, listing, page, by_spans=newest_first)
+        total, _rows_of_page(ask, call, selection, listing, page, by_spans=newest_first)
     )
     return row, rows
 
 
 async def _rows_of_page(
+    ask: Ask,
     call: Call[None, ListLlmCalls],
     selection: Selection,
     listing: Listing,
@@ -233,7 +247,7 @@ async def _rows_of_page(
         parts = queries.newest(selection, page, call.services.clock.now())
     rows: Rows = []
     for part in parts:
-        rows = await exactly(call.services, queries.page(part, listing.order, page))
+        rows = await ask(queries.page(part, listing.order, page))
         if len(rows) > page.limit:
             break
     return rows
@@ -241,13 +255,15 @@ async def _rows_of_page(
 
 async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:
     repricings = await repricings_of(call)
-    found = await exactly(
-        call.services, queries.one(call.tenant, call.path["call_id"], costs=costs(repricings))
-    )
-    if not found:
-        not_found("There is no such LLM call")
-    row = found[0]
-    names = await names_of_runs(call, [row["run_id"]])
+    query = queries.one(call.tenant, call.path["call_id"], costs=costs(repricings))
+
+    async def answer(ask: Ask) -> tuple[Mapping[str, Any], Names]:
+        found = await ask(query)
+        if not found:
+            not_found("There is no such LLM call")
+        return found[0], await names_of_runs(ask, call.tenant, [found[0]["run_id"]])
+
+    row, names = await exactly(call.services, call.tenant, answer)
     return LlmCallDetail(
         **_fields(row, names),
         metadata=Raw(row["metadata"].encode()),
@@ -256,19 +272,20 @@ async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:
 
 
 async def list_models(call: Call[None, None]) -> ModelNames:
-    rows = await exactly(call.services, queries.models(call.tenant))
+    query = queries.models(call.tenant)
+    rows = await exactly(call.services, call.tenant, lambda ask: ask(query))
     return ModelNames([row["model"] for row in rows])
 
 
-async def names_of_runs(call: Call[Any, Any], run_ids: list[str]) -> Mapping[str, tuple[str, str]]:
-    """Agent and workflow of runs, by their ids; of those whose start is not reported yet, none."""
+async def names_of_runs(ask: Ask, tenant: str, run_ids: list[str]) -> Names:
+    """Those of runs; a run whose start is not reported yet has none."""
     if not run_ids:
         return {}
-    rows = await exactly(call.services, queries.names_of_runs(call.tenant, run_ids))
+    rows = await ask(queries.names_of_runs(tenant, run_ids))
     return {row["run_id"]: (row["agent_name"], row["workflow_name"]) for row in rows}
 
 
-def _fields(row: Mapping[str, Any], names: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+def _fields(row: Mapping[str, Any], names: Names) -> dict[str, Any]:
     agent, workflow = names.get(row["run_id"], ("", ""))
     kept = {name: row[name] for name in LlmCallRow.__struct_fields__ if name in row}
     return {

@@ -78,7 +78,7 @@ async def model_analytics(call: Call[None, ModelAnalyticsQuery]) -> ModelAnalyti
     since = call.services.clock.now() - PERIODS[asked.period]
     latest = await costs_now(call)
     selection = Selection(tenant=call.tenant, agent=asked.agent, since=since, costs=latest)
-    rows = await exactly(call.services, per_model_and_day(selection))
+    rows = await exactly(call.services, call.tenant, lambda ask: ask(per_model_and_day(selection)))
     total, by_model = _Sums(), defaultdict[str, _Sums](_Sums)
     series = []
     for row in rows:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from api.observability.exactly import Rows, exactly
+from api.observability.exactly import Ask, Rows, exactly
 from api.observability.latest_costs import costs_now
 from api.observability.llm_calls import dollars
 from api.observability.pages import Listing, Shown, instant, shown, window
@@ -17,7 +17,7 @@ from infra.clock import iso
 from projections.observability import run_groups as queries
 from projections.observability.cost_versions import Costs
 from projections.observability.llm_call_list import NEWEST_SPANS
-from projections.observability.ordering import Window
+from projections.observability.ordering import Query, Window
 from projections.observability.run_groups import GroupedBy, Groups, Measure
 
 RUNNING = "running"
@@ -48,6 +48,18 @@ class FoundGroup(NamedTuple):
     sums: dict[str, Any]
 
 
+Runs = list[tuple[RunOfGroup, str]]
+"""Each with its trace id."""
+
+
+class OneGroup(NamedTuple):
+    """A group, what its calls add up to by model, the dearest first, and a page of its runs."""
+
+    group: FoundGroup
+    by_model: Rows
+    runs: Runs
+
+
 async def find(
     call: Call[None, Any], by: GroupedBy, measures: Mapping[str, Measure]
 ) -> tuple[list[FoundGroup], Shown, int]:
@@ -67,56 +79,63 @@ async def find(
     measure, descending = measures[asked.sort.lstrip("-")], asked.sort.startswith("-")
     listing = Listing(f"{by} {asked.sort}", queries.order_by(measure, descending=descending))
     page = window(asked, listing)
-    counted, rows, latest = await asyncio.gather(
-        exactly(call.services, queries.count(groups)),
-        _ids_of_page(call, groups, listing, page),
-        costs_now(call),
-    )
-    count = counted[0]["groups"]
-    turned = shown(call, page, listing, rows, count)
-    ids = [row["id"] for row in turned.rows]
-    return await _groups(call, by, ids, latest), turned, count
+    latest = await costs_now(call)
+
+    async def answer(ask: Ask) -> tuple[list[FoundGroup], Shown, int]:
+        counted, rows = await asyncio.gather(
+            ask(queries.count(groups)),
+            _ids_of_page(ask, groups, listing, page, call.services.clock.now()),
+        )
+        count = counted[0]["groups"]
+        turned = shown(call, page, listing, rows, count)
+        ids = [row["id"] for row in turned.rows]
+        return await _groups(ask, call.tenant, by, ids, latest), turned, count
+
+    return await exactly(call.services, call.tenant, answer)
 
 
-async def _ids_of_page(
-    call: Call[Any, Any], groups: Groups, listing: Listing, page: Window
-) -> Rows:
-    """The ids on a page, in order, and one more where there are more."""
-    services, (first, *_) = call.services, listing.order.keys
+async def _ids_of_page(ask: Ask, groups: Groups, listing: Listing, page: Window, now: int) -> Rows:
+    """The ids on a page, in order, and one more where there are more. now: microseconds."""
+    first = listing.order.keys[0]
     if first.sql == "last_at" and first.descending:
-        latest = page.behind[0] if page.behind else services.clock.now()
+        latest = page.behind[0] if page.behind else now
         for span in NEWEST_SPANS:
-            rows = await exactly(
-                services, queries.page(groups, listing.order, page, since=latest - span)
-            )
+            rows = await ask(queries.page(groups, listing.order, page, since=latest - span))
             if len(rows) > page.limit:
                 return rows
-    return await exactly(services, queries.page(groups, listing.order, page))
+    return await ask(queries.page(groups, listing.order, page))
 
 
 async def find_one(
-    call: Call[None, Any], by: GroupedBy, id: str, latest: Costs, missing: str
-) -> FoundGroup:
-    """The group of an id. Raises Problem (404) when no run names it."""
-    found = await _groups(call, by, [id], latest)
+    call: Call[None, Any], by: GroupedBy, id: str, missing: str, *, newest_first: bool
+) -> OneGroup:
+    """The group of an id, with the runs that the query's limit and offset ask for.
+
+    Raises Problem (404) when no run names it.
+    """
+    tenant, latest = call.tenant, await costs_now(call)
+    page = Window(call.query.limit, call.query.offset)
+
+    async def answer(ask: Ask) -> tuple[Rows, Rows, Runs]:
+        return await asyncio.gather(
+            ask(queries.details(tenant, by, [id])),
+            ask(queries.costs_by_model(tenant, by, id, latest)),
+            _runs(ask, queries.runs(tenant, by, id, page, newest_first=newest_first), latest),
+        )
+
+    found, by_model, runs = await exactly(call.services, tenant, answer)
     if not found:
         not_found(missing)
-    return found[0]
+    sums = {name: sum(int(row[name]) for row in by_model) for name in ("tokens", "total_pico")}
+    return OneGroup(_group(found[0], sums), by_model, runs)
 
 
-async def runs_of(
-    call: Call[None, Any], by: GroupedBy, id: str, latest: Costs, *, newest_first: bool
-) -> list[tuple[RunOfGroup, str]]:
-    """The runs of a group that the query's limit and offset ask for, each with its trace id."""
-    page = Window(call.query.limit, call.query.offset)
-    query = queries.runs(call.tenant, by, id, page, newest_first=newest_first)
-    rows = await exactly(call.services, query)
+async def _runs(ask: Ask, query: Query, latest: Costs) -> Runs:
+    rows = await ask(query)
     run_ids = [row["run_id"] for row in rows]
-    costs = (
-        await exactly(call.services, queries.costs_of_runs(call.tenant, run_ids, latest))
-        if run_ids
-        else []
-    )
+    if not run_ids:
+        return []
+    costs = await ask(queries.costs_of_runs(query.params["tenant"], run_ids, latest))
     by_run = {row["run_id"]: row for row in costs}
     return [(_run(row, by_run.get(row["run_id"])), row["trace_id"]) for row in rows]
 
@@ -137,14 +156,14 @@ def _run(row: Mapping[str, Any], sums: Mapping[str, Any] | None) -> RunOfGroup:
 
 
 async def _groups(
-    call: Call[Any, Any], by: GroupedBy, ids: list[str], latest: Costs
+    ask: Ask, tenant: str, by: GroupedBy, ids: list[str], latest: Costs
 ) -> list[FoundGroup]:
     """The groups of these ids, in their order."""
     if not ids:
         return []
     found, costs = await asyncio.gather(
-        exactly(call.services, queries.details(call.tenant, by, ids)),
-        exactly(call.services, queries.costs(call.tenant, by, ids, latest)),
+        ask(queries.details(tenant, by, ids)),
+        ask(queries.costs(tenant, by, ids, latest)),
     )
     by_id = {row["id"]: row for row in found}
     sums = {row["id"]: row for row in costs}

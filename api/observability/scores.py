@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct, field
 
 from api.observability.bodies import DataType, JsonObject, Name, ScoreText, object_text
-from api.observability.llm_calls import names_of_runs
+from api.observability.exactly import Ask, Rows, exactly
+from api.observability.llm_calls import Names, names_of_runs
 from api.observability.model_analytics import PERIODS, Period
 from api.observability.pages import DEFAULT_LIMIT, Cursor, DeepOffset, Limit, Listing, shown, window
 from api.observability.reporting import append, own_run
@@ -167,8 +168,9 @@ async def list_scores(call: Call[None, ListScores]) -> ScorePage:
     )
     total = sums[0]
     found = shown(call, page, listing, rows, total["total"])
-    agents = await names_of_runs(call, [row["run_id"] for row in found.rows])
-    models = await _models(call, found.rows)
+    agents, models = await exactly(
+        call.services, call.tenant, lambda ask: _agents_and_models(ask, call.tenant, found.rows)
+    )
     return ScorePage(
         results=[_row(row, agents, models) for row in found.rows],
         count=total["total"],
@@ -186,15 +188,20 @@ async def list_scores(call: Call[None, ListScores]) -> ScorePage:
 Models = Mapping[tuple[str, str], str]
 
 
-async def _models(call: Call[Any, Any], rows: Any) -> Models:
+async def _agents_and_models(ask: Ask, tenant: str, rows: Rows) -> tuple[Names, Models]:
+    run_ids = [row["run_id"] for row in rows]
+    return await asyncio.gather(names_of_runs(ask, tenant, run_ids), _models(ask, tenant, rows))
+
+
+async def _models(ask: Ask, tenant: str, rows: Rows) -> Models:
     calls = [(row["run_id"], row["llm_call_id"]) for row in rows if row["llm_call_id"]]
     if not calls:
         return {}
-    found = await call.services.analytics.query(*models_of_calls(call.tenant, calls))
+    found = await ask(models_of_calls(tenant, calls))
     return {(row["run_id"], row["id"]): row["model"] for row in found}
 
 
-def _row(row: Mapping[str, Any], agents: Mapping[str, tuple[str, str]], models: Models) -> ScoreRow:
+def _row(row: Mapping[str, Any], agents: Names, models: Models) -> ScoreRow:
     kept = ("id", "name", "data_type", "source", "numeric_value", "string_value", "run_id")
     return ScoreRow(
         **{name: row[name] for name in kept},

@@ -4,9 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from api.observability.latest_costs import costs_now
 from api.observability.pages import DEFAULT_LIMIT, Cursor, DeepOffset, Limit, Offset
-from api.observability.run_groups import RunOfGroup, find, find_one, route, runs_of
+from api.observability.run_groups import RunOfGroup, find, find_one, route
 from api.routing import Call
 from projections.observability.run_groups import Measure
 
@@ -99,18 +98,18 @@ async def list_sessions(call: Call[None, ListSessions]) -> SessionPage:
 
 async def get_session(call: Call[None, GetSession]) -> SessionDetail:
     session_id = call.path["session_id"]
-    latest = await costs_now(call)
-    group = await find_one(call, "session_id", session_id, latest, "There is no such session")
-    runs = await runs_of(call, "session_id", session_id, latest, newest_first=False)
+    found = await find_one(
+        call, "session_id", session_id, "There is no such session", newest_first=False
+    )
     return SessionDetail(
         session_id=session_id,
-        aggregates=SessionAggregates(run_count=group.run_count, **group.sums),
+        aggregates=SessionAggregates(run_count=found.group.run_count, **found.group.sums),
         runs=[
             SessionRun(
                 **{name: getattr(run, name) for name in RunOfGroup.__struct_fields__},
                 trace_id=trace_id,
             )
-            for run, trace_id in runs
+            for run, trace_id in found.runs
         ],
     )
 

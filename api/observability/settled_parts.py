@@ -5,7 +5,6 @@ import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-from uuid import UUID
 
 from api.services import Analytics, Services
 from infra.clickhouse import AnalyticsUnavailable
@@ -17,9 +16,8 @@ FOUND_MAX = 2_000
 """Tenants and tables that are remembered; of others it is found out anew."""
 
 LISTED_SECONDS = 0.2
-"""How long parts that were listed are taken for those that there are; a query notices others."""
+"""How long parts that were listed are taken for those that there are; `hold_all` notices others."""
 
-_UNNAMED = UUID(int=0)
 _Key = tuple[str, str]
 
 
@@ -41,40 +39,59 @@ class SettledParts:
         self._listed_at = 0.0
         self._finding: dict[_Key, asyncio.Task[_Found]] = {}
 
-    async def of(
-        self, tenant: str, tables: Sequence[str], *, anew: bool
-    ) -> Mapping[str, Sequence[UUID]] | None:
+    async def of(self, tenant: str, tables: Sequence[str]) -> Mapping[str, Parts] | None:
         """By table, parts that have none of the tenant's rows twice; None when a table has.
 
-        anew: because those of a moment ago were not all. Raises AnalyticsUnavailable.
+        They were all parts a moment ago. Raises AnalyticsUnavailable.
         """
-        listed = await self._parts(anew)
+        listed = await self._recent()
         found = await asyncio.gather(
             *(self._of_table((tenant, table), listed.get(table, ())) for table in tables)
         )
         if not all(each.settled for each in found):
             return None
-        return {
-            table: [part.id for part in each.parts]
-            for table, each in zip(tables, found, strict=True)
-        }
+        return {table: each.parts for table, each in zip(tables, found, strict=True)}
 
-    async def _parts(self, anew: bool) -> Mapping[str, Parts]:
-        now, task = asyncio.get_running_loop().time(), self._listing
-        if task is None or (task.done() and (anew or now > self._listed_at + LISTED_SECONDS)):
-            task = self._listing = asyncio.create_task(self._list())
-            self._listed_at = now
+    async def hold_all(self, tenant: str, among: Mapping[str, Parts]) -> bool:
+        """Whether these parts have held all of the tenant's rows up to now.
+
+        among: by table. Raises AnalyticsUnavailable.
+        """
+        if not among:
+            return True
+        listed = await self._anew()
+        covered = {
+            table: known
+            for table, parts in among.items()
+            if len(known := unmerged.covered(listed.get(table, ()), parts))
+            < len(listed.get(table, ()))
+        }
+        if not covered:
+            return True
+        (row,) = await self._analytics.query(*unmerged.without_others(tenant, covered))
+        return bool(row["settled"])
+
+    async def _recent(self) -> Mapping[str, Parts]:
+        now = asyncio.get_running_loop().time()
+        if self._listing is None or now > self._listed_at + LISTED_SECONDS:
+            return await self._anew()
+        return await asyncio.shield(self._listing)
+
+    async def _anew(self) -> Mapping[str, Parts]:
+        """The parts that there are from now on: not what is being listed already."""
+        self._listed_at = asyncio.get_running_loop().time()
+        task = self._listing = asyncio.create_task(self._list())
         try:
             return await asyncio.shield(task)
         except AnalyticsUnavailable:
-            self._listing = None
+            if self._listing is task:
+                self._listing = None
             raise
 
     async def _list(self) -> Mapping[str, Parts]:
         found = defaultdict[str, list[Part]](list)
         for row in await self._analytics.query(*unmerged.parts()):
-            if row["id"] != _UNNAMED:
-                found[row["table"]].append(Part(row["id"], row["first"], row["last"]))
+            found[row["table"]].append(Part(row["id"], row["first"], row["last"]))
         return {table: tuple(parts) for table, parts in found.items()}
 
     async def _of_table(self, key: _Key, now: Parts) -> _Found:

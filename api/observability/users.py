@@ -4,13 +4,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from api.observability.exactly import exactly
-from api.observability.latest_costs import costs_now
 from api.observability.llm_calls import dollars
 from api.observability.pages import DEFAULT_LIMIT, MAX_LIMIT, Cursor, DeepOffset, Limit, Offset
-from api.observability.run_groups import RunOfGroup, find, find_one, route, runs_of
+from api.observability.run_groups import RunOfGroup, find, find_one, route
 from api.routing import Call
-from projections.observability.run_groups import Measure, costs_by_model
+from projections.observability.run_groups import Measure
 
 Text = Annotated[str, Meta(max_length=500)]
 Sort = Literal["last_seen", "-last_seen", "first_seen", "-first_seen", "run_count", "-run_count"]
@@ -106,10 +104,9 @@ async def list_users(call: Call[None, ListUsers]) -> UserPage:
 
 async def get_user(call: Call[None, GetUser]) -> UserDetail:
     user_id = call.path["user_id"]
-    latest = await costs_now(call)
-    group = await find_one(call, "user_id", user_id, latest, "There is no such user")
-    by_model = await exactly(call.services, costs_by_model(call.tenant, "user_id", user_id, latest))
-    runs = await runs_of(call, "user_id", user_id, latest, newest_first=True)
+    group, by_model, runs = await find_one(
+        call, "user_id", user_id, "There is no such user", newest_first=True
+    )
     return UserDetail(
         user_id=user_id,
         aggregates=UserAggregates(

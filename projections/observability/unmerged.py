@@ -4,11 +4,13 @@ Replacing duplicates when reading (FINAL) takes most of a query's time, asks few
 the sums that the engine keeps (`ClickHouseView.projections`). Yet nearly always there is nothing to
 replace. A table consists of parts. They never change, no part has a duplicate within it, and the
 rows of a merged one are those of the parts it was made of. So once some parts are found to have no
-duplicates among each other, this stays true. Then a query may read rows as they lie, if on its own
-snapshot all of the tenant's are in these parts, which it says itself (`settled`).
+duplicates among each other, this stays true. Then queries may read rows as they lie, if all that
+the tenant had until they were answered is in these parts. Nothing goes away but by a merge, so one
+look afterwards tells: whether there are other parts (`covered`), and if there are, whether the
+tenant has rows in them (`without_others`).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -32,6 +34,8 @@ class Part(NamedTuple):
 
 Parts = tuple[Part, ...]
 
+_UNNAMED = UUID(int=0)
+
 
 def parts() -> Query:
     """The parts of the tables as they are: table, id, first, last."""
@@ -44,8 +48,9 @@ def parts() -> Query:
 
 
 def covered(now: Parts, before: Parts) -> list[UUID]:
-    """Which parts have no row that those before did not have."""
-    known = {part.id for part in before}
+    """Which parts have no row that those before did not have. Of one without an id nothing is
+    known."""
+    known = {part.id for part in before} - {_UNNAMED}
     if not any(part.id in known for part in now):
         return []  # It may be another table, of the same name.
     stretches: list[tuple[int, int]] = []
@@ -58,7 +63,10 @@ def covered(now: Parts, before: Parts) -> list[UUID]:
         part.id
         for part in now
         if part.id in known
-        or any(first <= part.first and part.last <= last for first, last in stretches)
+        or (
+            part.id != _UNNAMED
+            and any(first <= part.first and part.last <= last for first, last in stretches)
+        )
     ]
 
 
@@ -81,19 +89,20 @@ def tables_of(query: Query) -> list[str]:
     return [view.table for view in VIEWS if view.table in query.sql]
 
 
-def as_they_lie(query: Query, among: Mapping[str, Sequence[UUID]]) -> Query:
-    """The query, asked of rows as they lie, and whether that is exact: `settled`.
+def as_they_lie(query: Query) -> Query:
+    """The query, asked of rows as they lie."""
+    return Query(f"{query.sql} SETTINGS final = 0", query.params)
 
-    query: of the tenant that its parameter `tenant` names. among: by table, the parts of which none
-    has a duplicate of another's.
-    """
-    params: dict[str, Any] = dict(query.params)
+
+def without_others(tenant: str, among: Mapping[str, Collection[UUID]]) -> Query:
+    """Whether the tenant has no rows but those in these parts: `settled`. among: by table."""
+    params: dict[str, Any] = {"tenant": tenant}
     others = []
     for number, (table, ids) in enumerate(among.items()):
         params[f"among_{number}"] = list(ids)
         others.append(
-            f"(SELECT count() FROM (SELECT 1 FROM {table} WHERE tenant = {{tenant:String}}"
-            f" AND _part_uuid NOT IN {{among_{number}:Array(UUID)}} LIMIT 1)) = 0"
+            f"SELECT 1 FROM {table} WHERE tenant = {{tenant:String}}"
+            f" AND _part_uuid NOT IN {{among_{number}:Array(UUID)}}"
         )
-    selected = query.sql.removeprefix("SELECT ")
-    return Query(f"SELECT {' AND '.join(others)} AS settled, {selected} SETTINGS final = 0", params)
+    rows = f"SELECT 1 FROM ({' UNION ALL '.join(others)}) LIMIT 1"
+    return Query(f"SELECT count() = 0 AS settled FROM ({rows}) SETTINGS final = 0", params)

@@ -1,13 +1,15 @@
 """Rows are read as they lie where that is exact, and the sums that ClickHouse keeps are those of
 the rows: with repeats, before and after they are merged away, and after an erasure."""
 
+import dataclasses
 import random
 from collections.abc import Mapping, Sequence
+from operator import methodcaller
 from typing import Any
 
 import pytest
 
-from api.observability.exactly import exactly
+from api.observability.exactly import Ask, exactly
 from api.observability.settled_parts import SettledParts, settled_parts
 from infra.clickhouse import ClickHouse
 from projections.observability import CLICKHOUSE_VIEWS, LLM_CALLS, RUN_STARTS
@@ -19,7 +21,7 @@ from projections.observability.ordering import Query, Window
 from projections.observability.run_groups import Groups, costs, costs_of_runs, count, details
 from projections.observability.run_groups import order_by as order_of_groups
 from projections.observability.run_groups import page as page_of_groups
-from projections.observability.unmerged import VIEWS, as_they_lie
+from projections.observability.unmerged import VIEWS, Parts, as_they_lie
 from tests.api.harness import OTHER_TENANT, TENANT
 from tests.api.observability.world import NOON, World
 
@@ -60,6 +62,14 @@ async def stored(world: World) -> World:
     return world
 
 
+async def now_settled(
+    parts: SettledParts, tables: Sequence[str] = (LLM_CALLS.table,)
+) -> Mapping[str, Parts] | None:
+    """Of the parts that there are now, however recently they were listed."""
+    await parts.hold_all(TENANT, dict.fromkeys(tables, ()))
+    return await parts.of(TENANT, tables)
+
+
 async def merge(world: World) -> None:
     for view in VIEWS:
         await world.clickhouse.command(f"SYSTEM START MERGES {view.table}")
@@ -69,45 +79,85 @@ async def merge(world: World) -> None:
 async def test_parts_are_looked_through_when_there_are_others(stored: World) -> None:
     watched = Watched(stored.clickhouse)
     parts = SettledParts(watched)  # type: ignore[arg-type]
-    assert await parts.of(TENANT, [LLM_CALLS.table], anew=True)
+    assert await now_settled(parts)
     assert watched.looked_for_duplicates == 1
     run_id = await stored.start()
     await stored.calls(run_id, {"id": "c"})
     await stored.fold(stored.records[-1:])
-    await parts.of(TENANT, [LLM_CALLS.table], anew=True)
+    await now_settled(parts)
     assert watched.looked_for_duplicates == 2
-    await parts.of(TENANT, [LLM_CALLS.table], anew=True)
+    await now_settled(parts)
     assert watched.looked_for_duplicates == 2
     await merge(stored)
-    found = await parts.of(TENANT, [LLM_CALLS.table], anew=True)
+    found = await now_settled(parts)
     assert found is not None
-    (row,) = await stored.clickhouse.query(*as_they_lie(EVERYTHING, found))
-    assert (row["settled"], row["calls"]) == (1, 3)
+    (row,) = await stored.clickhouse.query(*as_they_lie(EVERYTHING))
+    assert row["calls"] == 3
+    assert await parts.hold_all(TENANT, found)
 
 
 async def test_rows_that_come_after_parts_were_listed_are_noticed(stored: World) -> None:
     parts = settled_parts(stored.app.services)
-    found = await parts.of(TENANT, [LLM_CALLS.table], anew=True)
+    found = await now_settled(parts)
     assert found is not None
     await stored.fold()  # all of it once more
-    (row,) = await stored.clickhouse.query(*as_they_lie(EVERYTHING, found))
-    assert not row["settled"]
+    assert not await parts.hold_all(TENANT, found)
     # Not of another tenant, whose rows have not changed.
-    other = aggregates(Selection(tenant=OTHER_TENANT))
-    (row,) = await stored.clickhouse.query(*as_they_lie(other, found))
-    assert row["settled"]
-    (row,) = await exactly(stored.app.services, EVERYTHING)
+    assert await parts.hold_all(OTHER_TENANT, found)
+    (row,) = await exactly(stored.app.services, TENANT, lambda ask: ask(EVERYTHING))
     assert (row["calls"], row["total_pico"]) == (2, str(3 * 10**12))
-    assert await parts.of(TENANT, [LLM_CALLS.table], anew=True) is None
+    assert await now_settled(parts) is None
     await merge(stored)
-    assert await parts.of(TENANT, [LLM_CALLS.table], anew=True) is not None
+    assert await now_settled(parts) is not None
+
+
+async def test_repeats_that_are_merged_away_before_the_look_afterwards_are_noticed(
+    stored: World,
+) -> None:
+    parts = settled_parts(stored.app.services)
+    found = await now_settled(parts)
+    assert found is not None
+    await stored.fold()
+    await merge(stored)
+    assert await now_settled(parts) is not None
+    assert not await parts.hold_all(TENANT, found)
+
+
+async def test_an_answer_is_made_anew_when_rows_come_while_it_is_made(stored: World) -> None:
+    services, made = stored.app.services, []
+
+    async def answer(ask: Ask) -> Any:
+        (before,) = await ask(EVERYTHING)
+        if not made:
+            await stored.fold()
+        (after,) = await ask(EVERYTHING)
+        made.append(after["calls"])
+        return before["calls"], after["calls"]
+
+    await now_settled(settled_parts(services))
+    assert await exactly(services, TENANT, answer) == (2, 2)
+    assert len(made) == 2
+
+
+async def test_one_look_at_the_parts_is_for_all_queries_of_an_answer(stored: World) -> None:
+    watched = Watched(stored.clickhouse)
+    services = dataclasses.replace(stored.app.services, analytics=watched, caches={})
+
+    async def answer(ask: Ask) -> Any:
+        return [await ask(EVERYTHING) for _ in range(3)]
+
+    await exactly(services, TENANT, answer)
+    watched.asked.clear()
+    await exactly(services, TENANT, answer)
+    assert sum("system.parts" in sql for sql in watched.asked) <= 2
+    assert sum(LLM_CALLS.table in sql for sql in watched.asked) == 3
 
 
 async def test_a_table_that_took_the_place_of_another_is_looked_through(stored: World) -> None:
     table, beside = LLM_CALLS.table, f"{LLM_CALLS.table}_rebuild"
     watched = Watched(stored.clickhouse)
     parts = SettledParts(watched)  # type: ignore[arg-type]
-    before = await parts.of(TENANT, [table], anew=True)
+    before = await now_settled(parts)
     await stored.clickhouse.command(LLM_CALLS.ddl(beside))
     names = ", ".join(LLM_CALLS.stored)
     for _ in range(2):  # the parts have the names of the first table's
@@ -115,9 +165,8 @@ async def test_a_table_that_took_the_place_of_another_is_looked_through(stored: 
         await stored.clickhouse.command(copy)
     await stored.clickhouse.command(f"EXCHANGE TABLES {table} AND {beside}")
     assert before is not None
-    (row,) = await stored.clickhouse.query(*as_they_lie(EVERYTHING, before))
-    assert not row["settled"]
-    assert await parts.of(TENANT, [table], anew=True) is None
+    assert not await parts.hold_all(TENANT, before)
+    assert await now_settled(parts) is None
 
 
 async def test_what_is_kept_of_a_person_goes_with_the_rows(stored: World) -> None:
@@ -175,16 +224,13 @@ async def same_both_ways(world: World, dice: random.Random, runs: list[str]) -> 
     for _ in range(ROUNDS):
         for query in questions(dice, runs):
             replaced = await world.clickhouse.query(*query)
-            assert list(map(unsettled, await exactly(world.app.services, query))) == replaced, query
+            found = await exactly(world.app.services, TENANT, methodcaller("__call__", query))
+            assert found == replaced, query
 
 
 async def settled(world: World) -> bool:
     tables = [view.table for view in VIEWS]
-    return await settled_parts(world.app.services).of(TENANT, tables, anew=True) is not None
-
-
-def unsettled(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != "settled"}
+    return await now_settled(settled_parts(world.app.services), tables) is not None
 
 
 async def test_answers_are_the_same_of_rows_as_they_lie_and_with_duplicates_replaced(

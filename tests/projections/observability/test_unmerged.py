@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from projections.observability.kept_sums import HOUR_MICROS
 from projections.observability.llm_call_list import Selection
 from projections.observability.ordering import Query
-from projections.observability.unmerged import Part, as_they_lie, covered, tables_of
+from projections.observability.unmerged import (
+    Part,
+    as_they_lie,
+    covered,
+    tables_of,
+    without_others,
+)
 
 
 def part(first: int, last: int | None = None) -> Part:
@@ -56,14 +62,27 @@ def test_no_covered_part_has_an_insert_that_was_not_there(
         assert {each for each in inserts if found.first <= each <= found.last} <= seen
 
 
-def test_a_query_of_rows_as_they_lie_says_whether_that_is_exact() -> None:
-    id = UUID(int=7)
-    asked = as_they_lie(Query("SELECT a FROM llm_calls_v4", {"tenant": "t"}), {"x": [id]})
-    assert asked == Query(
-        "SELECT (SELECT count() FROM (SELECT 1 FROM x WHERE tenant = {tenant:String}"
-        " AND _part_uuid NOT IN {among_0:Array(UUID)} LIMIT 1)) = 0 AS settled,"
-        " a FROM llm_calls_v4 SETTINGS final = 0",
-        {"tenant": "t", "among_0": [id]},
+def test_of_parts_without_ids_nothing_is_known() -> None:
+    unnamed, named = Part(UUID(int=0), 1, 1), part(2)
+    assert covered((unnamed, named), (unnamed, named)) == [named.id]
+
+
+def test_a_query_of_rows_as_they_lie_replaces_nothing() -> None:
+    query = Query("SELECT a FROM llm_calls_v4", {"tenant": "t"})
+    assert as_they_lie(query) == Query(
+        "SELECT a FROM llm_calls_v4 SETTINGS final = 0", query.params
+    )
+
+
+def test_other_parts_are_looked_at_for_rows_of_the_tenant_in_one_query() -> None:
+    ids = [UUID(int=7)], [UUID(int=8)]
+    assert without_others("t", dict(zip("xy", ids, strict=True))) == Query(
+        "SELECT count() = 0 AS settled FROM (SELECT 1 FROM ("
+        "SELECT 1 FROM x WHERE tenant = {tenant:String}"
+        " AND _part_uuid NOT IN {among_0:Array(UUID)}"
+        " UNION ALL SELECT 1 FROM y WHERE tenant = {tenant:String}"
+        " AND _part_uuid NOT IN {among_1:Array(UUID)}) LIMIT 1) SETTINGS final = 0",
+        {"tenant": "t", "among_0": ids[0], "among_1": ids[1]},
     )
 
 
