@@ -32,6 +32,7 @@ from infra.postgres import Reads
 from projections.approvals.check_ins import CHECK_INS
 from schemas.approvals.check_in import CheckInExpired
 from schemas.approvals.policies import Policies
+from schemas.avro_derivation import tag_of
 from schemas.envelope import Actor
 from streams.runtime import codec
 from streams.scheduler import Scheduler
@@ -42,6 +43,7 @@ COUNT_AT_FOUR_SECONDS = 10_000
 MINUTE_AT_FOUR_SECONDS = 60.0
 LATE_MOST = 2.0
 _STEPS = 100
+_EXPIRED = tag_of(CheckInExpired)
 _POLICIES = Policies(default_action="require_approval", timeout_minutes=1, timeout_action="cancel")
 _ADA = Actor("user", "usr_bench", "Ada")
 
@@ -69,6 +71,7 @@ async def ask(
     tenant: str,
     count: int,
     within: float,
+    *,
     steps: int = _STEPS,
 ) -> int:
     """Make check-ins that are due within so many seconds, in that many instants; when the first of
@@ -114,7 +117,7 @@ async def lateness(settings: Settings, count: int, within: float) -> tuple[list[
     over = asyncio.Event()
 
     def told(event: LiveEvent) -> None:
-        if event.tenant == tenant and isinstance(event.event, CheckInExpired):
+        if event.tenant == tenant and event.type == _EXPIRED:
             id = event.envelope.stream_id
             assert id not in late, "a check-in has expired twice"
             late[id] = (clock.now() - due[id]) / 1e6

@@ -67,17 +67,27 @@ class Codec:
         prefix, body = writer
         return prefix + body(value)
 
-    def decode_fields(self, data: bytes | None) -> tuple[str, dict[str, Any]]:
-        """The tag and the plain fields of a record. Raises Undecodable."""
+    def tag(self, data: bytes) -> str:
+        """The tag of a record, whose body is not read. Raises Undecodable."""
+        return self._version(data).subject
+
+    def _version(self, data: bytes | None) -> SchemaVersion:
+        """The schema that a record names. Raises Undecodable."""
         if data is None or len(data) < FRAME_BYTES:
             raise Undecodable("shorter than a frame")
         magic, schema_id = _FRAME.unpack_from(data)
         version = self.schemas.get(schema_id)
         if magic != MAGIC or version is None:
             raise Undecodable(f"magic byte {magic}, schema id {schema_id}")
-        reader = self._readers.get(schema_id)
+        return version
+
+    def decode_fields(self, data: bytes | None) -> tuple[str, dict[str, Any]]:
+        """The tag and the plain fields of a record. Raises Undecodable."""
+        version = self._version(data)
+        assert data is not None
+        reader = self._readers.get(version.id)
         if reader is None:
-            reader = self._readers[schema_id] = fastavro.parse_schema(version.schema)
+            reader = self._readers[version.id] = fastavro.parse_schema(version.schema)
         source = io.BytesIO(data)
         source.seek(FRAME_BYTES)
         try:

@@ -44,6 +44,14 @@ class OutcomeUnknown(Exception):
         self.command_id = command_id
 
 
+class Encoded(Struct, frozen=True):
+    """A command in its bytes, sent without being read. stream: its decider's stream type."""
+
+    stream: str
+    tag: str
+    data: bytes
+
+
 class CommandRequest(Struct, frozen=True, kw_only=True):
     """A command and what surrounds it.
 
@@ -99,9 +107,14 @@ def to_record(
     request: CommandRequest, stream: str, codec: Codec, now: int, reply_to: str = ""
 ) -> Record:
     """The record of a command on `commands`; `stream` is the decider's stream type."""
+    command = request.command
+    if isinstance(command, Encoded):
+        tag, data = command.tag, command.data
+    else:
+        tag, data = tag_of(type(command)), codec.encode(command)
     envelope = Envelope(
         id=request.command_id,
-        type=tag_of(type(request.command)),
+        type=tag,
         tenant=request.tenant,
         stream=f"{stream}/{request.stream_id}",
         version=0,
@@ -117,7 +130,7 @@ def to_record(
     ):
         if value:
             headers.append((name, value.encode()))
-    return Record(request.tenant.encode(), codec.encode(request.command), headers)
+    return Record(request.tenant.encode(), data, headers)
 
 
 class KafkaCommandBus:
@@ -191,7 +204,8 @@ class KafkaCommandBus:
         await self._log.append("commands", [self._record(request, "") for request in requests])
 
     def _record(self, request: CommandRequest, reply_to: str) -> Record:
-        stream = self._streams[type(request.command)]
+        command = request.command
+        stream = command.stream if isinstance(command, Encoded) else self._streams[type(command)]
         return to_record(request, stream, self._codec, self._clock.now(), reply_to)
 
     async def _listen(self, replies: AIOKafkaConsumer) -> None:

@@ -19,6 +19,7 @@ from commands.decider import (
     Context,
     Decider,
     Emit,
+    Lookup,
     Ref,
     Release,
     SetTimer,
@@ -109,9 +110,11 @@ class Workspace:
         try:
             if incoming.command is None:
                 raise ValueError(incoming.error)
-            described = self._registry.by_command[type(incoming.command)].describe(incoming.command)
-            related = self._related(incoming, incoming.command)
-            staged, answer, version = self._decide(incoming, incoming.command, now)
+            decider = self._registry.by_command[type(incoming.command)]
+            described = decider.describe(incoming.command)
+            needs = decider.loads(incoming.command, envelope.stream_id)
+            related = self._related(envelope.tenant, needs)
+            staged, answer, version = self._decide(incoming, decider, needs, now)
         except Refusal as refusal:
             status, code, kind = "refused", refusal.code, refusal.kind
             message = refusal.message
@@ -186,16 +189,20 @@ class Workspace:
         return outcome
 
     def _decide(
-        self, incoming: Incoming, command: Struct, now: int
+        self,
+        incoming: Incoming,
+        decider: Decider[Any, Any, Any],
+        needs: Sequence[Ref | Lookup],
+        now: int,
     ) -> tuple[list[Staged], str, int]:
-        envelope = incoming.envelope
-        decider = self._registry.by_command[type(command)]
+        """What the command changes, the answer to it, and its stream's version then."""
+        command, envelope = incoming.command, incoming.envelope
         tenant, id = envelope.tenant, envelope.stream_id
         own = (tenant, decider.stream, id)
         version, state = self._state(own)
         states: dict[Ref, Any] = {}
         found: dict[tuple[str, str], str] = {}
-        for need in decider.loads(command, id):
+        for need in needs:
             if isinstance(need, Ref):
                 states[need] = self._state((tenant, need.stream, need.id))[1]
             else:
@@ -210,6 +217,8 @@ class Workspace:
         changed: dict[StateKey, tuple[int, Any]] = {}
         staged = [self._record(item, own, envelope, now, changed) for item in emitted]
         after_version, after = changed.get(own, (version, state))
+        if incoming.timer:
+            return staged, "null", after_version  # a timer listens to no answer
         answer = decider.answer(command, after, context)
         return staged, msgspec.json.encode(answer).decode(), after_version
 
@@ -305,12 +314,10 @@ class Workspace:
         head = Link(record.seq, record.hash)
         self._heads[envelope.tenant] = self.effects.heads[envelope.tenant] = head
 
-    def _related(self, incoming: Incoming, command: Struct) -> set[str]:
+    def _related(self, tenant: str, needs: Sequence[Ref | Lookup]) -> set[str]:
         """The streams that the decision reads besides its own."""
-        tenant, streams = incoming.envelope.tenant, set()
-        for need in self._registry.by_command[type(command)].loads(
-            command, incoming.envelope.stream_id
-        ):
+        streams = set()
+        for need in needs:
             if isinstance(need, Ref):
                 streams.add(f"{need.stream}/{need.id}")
             elif need.stream:

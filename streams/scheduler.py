@@ -21,7 +21,7 @@ from infra.leases import Leases
 from infra.postgres import DatabaseUnavailable, Reads
 from schemas.codec import Codec
 from schemas.envelope import SYSTEM
-from streams.bus import CommandRequest, KafkaCommandBus
+from streams.bus import CommandRequest, Encoded, KafkaCommandBus
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ _POST_MAX = 500  # at once, so that the loops beside this one are not held up
 # What Kafka has acknowledged is not lost: sending it again soon would only double what the deciders
 # have to do when they are behind.
 RESEND_MICROS = 60_000_000
-# Shorter than other loops', for a frozen one: two at once are harmless, and timers that nobody fires
-# are late.
+# Shorter than other loops', for a frozen one: two at once are harmless, and timers that nobody
+# fires are late.
 LEASE_SECONDS = 1.5
 
 _DUE = (
@@ -97,10 +97,11 @@ class Scheduler:
 
     def _request(self, row: dict[str, Any]) -> CommandRequest:
         tenant, stream, name, due_at = _key(row)
+        kind, _, id = stream.partition("/")
         return CommandRequest(
             tenant=tenant,
-            stream_id=stream.partition("/")[2],
-            command=self._codec.decode(row["command"]),
+            stream_id=id,
+            command=Encoded(kind, self._codec.tag(row["command"]), row["command"]),
             actor=SYSTEM,
             command_id=timer_command_id(tenant, stream, name, due_at),
             fingerprint="timer",

@@ -23,8 +23,8 @@ from schemas.envelope import ActorKind
 class StatusItem(Struct, frozen=True):
     """What became of a check-in.
 
-    payload_hash, approved_hash: SHA-256 of the canonical `{"action", "context"}` that was asked, and
-    of the one that may be run, which is another when a person has modified it; null until then.
+    payload_hash, approved_hash: SHA-256 of the canonical `{"action", "context"}` that was asked,
+    and of the one that may be run, which is another when a person has modified it; null until then.
     modifications: a JSON merge patch (RFC 7396) of the context that was asked.
     decision_source: `human`, `policy`, `timeout`, or `agent` (withdrawn). decision_id: the same for
     every reader, so that an agent that resumes twice acts once. overdue: the timeout has passed and
@@ -81,10 +81,10 @@ class OutcomeItem(Struct, frozen=True):
 class CheckInItem(StatusItem, frozen=True, kw_only=True, tag_field="kind", tag="check_in"):
     """An agent's question.
 
-    context: what was asked; to an agent, once a person has modified it, what it may run. policy: what the room's policies said of it, by which rule, and why.
-
-    approvals: null where one person's is enough. escalated_to: ids of the people who were named
-    when nobody had answered by `escalates_at`; nobody in particular when it is empty.
+    context: what was asked; to an agent, once a person has modified it, what it may run. policy:
+    what the room's policies said of it, by which rule, and why. approvals: null where one person's
+    is enough. escalated_to: ids of the people who were named when nobody had answered by
+    `escalates_at`; nobody in particular when it is empty.
     """
 
     room_id: str

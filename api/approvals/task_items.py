@@ -40,8 +40,8 @@ class HelperItem(Struct, frozen=True):
 class TaskItem(StatusItem, frozen=True, kw_only=True, tag_field="kind", tag="task"):
     """A task: a check-in that a person posted for any agent of the room.
 
-    context: as a check-in's. agent_id: who has claimed it, null for nobody. claim_expires_at: when it is free again unless
-    that agent gives a sign of life.
+    context: as a check-in's. agent_id: who has claimed it, null for nobody. claim_expires_at: when
+    it is free again unless that agent gives a sign of life.
     """
 
     room_id: str

@@ -142,8 +142,8 @@ class CheckInHeld(Struct, frozen=True, tag="approvals.check_in_held.v1"):
 class CheckInEscalated(Struct, frozen=True, tag="approvals.check_in_escalated.v1"):
     """Nobody has decided for so long that others should. It stays pending.
 
-    reviewers: those whom the room's policies named and who may decide now; nobody in particular when
-    none of them may.
+    reviewers: those whom the room's policies named and who may decide now; nobody in particular
+    when none of them may.
     """
 
     room_id: str

@@ -309,7 +309,7 @@ class WaitroomMachine(RuleBasedStateMachine):
             decision_of(verb, item),
             "POST",
             f"/v1/check-ins/{item.id}/{verb}",
-            lambda: self.model.decide(caller, item, verb, "why not", made, shown),
+            lambda: self.model.decide(caller, item, verb, "why not", made, shown=shown),
             body=body_of(verb, changes, shown),
             twice=twice,
         )

@@ -332,6 +332,7 @@ class Waitroom:
         verb: str,
         reason: str,
         changes: dict[str, Any] | None,
+        *,
         shown: str = "",
     ) -> Item:
         """Approve, reject or modify; shown: the hash of what the person saw, if their client tells.
