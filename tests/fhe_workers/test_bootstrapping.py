@@ -18,9 +18,11 @@ from fhe_workers.bootstrapping import Bootstrapper, HelperLimits
 from fhe_workers.messages import CIPHER, PLAIN, Work
 from fhe_workers.pool import EngineFailed
 from fhe_workers.refusals import JobRefused
+from infra.sandbox import Sandbox
 from schemas.fhe.ciphertext import CiphertextInvalid
 from schemas.fhe.evaluation_key import StoredPart
 from schemas.fhe.key_material import KeyRefused
+from schemas.fhe.key_work import CheckKey, KeyVerdict
 from schemas.fhe.lattigo import check_part, read_lattigo_ciphertext
 from schemas.fhe.parameters import BOOTSTRAP_ERROR, CKKS_BOOT_N15
 from tests.fhe_workers.mutations import MUTATIONS
@@ -165,6 +167,21 @@ def test_an_uploaded_part_is_loaded_alone_by_a_helper_that_may_die_of_it(
     for dying in ("/bin/false", "/bin/cat"):
         with pytest.raises(JobRefused, match="ended the process"):
             lattigo.check_part(Path(dying), alice.params, "rlk", alice.bytes_of("rlk"))
+
+
+async def test_the_process_that_looks_at_uploads_starts_the_helper_within_its_own_limits(
+    program: Path,
+) -> None:
+    size = CKKS_BOOT_N15.part_bytes["d2s"]
+
+    async def zeros() -> AsyncIterator[bytes]:
+        yield bytes(size)
+
+    work = CheckKey(CKKS_BOOT_N15.params_id, ["d2s"], [size], str(program))
+    answer = await Sandbox("fhe_workers.key_child").ask(work, zeros())
+    verdict = msgspec.json.decode(answer, type=KeyVerdict)
+    # Which only the helper knows: the true set's, in 2 GiB of addresses.
+    assert verdict == KeyVerdict("key_invalid", "the part d2s has not the form of ckks-boot-n15")
 
 
 async def test_two_keys_are_never_mixed_up_and_the_least_used_goes(
