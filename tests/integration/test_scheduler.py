@@ -10,7 +10,7 @@ from infra.clock import ManualClock
 from infra.config import Settings
 from infra.ids import new_id
 from infra.postgres import connect
-from streams.bus import CommandRequest
+from streams.bus import CommandRequest, Encoded
 from streams.runtime import codec
 from streams.scheduler import RESEND_MICROS, Scheduler
 from streams.store import create_tables
@@ -66,6 +66,11 @@ async def test_what_is_due_is_sent_once_while_the_deciders_are_behind(settings: 
         await set_timers(connection, 1, clock.now())
         await bus.until(COUNT + 1)
         assert len({request.command_id for request in bus.sent}) == len(bus.sent) == COUNT + 1
+        # As they were kept, which a decider reads as what was planned.
+        sent = bus.sent[0].command
+        assert isinstance(sent, Encoded)
+        assert (sent.stream, sent.tag) == ("approvals.check_in", "approvals.expire_check_in.v1")
+        assert isinstance(codec().decode(sent.data), ExpireCheckIn)
         # What was lost all the same comes again: the same commands, which count once.
         clock.advance(RESEND_MICROS / 1e6)
         await bus.until(2 * (COUNT + 1))

@@ -141,6 +141,13 @@ def test_later_commands_of_a_batch_see_what_earlier_ones_did() -> None:
     assert space.effects.lookups == {("ten_1", "slug", "front"): "a"}
 
 
+def test_no_answer_is_made_for_a_timer() -> None:
+    space = workspace()
+    fired = incoming(0, "a", Open("front"), fingerprint="timer")._replace(timer="timeout@1")
+    handled = space.handle(fired, now=1)
+    assert (handled.status, handled.answer, handled.events) == ("accepted", "null", 2)
+
+
 def test_events_of_other_streams_are_numbered_in_those() -> None:
     space = workspace()
     space.handle(incoming(0, "a", Open("x")), now=1)
