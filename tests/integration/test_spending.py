@@ -69,9 +69,7 @@ class Clients:
         self._answered = asyncio.Condition()
         self.answers, self.refused, self.delivered = 0, 0, 0
 
-    async def until_answered(
-        self, client: httpx.AsyncClient, method: str, path: str, **request: Any
-    ) -> httpx.Response:
+    async def until_answered(self, method: str, path: str, **request: Any) -> httpx.Response:
         """The first answer that says how it went."""
         while True:
             answer = await self._fhe.client.request(method, path, **request)
