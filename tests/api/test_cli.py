@@ -13,6 +13,8 @@ from api.calling import CredentialsMissing, RequestRefused
 from api.cli import register
 
 KEY = {
+    "last_used_at": None,
+    "previous_valid_until": "2030-01-02T00:00:00Z",
     "id": "key_1",
     "name": "ci",
     "prefix": "wax_sk_0123456789ab",
@@ -76,6 +78,17 @@ def test_keys_are_listed(asked: list[Any], tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "key_1" in done.stdout
     assert "wax_sk_0123456789ab" in done.stdout
+
+
+def test_a_key_is_rotated_and_its_secret_alone_on_standard_output(
+    asked: list[Any], tmp_path: Path
+) -> None:
+    done = run("keys", "rotate", "key_1", "--grace", "60", "--data", folder(tmp_path))
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "wax_sk_secret\n"
+    assert "2030-01-02" in done.stderr
+    url = "http://weir.test/api/v1/api-keys/key_1/rotate"
+    assert asked == [("POST", url, {"grace_seconds": 60}, "wax_sk_root")]
 
 
 def test_a_key_is_revoked_at_the_address_and_with_the_key_that_are_given(asked: list[Any]) -> None:

@@ -25,7 +25,7 @@ CLIENTS, JOBS_EACH = 64, 2
 PRICE = price_of("add", "ckks-n13", 1, 0).amount
 CAP = 80 * PRICE
 CAPS = "/api/v1/billing/budget-caps"
-VICTIMS = ("worker", "decider", "worker", "decider", "worker")
+KILLS_EACH = 2
 
 
 class Processes:
@@ -41,6 +41,14 @@ class Processes:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    async def kill_again_and_again(
+        self, victim: str, clients: "Clients", chance: random.Random
+    ) -> None:
+        """Kill one whenever a random number of answers has come."""
+        for _ in range(KILLS_EACH):
+            await clients.more_answers(chance.randint(1, 30))
+            await self.kill(victim)
 
     async def kill(self, victim: str) -> None:
         """Kill one, and return when another has taken its place."""
@@ -69,9 +77,7 @@ class Clients:
         self._answered = asyncio.Condition()
         self.answers, self.refused, self.delivered = 0, 0, 0
 
-    async def until_answered(
-        self, client: httpx.AsyncClient, method: str, path: str, **request: Any
-    ) -> httpx.Response:
+    async def until_answered(self, method: str, path: str, **request: Any) -> httpx.Response:
         """The first answer that says how it went."""
         while True:
             answer = await self._fhe.client.request(method, path, **request)
@@ -133,9 +139,8 @@ async def test_many_clients_on_one_cap_never_spend_beyond_it_whatever_is_killed(
             async with asyncio.TaskGroup() as group:
                 for number in range(CLIENTS):
                     group.create_task(clients.client(number, key_id, handle))
-                for victim in VICTIMS:
-                    await clients.more_answers(chance.randint(1, 20))
-                    await processes.kill(victim)
+                for victim in ("worker", "decider"):
+                    group.create_task(processes.kill_again_and_again(victim, clients, chance))
             stands = (await fhe.client.get(CAPS)).json()
         log = await read_topic(settings, "events", fhe.tenant)
     spent = folded(log, seed)

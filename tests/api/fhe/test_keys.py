@@ -7,11 +7,17 @@ from typing import Any
 import httpx
 import pytest
 
+from commands.billing.account import AssignPlan
+from commands.billing.plans import PlanCode
+from infra.ids import new_id
 from infra.objects import ObjectsUnavailable
+from schemas.billing.account import ACCOUNT_ID
+from schemas.envelope import SYSTEM
 from schemas.fhe.evaluation_key import EvaluationKeyDeleted
 from schemas.fhe.parameters import KEY_BYTES_MAX
+from streams.bus import CommandRequest
 from tests.api.fhe.world import World
-from tests.api.harness import OTHER_TENANT
+from tests.api.harness import OTHER_TENANT, TENANT
 from tests.fhe_workers.clients import Client
 from tests.fhe_workers.mutations import MUTATIONS
 
@@ -65,6 +71,42 @@ async def test_the_same_idempotency_key_is_one_upload(alice: Client, bob: Client
         other = await _upload(world, bob.relin, **header)
         assert _error(other, 422) == "idempotency_key_reused"
         assert len(await world.stored()) == 1
+
+
+async def test_one_key_more_than_the_plan_allows_is_402_and_nothing_of_it_is_kept(
+    alice: Client, bob: Client
+) -> None:
+    async with World() as world:
+        await _plan(world, "trial")
+        for client in (alice, bob):
+            assert (await _upload(world, client.relin)).status_code == 201
+        carol, kept = Client(), await world.stored()
+        refused = await _upload(world, carol.relin)
+        assert _error(refused, 402) == "evaluation_keys_exhausted"
+        assert "2 evaluation keys" in refused.json()["error"]["message"]
+        assert await world.stored() == kept
+        # A key that is there already needs no place, and a larger plan gives one at once.
+        assert (await _upload(world, alice.relin)).status_code == 200
+        await _plan(world, "payg")
+        third = (await _upload(world, carol.relin)).json()["key_id"]
+        # A smaller one takes nothing away.
+        await _plan(world, "trial")
+        listed = await world.client.get("/api/v1/keys", headers=world.headers)
+        assert len(listed.json()["data"]) == 3
+        path = f"/api/v1/keys/{third}"
+        assert (await world.client.delete(path, headers=world.headers)).status_code == 204
+        assert _error(await _upload(world, carol.relin), 402) == "evaluation_keys_exhausted"
+
+
+async def _plan(world: World, code: PlanCode) -> None:
+    request = CommandRequest(
+        tenant=TENANT,
+        stream_id=ACCOUNT_ID,
+        command=AssignPlan(code),
+        actor=SYSTEM,
+        command_id=new_id("cmd"),
+    )
+    assert (await world.harness.bus.send(request)).status == "accepted"
 
 
 async def test_two_tenants_with_the_same_bytes_have_two_keys(alice: Client) -> None:
