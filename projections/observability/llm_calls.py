@@ -100,7 +100,7 @@ def columns(calls: Items) -> list[Column]:
 
 LLM_CALLS = ClickHouseView(
     name="llm_calls",
-    version=4,
+    version=5,
     topic=TOPIC,
     events=(LlmCallsRecorded,),
     columns={
@@ -129,7 +129,12 @@ LLM_CALLS = ClickHouseView(
         "sealed_for": KEY_NAME,
     },
     derived=RUN,
-    settings=READ_AS_THEY_LIE,
+    settings={
+        **READ_AS_THEY_LIE,
+        # A page takes single rows from many places: of each place and column one block is unpacked,
+        # by default of 64 KiB, which is eight pieces of a number.
+        "min_compress_block_size": 16_384,
+    },
     order_by=("filed_period", "tenant", "run_id", "id"),
     indexes=(
         "by_time created_at TYPE minmax GRANULARITY 1",
