@@ -68,25 +68,20 @@ class Execution:
         """Whether the job takes seconds and waits for the one helper, so that others go past it."""
         return PARAMETER_SETS[job.params_id].engine == LATTIGO
 
-    async def carry_out(
-        self, envelope: Envelope, job: JobSubmitted, computed: Callable[[], None] = lambda: None
-    ) -> str:
+    async def carry_out(self, envelope: Envelope, job: JobSubmitted) -> str:
         """Compute the job and report; returns the reason when it failed, else an empty string.
 
-        `computed` hears when nothing but the report is left, which may wait for others' reports.
         Returns only when the report is on the log (or the deadline has passed: the decider's own
         timer ends such a job). Waits as long as the log or the object store are away.
         """
         if self._clock.now() >= job.deadline:
             return "deadline_exceeded"
         with self._reporter.expecting():
-            failure = await self._carried_out(envelope, job, computed)
+            failure = await self._carried_out(envelope, job)
         await self.erase(job.own_objects)
         return failure
 
-    async def _carried_out(
-        self, envelope: Envelope, job: JobSubmitted, computed: Callable[[], None]
-    ) -> str:
+    async def _carried_out(self, envelope: Envelope, job: JobSubmitted) -> str:
         failure = ""
         try:
             result = await self._compute(envelope, job)
@@ -102,7 +97,6 @@ class Execution:
             message = "the job could not be carried out"
             report = RecordJobFailure(INTERNAL_ERROR, message, job.attempt)
             failure = report.reason
-        computed()
         await self._report(envelope, report, job.attempt)
         return failure
 

@@ -33,10 +33,10 @@ _STOP_SECONDS = 5.0
 _COMMIT_SECONDS = 0.25
 _RETRY_SECONDS = 1.0
 _FULL_SECONDS = 20.0
-# So many jobs wait for each child beside the one that it computes: the next one is there in time.
+# So many jobs are under way for each child beside the one that it computes: the next one is there
+# in time, and reports of those that have ended can wait for each other.
 _AHEAD = 7
-# Beside those: jobs that only their report keeps, and long ones that wait for each other; beyond
-# them they hold up the others after all.
+# Long jobs that wait for each other, beside those; beyond them they hold up the others after all.
 _ASIDE_MAX = 256
 
 
@@ -101,12 +101,12 @@ class Worker:
         self._jobs: Any = None
         self._dead_letters, self._limit = dead_letters, capacity * (1 + _AHEAD)
         # Full, it waits for some room, not for the first: to poll costs more than to wait.
-        self._enough_room_at = self._limit // 2
+        self._enough_room_at = self._limit - capacity
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._progress: dict[TopicPartition, Progress] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        # Jobs that take no place from others, because they are long or all but done.
+        # Jobs that are long and take no place from others; only so many of them.
         self._aside: set[asyncio.Task[None]] = set()
         self._running: dict[tuple[str, int], _Running] = {}
         self._commit_at = 0.0
@@ -268,9 +268,7 @@ class Worker:
             self._step_aside(task)
         failure = ""
         try:
-            failure = await self._execution.carry_out(
-                envelope, job, partial(self._step_aside, task)
-            )
+            failure = await self._execution.carry_out(envelope, job)
         except asyncio.CancelledError:
             if not running.outlives_cancelling():
                 raise
