@@ -1,7 +1,8 @@
 """What a process that is gone still holds: leases in Postgres and sessions with Kafka.
 
-Both run out by themselves, after six seconds and ten. A test that is not about these waits ends
-them at once; chaos, `test_usage_kill.py` and `test_webhooks_kill.py` let them run out.
+A lease ends with its holder's session with Postgres; that of a frozen process runs out after six
+seconds, and a session with Kafka after ten. A test that is not about these waits ends them at once;
+chaos, `test_usage_kill.py` and `test_webhooks_kill.py` let them run out.
 """
 
 import asyncio
