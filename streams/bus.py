@@ -102,6 +102,10 @@ class CommandBus(Protocol):
         """Return when Kafka has it. Raises LogUnavailable."""
         ...
 
+    async def post_many(self, requests: Sequence[CommandRequest]) -> None:
+        """As `post`, in one batch."""
+        ...
+
 
 def to_record(
     request: CommandRequest, stream: str, codec: Codec, now: int, reply_to: str = ""

@@ -91,16 +91,9 @@ class IssuedApiKey(Struct, frozen=True):
     expires_at: str | None
 
 
-class RotatedApiKey(Struct, frozen=True):
+class RotatedApiKey(IssuedApiKey, frozen=True):
     """The key with its new secret. `key` is shown here and never again."""
 
-    id: str
-    name: str
-    key: str
-    prefix: str
-    roles: list[str]
-    scopes: list[str]
-    expires_at: str | None
     previous_valid_until: str
 
 

@@ -46,19 +46,22 @@ class KeyUses:
         oldest = self._clock.now() - USE_MICROS
         self._told = {key_id: at for key_id, at in self._told.items() if at > oldest}
         noted, self._noted = self._noted, {}
-        for key_id, (tenant, used_at) in noted.items():
-            if key_id in self._told:
-                continue
-            request = CommandRequest(
+        fresh = {key_id: use for key_id, use in noted.items() if key_id not in self._told}
+        if not fresh:
+            return
+        requests = [
+            CommandRequest(
                 tenant=tenant,
                 stream_id=key_id,
                 command=RecordApiKeyUse(used_at),
                 actor=SYSTEM,
                 command_id=new_id("cmd"),
             )
-            try:
-                await self._bus.post(request)
-            except LogUnavailable:
-                logger.warning("the use of keys is not told: the log is away")
-                return
-            self._told[key_id] = used_at
+            for key_id, (tenant, used_at) in fresh.items()
+        ]
+        try:
+            await self._bus.post_many(requests)
+        except LogUnavailable:
+            logger.warning("the use of keys is not told: the log is away")
+            return
+        self._told |= {key_id: used_at for key_id, (_, used_at) in fresh.items()}

@@ -110,6 +110,10 @@ class MemoryBus:
     async def post(self, request: CommandRequest) -> None:
         await self.send(request)
 
+    async def post_many(self, requests: Sequence[CommandRequest]) -> None:
+        for request in requests:
+            await self.post(request)
+
 
 class MemoryLog:
     """The producer in memory: `records` by topic.

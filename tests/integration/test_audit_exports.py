@@ -7,7 +7,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,9 @@ class Breaking:
             self.failures -= 1
             raise LogUnavailable("lost")
         await self._bus.post(request)
+
+    async def post_many(self, requests: Sequence[CommandRequest]) -> None:
+        raise AssertionError("the exporter tells of one export at a time")
 
 
 async def test_a_log_that_is_away_is_waited_for(world: World) -> None:
