@@ -244,9 +244,9 @@ class Route:
     row. roles, scopes: one of the roles, and all of the scopes, are needed (403 without); an agent
     has no roles, and none is asked of it. unclaimed: an agent that nobody has claimed may call it.
     max_body: bytes, after decompression. stream: the response is a stream of events. lenient: NaN
-    and Infinity in the body are read as null. raw_body: `call.body` is the bytes as they came.
-    streamed: the body, at most `max_body`, is not read for the handler: it takes it from
-    `call.raw.stream()` as it arrives.
+    and Infinity in the body are read as null, `150.0` as an integer. raw_body: `call.body`
+    is the bytes as they came. streamed: the body, at most `max_body`, is not read for the handler:
+    it takes it from `call.raw.stream()` as it arrives.
     repeats: a request without an Idempotency-Key that repeats one whose answer was lost is that one
     (`api.retries`). analytics: the answer comes from ClickHouse, so `min_position` may ask
     to wait for a write. media_type: of the response; accepts: of the request. protobuf: either may
