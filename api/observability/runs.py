@@ -193,6 +193,7 @@ def _report(path: str, handler: Any, body: Any, response: Any, summary: str) -> 
         max_body=MAX_BODY,
         lenient=True,
         repeats=True,
+        quiet=True,
     )
 
 
