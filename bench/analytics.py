@@ -25,7 +25,7 @@ from infra.embedded.stack import Stack
 from infra.ids import Signer, new_id
 from infra.kafka import Log, Record, create_topics
 from infra.memory import tune_arrow, tune_collector
-from projections.batches import batch_of
+from projections.batches import Place, batch_of
 from projections.clickhouse import ClickHouseView, tables_by_topic
 from projections.observability.llm_calls import LLM_CALLS
 from schemas.envelope import Actor, Envelope, Position, to_headers
@@ -118,8 +118,9 @@ def blocks(view: ClickHouseView, made: list[Event]) -> list[tuple[str, list[Any]
     found = []
     for start in range(0, len(made), BLOCK // 4):
         batch = batch_of(view)
-        for offset, (event, envelope) in enumerate(made[start : start + BLOCK // 4], start):
-            batch.add(event, envelope, 0, offset)
+        block = made[start : start + BLOCK // 4]
+        places = [Place(0, offset) for offset in range(start, start + len(block))]
+        batch.add([event for event, _ in block], [envelope for _, envelope in block], places)
         found.append((batch.token, list(batch.columns())))
     return found
 

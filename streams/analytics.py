@@ -40,7 +40,14 @@ from projections.batches import Batch
 from projections.clickhouse import ClickHouseView
 from schemas.codec import Codec
 from schemas.topics import topics
-from streams.batching import DeadLetter, Pending, Router, Unreadable
+from streams.batching import (
+    SLICE_BYTES,
+    SLICE_RECORDS,
+    DeadLetter,
+    Pending,
+    Router,
+    Unreadable,
+)
 from streams.batching import TopicPartition as Place
 from streams.person_keys import PersonKeys
 from streams.sealing import Keyring, LogRecord, Opened
@@ -56,8 +63,6 @@ _FORESEEN = (
     TimeoutError,
 )
 
-SLICE_BYTES, SLICE_RECORDS = 1024 * 1024, 400
-"""What is made into rows without a pause in between: some milliseconds."""
 FETCH_RECORDS = 1_000
 
 
@@ -251,6 +256,7 @@ class AnalyticsLoop:
                     or pending.rows >= limits.rows
                 )
                 if pending and due and flush is None:
+                    router.settle(pending)
                     flush = asyncio.create_task(self._flush(pending), name="analytics-flush")
                     pending = Pending(self._views)
                 elif flush is not None and (
