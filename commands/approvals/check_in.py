@@ -60,6 +60,7 @@ from schemas.approvals.check_in import (
 from schemas.approvals.policies import Policies, Verdict
 from schemas.approvals.vocabulary import TrustOutcome
 from schemas.types import Json
+from schemas.unions import members
 
 TIMEOUT = "timeout"
 ESCALATION = "escalation"
@@ -378,28 +379,8 @@ def describe(command: CheckInCommand) -> dict[str, object]:
 
 DECIDER: Decider[CheckInCommand, CheckIn, CheckInEvent] = Decider(
     stream=STREAM,
-    commands=(
-        CreateCheckIn,
-        ApproveCheckIn,
-        RejectCheckIn,
-        ModifyCheckIn,
-        WithdrawCheckIn,
-        ExpireCheckIn,
-        EscalateCheckIn,
-        ReportOutcome,
-    ),
-    events=(
-        CheckInCreated,
-        CheckInApproved,
-        CheckInRejected,
-        CheckInModified,
-        CheckInWithdrawn,
-        CheckInExpired,
-        CheckInHeld,
-        CheckInVoted,
-        CheckInEscalated,
-        CheckInOutcomeReported,
-    ),
+    commands=members(CheckInCommand),
+    events=members(CheckInEvent),
     version=2,
     initial=CheckIn(),
     decide=decide,

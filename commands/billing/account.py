@@ -41,6 +41,7 @@ from schemas.billing.account import (
 from schemas.billing.window import window_of
 from schemas.instants import iso
 from schemas.types import Micros
+from schemas.unions import members
 
 NANODOLLARS_PER_CENT = 10_000_000
 # Clocks differ: a month is closed when it is over by every one of them.
@@ -421,19 +422,8 @@ def _describe(command: AccountCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[AccountCommand, Account, AccountEvent] = Decider(
     stream=STREAM,
-    commands=(SetSpendingCaps, AssignPlan, CloseUsagePeriod),
-    events=(
-        PlanAssigned,
-        SpendingCapsSet,
-        ChargeReserved,
-        ChargeCommitted,
-        ChargeReleased,
-        CapThresholdReached,
-        EvaluationKeyAdmitted,
-        EvaluationKeyReleased,
-        UsagePeriodOpened,
-        UsagePeriodClosed,
-    ),
+    commands=members(AccountCommand),
+    events=members(AccountEvent),
     version=2,
     initial=Account(),
     decide=decide,

@@ -43,6 +43,7 @@ from schemas.billing.subscription import (
     SubscriptionEvent,
 )
 from schemas.types import Text
+from schemas.unions import members
 
 # The answer of a healthy Stripe takes seconds; whoever waits longer has probably died.
 RESUME_AFTER_MICROS = 60 * 1_000_000
@@ -389,20 +390,8 @@ def _describe(command: SubscriptionCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[SubscriptionCommand, Subscription, SubscriptionEvent] = Decider(
     stream=STREAM,
-    commands=(
-        RequestSubscription,
-        RequestPlanChange,
-        RequestCancellation,
-        WithdrawSubscriptionChange,
-        ResumeSubscriptionChange,
-        RecordStripeSubscription,
-    ),
-    events=(
-        SubscriptionChangeRequested,
-        SubscriptionChangeDue,
-        SubscriptionChangeWithdrawn,
-        SubscriptionChanged,
-    ),
+    commands=members(SubscriptionCommand),
+    events=members(SubscriptionEvent),
     initial=Subscription(),
     decide=decide,
     evolve=evolve,

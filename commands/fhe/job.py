@@ -46,6 +46,7 @@ from schemas.fhe.job import (
 )
 from schemas.fhe.parameters import PARAMETER_SETS
 from schemas.types import EMPTY_JSON, Count, Json, Text
+from schemas.unions import members
 
 STREAM = "fhe.job"
 # After this long nobody waits for the result; far more than a worker needs for any queue.
@@ -405,16 +406,8 @@ INITIAL = Job()
 DECIDER: Decider[JobCommand, Job, JobEvent] = Decider(
     stream=STREAM,
     version=2,
-    commands=(
-        SubmitJob,
-        ReuseResult,
-        RecordJobProgress,
-        RecordJobResult,
-        RecordJobFailure,
-        CancelJob,
-        ExpireJob,
-    ),
-    events=(JobSubmitted, JobProgressed, JobSucceeded, JobFailed, JobCancelled),
+    commands=members(JobCommand),
+    events=members(JobEvent),
     initial=INITIAL,
     decide=decide,
     evolve=evolve,

@@ -21,6 +21,7 @@ from schemas.identity.roles import Role
 from schemas.tenancy.tenant import TenantCreated
 from schemas.tenancy.trial import STREAM, TrialBegan, TrialEnded, TrialEvent
 from schemas.types import Micros, Sha256, Text
+from schemas.unions import members
 
 LIFE_MICROS = 24 * 3_600 * 1_000_000
 # Longer than a job may take, so that nothing is written any more when the data goes.
@@ -120,8 +121,8 @@ def _describe(command: TrialCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[TrialCommand, Trial, TrialEvent] = Decider(
     stream=STREAM,
-    commands=(BeginTrial, EndTrial),
-    events=(TrialBegan, TrialEnded),
+    commands=members(TrialCommand),
+    events=members(TrialEvent),
     initial=Trial(),
     decide=decide,
     evolve=evolve,

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 
 from projections.statements import Put, Set, Statement, View
-from schemas.approvals.agent import AgentAdopted, AgentDeactivated, AgentRegistered
+from schemas.approvals.agent import AgentAdopted, AgentDeactivated, AgentEvent, AgentRegistered
 from schemas.envelope import Envelope
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -44,7 +45,7 @@ def _new(
 AGENTS = View(
     name="agents",
     version=1,
-    events=(AgentRegistered, AgentAdopted, AgentDeactivated),
+    events=members(AgentEvent),
     columns={
         "tenant": "text",
         "id": "text",

@@ -11,6 +11,7 @@ from schemas.approvals.check_in import (
     CheckInApproved,
     CheckInCreated,
     CheckInEscalated,
+    CheckInEvent,
     CheckInExpired,
     CheckInHeld,
     CheckInModified,
@@ -23,6 +24,7 @@ from schemas.approvals.check_in import (
 from schemas.approvals.vocabulary import CheckInStatus
 from schemas.envelope import Envelope
 from schemas.types import Json
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -98,18 +100,7 @@ def _settled(
 CHECK_INS = View(
     name="check_ins",
     version=2,
-    events=(
-        CheckInCreated,
-        CheckInApproved,
-        CheckInRejected,
-        CheckInModified,
-        CheckInWithdrawn,
-        CheckInExpired,
-        CheckInHeld,
-        CheckInVoted,
-        CheckInEscalated,
-        CheckInOutcomeReported,
-    ),
+    events=members(CheckInEvent),
     columns={
         "tenant": "text",
         "id": "text",

@@ -7,8 +7,9 @@ import msgspec
 
 from projections.statements import Put, Set, Statement, View
 from schemas.approvals.policies import Policies
-from schemas.approvals.room import RoomCreated, RoomPoliciesReplaced
+from schemas.approvals.room import RoomCreated, RoomEvent, RoomPoliciesReplaced
 from schemas.envelope import Envelope
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -38,7 +39,7 @@ def _json(policies: Policies) -> str:
 ROOMS = View(
     name="rooms",
     version=1,
-    events=(RoomCreated, RoomPoliciesReplaced),
+    events=members(RoomEvent),
     columns={
         "tenant": "text",
         "id": "text",

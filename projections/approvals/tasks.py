@@ -10,12 +10,14 @@ from schemas.approvals.task import (
     TaskClaimed,
     TaskClaimRenewed,
     TaskDecided,
+    TaskEvent,
     TaskHelperJoined,
     TaskHelpRequested,
     TaskPosted,
     TaskReleased,
 )
 from schemas.envelope import Envelope
+from schemas.unions import members
 
 _UNCLAIMED = {
     "agent_id": "",
@@ -95,15 +97,7 @@ def _decided(event: TaskDecided) -> dict[str, Any]:
 TASKS = View(
     name="tasks",
     version=1,
-    events=(
-        TaskPosted,
-        TaskClaimed,
-        TaskClaimRenewed,
-        TaskReleased,
-        TaskHelpRequested,
-        TaskHelperJoined,
-        TaskDecided,
-    ),
+    events=members(TaskEvent),
     columns={
         "tenant": "text",
         "id": "text",

@@ -7,8 +7,9 @@ import msgspec
 
 from projections.platform.webhook_endpoints import WEBHOOK_ENDPOINTS
 from projections.statements import Put, Set, Statement, View
-from schemas.approvals.watcher import WatcherCreated, WatcherRemoved, WatcherTriggered
+from schemas.approvals.watcher import WatcherCreated, WatcherEvent, WatcherRemoved, WatcherTriggered
 from schemas.envelope import Envelope
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -38,7 +39,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 WATCHERS = View(
     name="watchers",
     version=1,
-    events=(WatcherCreated, WatcherTriggered, WatcherRemoved),
+    events=members(WatcherEvent),
     columns={
         "tenant": "text",
         "id": "text",

@@ -11,8 +11,10 @@ from schemas.fhe.key_upload import (
     KeyPieceReceived,
     KeyUploadAbandoned,
     KeyUploadCompleted,
+    KeyUploadEvent,
     KeyUploadOpened,
 )
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -73,7 +75,7 @@ def reduce_parts(event: Any, envelope: Envelope) -> Sequence[Statement]:
 FHE_KEY_UPLOADS = View(
     name="fhe_key_uploads",
     version=1,
-    events=(KeyUploadOpened, KeyPieceReceived, KeyUploadCompleted, KeyUploadAbandoned),
+    events=members(KeyUploadEvent),
     columns={
         "tenant": "text",
         "upload_id": "text",

@@ -8,6 +8,7 @@ import msgspec
 from projections.statements import Put, Set, Statement, View
 from schemas.envelope import Envelope
 from schemas.identity.api_key import (
+    ApiKeyEvent,
     ApiKeyExpirySet,
     ApiKeyIssued,
     ApiKeyRenamed,
@@ -16,6 +17,7 @@ from schemas.identity.api_key import (
     ApiKeyRotated,
     ApiKeyUsed,
 )
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -67,15 +69,7 @@ def _json(values: Sequence[str]) -> str:
 API_KEYS = View(
     name="api_keys",
     version=2,
-    events=(
-        ApiKeyIssued,
-        ApiKeyRenamed,
-        ApiKeyRolesGranted,
-        ApiKeyExpirySet,
-        ApiKeyRotated,
-        ApiKeyUsed,
-        ApiKeyRevoked,
-    ),
+    events=members(ApiKeyEvent),
     columns={
         "tenant": "text",
         "key_id": "text",

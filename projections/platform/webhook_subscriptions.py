@@ -11,10 +11,12 @@ from schemas.envelope import Envelope
 from schemas.platform.webhook_subscription import (
     WebhookDescribed,
     WebhookSubscribed,
+    WebhookSubscriptionEvent,
     WebhookTriggered,
     WebhookTypesChosen,
     WebhookUnsubscribed,
 )
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -48,13 +50,7 @@ def _json(event_types: list[str]) -> str:
 WEBHOOK_SUBSCRIPTIONS = View(
     name="webhook_subscriptions",
     version=1,
-    events=(
-        WebhookSubscribed,
-        WebhookTypesChosen,
-        WebhookDescribed,
-        WebhookTriggered,
-        WebhookUnsubscribed,
-    ),
+    events=members(WebhookSubscriptionEvent),
     columns={
         "tenant": "text",
         "id": "text",

@@ -12,11 +12,13 @@ from schemas.prompts.prompt import (
     PromptCreated,
     PromptDeleted,
     PromptDescribed,
+    PromptEvent,
     PromptLabelMoved,
     PromptLabelRemoved,
     PromptRenamed,
     PromptVersionAdded,
 )
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -62,15 +64,7 @@ def _json(tags: Sequence[str]) -> str:
 PROMPTS = View(
     name="prompts",
     version=1,
-    events=(
-        PromptCreated,
-        PromptVersionAdded,
-        PromptRenamed,
-        PromptDescribed,
-        PromptDeleted,
-        PromptLabelMoved,
-        PromptLabelRemoved,
-    ),
+    events=members(PromptEvent),
     columns={
         "tenant": "text",
         "id": "text",
