@@ -235,7 +235,7 @@ Handler = Callable[[Any], Awaitable[Any]]
 
 
 class Route:
-    """One endpoint.
+    """One endpoint. Rows that share words are made by a `functools.partial` of it.
 
     path: as its document writes it, parameters in braces; served with and without a trailing slash.
     rest: the path ends with a parameter that takes all that is left of a request's, slashes too.

@@ -1,5 +1,7 @@
 """Usage, budgets, subscriptions, invoices and billing events over HTTP."""
 
+from functools import partial
+
 from api.billing import (
     budget_caps,
     budgets,
@@ -22,215 +24,173 @@ from api.routing import Route, Who
 
 _TENANT = "/api/v1/billing/tenants/{tenant_id}"
 
+_service = partial(Route, dialect=SERVICE, who=Who.SESSION_OR_KEY, tags=("billing",))
+_fhe = partial(Route, dialect=FHE, who=Who.SESSION_OR_KEY, tags=("billing",))
+
 ROUTES = [
-    Route(
+    _service(
         "POST",
         f"{_TENANT}/usage",
         usage.record_usage,
-        dialect=SERVICE,
-        who=Who.SESSION_OR_KEY,
         roles=USAGE_REPORTERS,
         body=usage.UsageRecordRequest,
         response=UsageRecordedResponse,
         status=201,
-        tags=("billing",),
         summary="Record Usage",
         refusals=(404, 409),
         max_body=64 * 1024,
         description="An idempotency key, in the body or in the header `Idempotency-Key`, counts "
         "once for ever. The same key with another meter, quantity or time is refused (409).",
     ),
-    Route(
+    _service(
         "GET",
         f"{_TENANT}/usage",
         usage.summarize_usage,
-        dialect=SERVICE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLING_READERS,
         query=usage.UsageQuery,
         response=UsageSummaryResponse,
-        tags=("billing",),
         summary="Summarize Usage",
         refusals=(404,),
         description="Totals by meter and UTC hour, day or month. LLM calls that agents report are "
         "metered as `llm.calls`, `llm.tokens_in`, `llm.tokens_out` and `llm.cost_nanodollars`.",
     ),
-    Route(
+    _service(
         "GET",
         f"{_TENANT}/events",
         events.list_events,
-        dialect=SERVICE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLING_READERS,
         query=events.EventsQuery,
         response=BillingEventHistoryResponse,
-        tags=("billing",),
         summary="List Billing Events",
         refusals=(404,),
     ),
-    Route(
+    _service(
         "GET",
         "/api/v1/billing/stream",
         events.stream_events,
-        dialect=SERVICE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLING_READERS,
         query=events.StreamQuery,
         stream=True,
         media_type="text/event-stream",
-        tags=("billing",),
         summary="Billing Event Stream",
         refusals=(400, 429),
         description="Server-sent events. `id` is a log position: send the last one as "
         "`Last-Event-ID` to go on without loss. An event `resync` says that the log does not hold "
         "that position any more.",
     ),
-    Route(
+    _service(
         "GET",
         f"{_TENANT}/budgets",
         budgets.list_budgets,
-        dialect=SERVICE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLING_READERS,
         query=budgets.BudgetsQuery,
         response=BudgetListResponse,
-        tags=("billing",),
         summary="List Budgets",
         refusals=(404,),
     ),
-    Route(
+    _service(
         "PUT",
         f"{_TENANT}/budgets/{{meter}}/{{window}}",
         budgets.set_budget,
-        dialect=SERVICE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLERS,
         body=budgets.BudgetRequest,
         response=BudgetResponse,
-        tags=("billing",),
         summary="Set Budget",
         refusals=(404,),
         max_body=16 * 1024,
         description="`window` is hour, day or month. An event `budget_reached` comes once in each "
         "window for each percent of the limit that usage comes to.",
     ),
-    Route(
+    _service(
         "DELETE",
         f"{_TENANT}/budgets/{{meter}}/{{window}}",
         budgets.remove_budget,
-        dialect=SERVICE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLERS,
         status=204,
-        tags=("billing",),
         summary="Remove Budget",
         refusals=(404, 422),
     ),
-    Route(
+    _fhe(
         "GET",
         "/api/v1/billing/budget-caps",
         budget_caps.get_budget_caps,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLING_READERS,
         response=budget_caps.BudgetCapsItem,
-        tags=("billing",),
         summary="Show budget caps",
     ),
-    Route(
+    _fhe(
         "PATCH",
         "/api/v1/billing/budget-caps",
         budget_caps.set_budget_caps,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLERS,
         body=budget_caps.CapsBody,
         response=budget_caps.BudgetCapsItem,
-        tags=("billing",),
         summary="Change budget caps",
         max_body=16 * 1024,
         description="A hard cap is never exceeded: a job's price is reserved when it is submitted, "
         "and a job that would exceed the cap is refused (402).",
     ),
-    Route(
+    _fhe(
         "GET",
         "/api/v1/billing/subscriptions",
         subscriptions.list_subscriptions,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLING_READERS,
         query=subscriptions.ListQuery,
         response=subscriptions.SubscriptionPage,
-        tags=("billing",),
         summary="List subscriptions",
         refusals=(400,),
     ),
-    Route(
+    _fhe(
         "POST",
         "/api/v1/billing/subscriptions",
         subscriptions.subscribe,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLERS,
         body=subscriptions.SubscribeBody,
         response=subscriptions.SubscriptionItem,
         status=201,
-        tags=("billing",),
         summary="Subscribe to a plan",
         refusals=(409, 502),
         max_body=16 * 1024,
         description="A tenant has one subscription at a time. It is `incomplete` until it is paid "
         "at `payment_url`. 502 when Stripe does not answer: nothing has changed then.",
     ),
-    Route(
+    _fhe(
         "PATCH",
         "/api/v1/billing/subscriptions/{subscription_id}",
         subscriptions.change_plan,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLERS,
         body=subscriptions.ChangePlanBody,
         response=subscriptions.SubscriptionItem,
-        tags=("billing",),
         summary="Change a subscription's plan",
         refusals=(409, 502),
         max_body=16 * 1024,
     ),
-    Route(
+    _fhe(
         "DELETE",
         "/api/v1/billing/subscriptions/{subscription_id}",
         subscriptions.cancel,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLERS,
         query=subscriptions.CancelQuery,
         response=subscriptions.SubscriptionItem,
-        tags=("billing",),
         summary="Cancel a subscription",
         refusals=(409, 502),
     ),
-    Route(
+    _fhe(
         "GET",
         "/api/v1/billing/invoices",
         invoices.list_invoices,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLING_READERS,
         query=invoices.InvoicesQuery,
         response=invoices.InvoicePage,
-        tags=("billing",),
         summary="List invoices",
         refusals=(400,),
     ),
-    Route(
+    _fhe(
         "GET",
         "/api/v1/billing/invoices/{invoice_id}",
         invoices.get_invoice,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=BILLING_READERS,
         response=invoices.InvoiceItem,
-        tags=("billing",),
         summary="Show an invoice",
     ),
     Route(

@@ -7,11 +7,12 @@ import msgspec
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
+from api.fhe.declaring import fhe_route
 from api.fhe.jobs import find_row, row_at_end
 from api.live import TooManyListeners
-from api.problems import FHE, Problem, not_found
+from api.problems import Problem, not_found
 from api.roles import COMPUTE_READERS
-from api.routing import Call, Route, Who
+from api.routing import Call
 from api.sse import EventStream, Frame
 from api.subscription import BadPosition, LiveEvent, Resync, Subscription
 from api.views import position_of_views
@@ -111,14 +112,11 @@ class _Following:
 
 
 ROUTES = [
-    Route(
+    fhe_route(
         "GET",
         "/api/v1/jobs/{job_id}/events",
         stream_job_events,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTE_READERS,
-        by_plan=True,
         tags=("jobs",),
         summary="Follow a job",
         description=(

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from api.fhe.cursors import read_cursor, write_cursor
+from api.fhe.declaring import fhe_route
 from api.fhe.storage import answered
-from api.problems import FHE, Problem, not_found
+from api.problems import Problem, not_found
 from api.roles import COMPUTE_READERS, COMPUTERS
-from api.routing import Call, Route, Who
+from api.routing import Call
 from commands.fhe.job import CancelJob
 from commands.fhe.precision import precision_bits
 from infra.clock import iso
@@ -225,40 +226,31 @@ async def _row(call: Call[Any, Any]) -> dict[str, Any]:
 
 
 ROUTES = [
-    Route(
+    fhe_route(
         "GET",
         "/api/v1/jobs",
         list_jobs,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTE_READERS,
-        by_plan=True,
         tags=("jobs",),
         summary="List jobs",
         query=JobsQuery,
         response=JobPage,
         refusals=(400,),
     ),
-    Route(
+    fhe_route(
         "GET",
         "/api/v1/jobs/{job_id}",
         get_job,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTE_READERS,
-        by_plan=True,
         tags=("jobs",),
         summary="Show a job and its result",
         response=JobItem,
     ),
-    Route(
+    fhe_route(
         "DELETE",
         "/api/v1/jobs/{job_id}",
         cancel_job,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTERS,
-        by_plan=True,
         tags=("jobs",),
         summary="Cancel a job",
         response=JobItem,

@@ -7,10 +7,11 @@ from msgspec import Meta, Struct
 
 from api.fhe import uploads
 from api.fhe.cursors import read_cursor, write_cursor
+from api.fhe.declaring import fhe_route
 from api.fhe.storage import discard
-from api.problems import FHE, Problem, not_found
+from api.problems import Problem, not_found
 from api.roles import COMPUTE_READERS, COMPUTERS
-from api.routing import Answer, Call, Route, Who, answer_of
+from api.routing import Answer, Call, answer_of
 from commands.fhe.evaluation_key import (
     DeleteEvaluationKey,
     EvaluationKeyAnswer,
@@ -185,14 +186,11 @@ def _item(row: dict[str, Any]) -> EvaluationKeyItem:
 
 
 ROUTES = [
-    Route(
+    fhe_route(
         "POST",
         "/api/v1/keys",
         upload,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTERS,
-        by_plan=True,
         tags=("keys",),
         summary="Upload an evaluation key",
         description=(
@@ -211,40 +209,31 @@ ROUTES = [
         streamed=True,
         accepts="application/octet-stream",
     ),
-    Route(
+    fhe_route(
         "GET",
         "/api/v1/keys",
         list_keys,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTE_READERS,
-        by_plan=True,
         tags=("keys",),
         summary="List evaluation keys",
         query=KeysQuery,
         response=EvaluationKeyPage,
         refusals=(400,),
     ),
-    Route(
+    fhe_route(
         "GET",
         "/api/v1/keys/{key_id}",
         get_key,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTE_READERS,
-        by_plan=True,
         tags=("keys",),
         summary="Show an evaluation key",
         response=EvaluationKeyItem,
     ),
-    Route(
+    fhe_route(
         "DELETE",
         "/api/v1/keys/{key_id}",
         delete_key,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTERS,
-        by_plan=True,
         tags=("keys",),
         summary="Delete an evaluation key",
         status=204,

@@ -1,5 +1,7 @@
 """Login, sessions and API keys over HTTP."""
 
+from functools import partial
+
 from api.identity import api_keys, login, sessions
 from api.identity.answers import CurrentUser, SessionList, SessionTokens, Success
 from api.problems import FHE, SERVICE
@@ -9,105 +11,86 @@ from api.routing import Route, Who
 _AUTH = "/api/v1/auth"
 _KEYS = "/api/v1/api-keys"
 
+_auth_route = partial(Route, dialect=SERVICE, who=Who.HUMAN, tags=("auth",))
+_key_route = partial(Route, dialect=FHE, who=Who.SESSION_OR_KEY, roles=ADMINS, tags=("auth",))
+
 ROUTES = [
-    Route(
+    _auth_route(
         "POST",
         f"{_AUTH}/token",
         login.log_in,
-        dialect=SERVICE,
         who=Who.PUBLIC,
         body=login.LoginBody,
         raw_body=True,
         response=SessionTokens,
-        tags=("auth",),
         summary="Login For Access Token",
         refusals=(401, 429),
         max_body=16 * 1024,
     ),
-    Route(
+    _auth_route(
         "POST",
         f"{_AUTH}/refresh",
         login.refresh,
-        dialect=SERVICE,
         who=Who.PUBLIC,
         body=login.RefreshBody,
         response=SessionTokens,
-        tags=("auth",),
         summary="Refresh Access Token",
         refusals=(401,),
         max_body=16 * 1024,
     ),
-    Route(
+    _auth_route(
         "POST",
         f"{_AUTH}/logout",
         login.log_out,
-        dialect=SERVICE,
-        who=Who.HUMAN,
         body=login.LogoutBody,
         response=Success,
-        tags=("auth",),
         summary="Logout Session",
         refusals=(404,),
         max_body=16 * 1024,
     ),
-    Route(
+    _auth_route(
         "POST",
         f"{_AUTH}/logout/all",
         login.log_out_everywhere,
-        dialect=SERVICE,
-        who=Who.HUMAN,
         response=Success,
-        tags=("auth",),
         summary="Logout All Sessions",
         refusals=(404,),
     ),
-    Route(
+    _auth_route(
         "GET",
         f"{_AUTH}/me",
         sessions.current_user,
-        dialect=SERVICE,
-        who=Who.HUMAN,
         response=CurrentUser,
-        tags=("auth",),
         summary="Get Current User Info",
         refusals=(404,),
     ),
-    Route(
+    _auth_route(
         "GET",
         f"{_AUTH}/sessions",
         sessions.list_sessions,
-        dialect=SERVICE,
-        who=Who.HUMAN,
         query=sessions.SessionsQuery,
         response=SessionList,
-        tags=("auth",),
         summary="List User Sessions",
     ),
-    Route(
+    _auth_route(
         "DELETE",
         f"{_AUTH}/sessions/{{session_id}}",
         sessions.revoke_session,
-        dialect=SERVICE,
-        who=Who.HUMAN,
         response=Success,
-        tags=("auth",),
         summary="Revoke User Session",
         refusals=(404,),
     ),
-    Route(
+    _auth_route(
         "POST",
         f"{_AUTH}/password/change",
         sessions.change_password,
-        dialect=SERVICE,
-        who=Who.HUMAN,
         body=sessions.PasswordBody,
         response=Success,
-        tags=("auth",),
         summary="Change Password",
         refusals=(401, 403, 404, 429),
         max_body=16 * 1024,
     ),
-    Route(
+    _key_route(
         "POST",
         _KEYS,
         api_keys.issue,
@@ -117,12 +100,8 @@ ROUTES = [
         summary="Issue an API key; the key is shown once",
         refusals=(400,),
         max_body=16 * 1024,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
-        roles=ADMINS,
-        tags=("auth",),
     ),
-    Route(
+    _key_route(
         "GET",
         _KEYS,
         api_keys.list_keys,
@@ -130,12 +109,8 @@ ROUTES = [
         response=api_keys.ApiKeyPage,
         summary="List API keys",
         refusals=(400,),
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
-        roles=ADMINS,
-        tags=("auth",),
     ),
-    Route(
+    _key_route(
         "PATCH",
         f"{_KEYS}/{{api_key_id}}",
         api_keys.revise,
@@ -144,12 +119,8 @@ ROUTES = [
         summary="Change an API key",
         refusals=(400, 404, 409),
         max_body=16 * 1024,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
-        roles=ADMINS,
-        tags=("auth",),
     ),
-    Route(
+    _key_route(
         "POST",
         f"{_KEYS}/{{api_key_id}}/rotate",
         api_keys.rotate,
@@ -162,21 +133,13 @@ ROUTES = [
         ),
         refusals=(400, 404, 409),
         max_body=16 * 1024,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
-        roles=ADMINS,
-        tags=("auth",),
     ),
-    Route(
+    _key_route(
         "DELETE",
         f"{_KEYS}/{{api_key_id}}",
         api_keys.revoke,
         status=204,
         summary="Revoke an API key",
         refusals=(404,),
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
-        roles=ADMINS,
-        tags=("auth",),
     ),
 ]

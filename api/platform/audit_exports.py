@@ -6,6 +6,7 @@ not there. The file is a replay of the log with a manifest; `weir audit verify -
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -170,51 +171,41 @@ def _iso(micros: int | None) -> str | None:
     return None if micros is None else iso(micros)
 
 
-def _route(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
-    return Route(
-        method,
-        PATH + path,
-        handler,
-        dialect=ENTERPRISE,
-        who=Who.SESSION_OR_KEY,
-        roles=EXPORTERS,
-        tags=("audit",),
-        summary=summary,
-        **more,
-    )
-
+_route = partial(
+    Route, dialect=ENTERPRISE, who=Who.SESSION_OR_KEY, roles=EXPORTERS, tags=("audit",)
+)
 
 ROUTES: list[Route] = [
     _route(
         "POST",
-        "",
+        PATH,
         request_export,
-        "Export audit logs",
+        summary="Export audit logs",
         body=ExportBody,
         response=AuditExportAnswer,
         status=202,
     ),
     _route(
         "GET",
-        "{export_id}/",
+        f"{PATH}{{export_id}}/",
         get_export,
-        "Get export status",
+        summary="Get export status",
         response=AuditExportAnswer,
         refusals=(404,),
     ),
     _route(
         "GET",
-        "{export_id}/download/",
+        f"{PATH}{{export_id}}/download/",
         download,
-        "Download an export",
+        summary="Download an export",
         media_type="application/octet-stream",
         refusals=(404, 409),
     ),
     _route(
         "GET",
-        "{export_id}/manifest/",
+        f"{PATH}{{export_id}}/manifest/",
         manifest,
-        "What an export holds",
+        summary="What an export holds",
         response=dict[str, Any],
         refusals=(404, 409),
     ),

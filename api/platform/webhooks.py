@@ -1,6 +1,7 @@
 """Webhooks: `/api/v1/webhooks`, a tenant's events told to URLs of its own. The secret that signs
 them is shown once."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -236,83 +237,78 @@ def _delivery(item: dict[str, Any]) -> dict[str, Any]:
     return {"delivery_id": item["event_id"], **item}
 
 
-def _route(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
-    row = {
-        "dialect": FHE,
-        "who": Who.SESSION_OR_KEY,
-        "roles": READERS if method == "GET" else BUILDERS,
-        "tags": ("webhooks",),
-        "max_body": 16 * 1024,
-        **more,
-    }
-    return Route(method, path, handler, summary=summary, **row)
-
+_route = partial(Route, dialect=FHE, who=Who.SESSION_OR_KEY, tags=("webhooks",), max_body=16 * 1024)
+_read, _write = partial(_route, roles=READERS), partial(_route, roles=BUILDERS)
 
 ROUTES = [
-    _route(
+    _write(
         "POST",
         _PATH,
         create,
-        "Create a webhook; its secret is shown once",
+        summary="Create a webhook; its secret is shown once",
         body=WebhookBody,
         response=CreatedWebhook,
         status=201,
         refusals=(400, 409),
     ),
-    _route(
+    _read(
         "GET",
         _PATH,
         list_webhooks,
-        "List webhooks",
+        summary="List webhooks",
         query=PageQuery,
         response=WebhookPage,
         refusals=(400,),
     ),
-    _route("GET", _ONE, get_webhook, "Show a webhook", response=WebhookItem),
-    _route(
+    _read("GET", _ONE, get_webhook, summary="Show a webhook", response=WebhookItem),
+    _write(
         "PATCH",
         _ONE,
         revise,
-        "Change a webhook",
+        summary="Change a webhook",
         body=ReviseWebhookBody,
         response=WebhookItem,
         refusals=(400,),
     ),
-    _route("DELETE", _ONE, delete, "Delete a webhook", status=204),
-    _route(
-        "POST", f"{_ONE}/enable", enable, "Send to a disabled webhook again", response=WebhookItem
+    _write("DELETE", _ONE, delete, summary="Delete a webhook", status=204),
+    _write(
+        "POST",
+        f"{_ONE}/enable",
+        enable,
+        summary="Send to a disabled webhook again",
+        response=WebhookItem,
     ),
-    _route(
+    _write(
         "POST",
         f"{_ONE}/rotate-secret",
         rotate_secret,
-        "Rotate the secret; the one before signs too, for a while",
+        summary="Rotate the secret; the one before signs too, for a while",
         body=RotateSecretBody,
         response=RotatedSecret,
     ),
-    _route(
+    _write(
         "POST",
         f"{_ONE}/test",
         send_test,
-        "Send a test event",
+        summary="Send a test event",
         response=TestSent,
         status=202,
         refusals=(409,),
     ),
-    _route(
+    _read(
         "GET",
         f"{_ONE}/deliveries",
         list_deliveries,
-        "List what was sent, with attempts and answers",
+        summary="List what was sent, with attempts and answers",
         query=DeliveriesQuery,
         response=DeliveryPage,
         refusals=(400,),
     ),
-    _route(
+    _write(
         "POST",
         f"{_ONE}/deliveries/{{delivery_id}}/redeliver",
         redeliver,
-        "Send a settled delivery again",
+        summary="Send a settled delivery again",
         response=Delivery,
         status=202,
         refusals=(409,),
