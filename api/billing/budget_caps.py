@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from api.routing import Call, answer_of
-from commands.billing.account import AccountAnswer, SetSpendingCaps, balance_at
+from commands.billing.account_state import AccountAnswer, SetSpendingCaps, balance_at
 from commands.billing.plans import PAYG, plan_of
 from infra.clock import iso
 from projections.billing import billing_accounts

@@ -13,7 +13,7 @@ from msgspec import Struct
 from api.problems import Problem
 from api.routing import Call
 from commands.billing.invoice import RecordStripeInvoice
-from commands.billing.subscription import RecordStripeSubscription
+from commands.billing.subscription_state import RecordStripeSubscription
 from infra.ids import command_id
 from infra.stripe import BadStripeEvent, Told
 from projections.billing import subscriptions

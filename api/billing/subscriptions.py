@@ -13,7 +13,7 @@ from api.fhe.cursors import read_cursor, write_cursor
 from api.problems import Problem, not_found
 from api.routing import Answer, Call, answer_of
 from commands.billing.plans import SubscribablePlan
-from commands.billing.subscription import (
+from commands.billing.subscription_state import (
     PendingChange,
     RecordStripeSubscription,
     RequestCancellation,

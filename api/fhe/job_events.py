@@ -16,7 +16,7 @@ from api.routing import Call
 from api.sse import EventStream, Frame
 from api.subscription import BadPosition, LiveEvent, Resync, Subscription
 from api.views import position_of_views
-from commands.fhe.job import STREAM
+from commands.fhe.job_state import STREAM
 from schemas.avro_derivation import tag_of
 from schemas.fhe.job import JobCancelled, JobFailed, JobProgressed, JobSucceeded
 from schemas.types import Text

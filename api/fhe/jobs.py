@@ -12,7 +12,7 @@ from api.fhe.storage import answered
 from api.problems import Problem, not_found
 from api.roles import COMPUTE_READERS, COMPUTERS
 from api.routing import Call
-from commands.fhe.job import CancelJob
+from commands.fhe.job_state import CancelJob
 from commands.fhe.precision import precision_bits
 from infra.clock import iso
 from infra.objects import ObjectMissing

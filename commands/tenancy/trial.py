@@ -8,7 +8,8 @@ from typing import Any, assert_never
 
 from msgspec import Struct
 
-from commands.billing.account import Account, assign_plan
+from commands.billing.account import assign_plan
+from commands.billing.account_state import Account
 from commands.billing.plans import TRIAL
 from commands.decider import Context, Decider, Emit, Ref, SetTimer
 from commands.identity.api_key import STREAM as KEY_STREAM

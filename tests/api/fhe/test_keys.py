@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from commands.billing.account import AssignPlan
+from commands.billing.account_state import AssignPlan
 from commands.billing.plans import PlanCode
 from infra.ids import new_id
 from infra.objects import ObjectsUnavailable
