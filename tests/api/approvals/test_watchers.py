@@ -150,7 +150,7 @@ async def test_people_see_every_watcher_and_an_agent_its_own(waitroom: Waitroom)
     agent, other = await waitroom.agent(), await waitroom.agent("Other")
     ids = []
     for headers in (agent, other, agent):
-        waitroom.harness.clock.advance(1)  # type: ignore[attr-defined]
+        waitroom.harness.clock.advance(1)
         ids.append((await watch(waitroom, headers))["id"])
     path = "/v1/rooms/payments/watchers"
     first = (await waitroom.person_calls("GET", f"{path}?limit=2")).json()
