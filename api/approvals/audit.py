@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Raw, Struct
 
-from api.approvals.envelopes import FIRST, Cursor, Limit, after, cursor_of
+from api.approvals.envelopes import Cursor, Limit, after, cursor_of
 from api.approvals.visible import is_task, room_row
+from api.cursors import NEWEST
 from api.problems import not_found
 from api.routing import Call, page
 from commands.approvals.payload import modified, payload_hash
@@ -111,7 +112,7 @@ async def _page(call: Call[None, Any], wanted: AuditFilter) -> Any:
         call.tenant,
         wanted,
         limit=query.limit + 1,
-        before=None if behind == FIRST else behind[0],
+        before=None if behind == NEWEST else behind[0],
     )
     more = len(found) > query.limit
     found = found[: query.limit]

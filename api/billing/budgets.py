@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from api.billing.answers import BudgetListResponse, BudgetResponse
-from api.billing.cursors import read_cursor, write_cursor
 from api.billing.tenant import own_tenant
+from api.cursors import read_cursor, write_cursor
 from api.problems import Problem, not_found
 from api.routing import Answer, Call, answer_of
 from commands.billing.budget import RemoveBudget, SetBudget, budget_id
@@ -66,7 +66,7 @@ async def remove_budget(call: Call[None, None]) -> Answer:
 async def list_budgets(call: Call[None, BudgetsQuery]) -> BudgetListResponse:
     """The tenant's budgets by id, and what was reached of each."""
     own_tenant(call)
-    _, after = read_cursor(call.query.cursor, (0, ""))
+    _, after = read_cursor(call.query.cursor, (0, ""), status=422)
     rows = await call.services.reads.all(budgets.PAGE, call.tenant, after, call.query.limit + 1)
     page = rows[: call.query.limit]
     more = len(rows) > call.query.limit

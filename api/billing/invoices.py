@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from api.fhe.cursors import read_cursor, write_cursor
+from api.cursors import newest_page
 from api.problems import not_found
 from api.routing import Call
 from infra.clock import iso
@@ -44,15 +44,8 @@ class InvoicePage(Struct, frozen=True):
 
 async def list_invoices(call: Call[None, InvoicesQuery]) -> InvoicePage:
     """The tenant's invoices, newest first."""
-    after, limit = read_cursor(call.query.cursor), call.query.limit
-    rows = await call.services.reads.all(invoices.PAGE, call.tenant, *after, limit + 1)
-    more = len(rows) > limit
-    last = rows[limit - 1] if more else None
-    return InvoicePage(
-        data=[_item(row) for row in rows[:limit]],
-        next_cursor=write_cursor(last["created_at"], last["invoice_id"]) if last else None,
-        has_more=more,
-    )
+    rows, cursor = await newest_page(call, invoices.PAGE, "invoice_id")
+    return InvoicePage([_item(row) for row in rows], cursor, cursor is not None)
 
 
 async def get_invoice(call: Call[None, None]) -> InvoiceItem:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from api.fhe.cursors import read_cursor, write_cursor
+from api.cursors import newest_page
 from api.problems import Problem, not_found
 from api.routing import Answer, Call, answer_of
 from commands.billing.plans import SubscribablePlan
@@ -92,15 +92,8 @@ class SubscriptionPage(Struct, frozen=True):
 
 async def list_subscriptions(call: Call[None, ListQuery]) -> SubscriptionPage:
     """The tenant's subscriptions, ended ones too, newest first."""
-    after, limit = read_cursor(call.query.cursor), call.query.limit
-    rows = await call.services.reads.all(subscriptions.PAGE, call.tenant, *after, limit + 1)
-    more = len(rows) > limit
-    last = rows[limit - 1] if more else None
-    return SubscriptionPage(
-        data=[_item(row) for row in rows[:limit]],
-        next_cursor=write_cursor(last["created_at"], last["subscription_id"]) if last else None,
-        has_more=more,
-    )
+    rows, cursor = await newest_page(call, subscriptions.PAGE, "subscription_id")
+    return SubscriptionPage([_item(row) for row in rows], cursor, cursor is not None)
 
 
 async def subscribe(call: Call[SubscribeBody, None]) -> Answer:

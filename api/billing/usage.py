@@ -11,8 +11,9 @@ from api.billing.answers import (
     UsageTotal,
     UsageWindow,
 )
-from api.billing.cursors import LAST_MICROS, instant, read_cursor, write_cursor
+from api.billing.instants import LAST_MICROS, instant
 from api.billing.tenant import own_tenant
+from api.cursors import read_cursor, write_cursor
 from api.problems import Problem
 from api.routing import Answer, Call, answer_of
 from commands.billing.usage import RecordUsage
@@ -98,7 +99,7 @@ async def summarize_usage(call: Call[None, UsageQuery]) -> UsageSummaryResponse:
     query = call.query
     since = instant(query.since, "from", 0)
     before = instant(query.before, "to", LAST_MICROS)
-    start, meter = read_cursor(query.cursor, (-1, ""))
+    start, meter = read_cursor(query.cursor, (-1, ""), status=422)
     chosen = (call.tenant, query.window, query.meter, query.meter, since, before)
     reads = call.services.reads
     rows = await reads.all(usage_windows.PAGE, *chosen, start, meter, query.limit + 1)

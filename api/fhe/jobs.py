@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from api.fhe.cursors import read_cursor, write_cursor
+from api.cursors import newest_page
 from api.fhe.declaring import fhe_route
 from api.fhe.storage import answered
 from api.problems import Problem, not_found
@@ -115,18 +115,10 @@ class JobPage(Struct, frozen=True):
 
 async def list_jobs(call: Call[None, JobsQuery]) -> JobPage:
     """The tenant's jobs, newest first."""
-    query, after = call.query, read_cursor(call.query.cursor)
-    status, key_id, limit = query.status, query.key_id, query.limit
-    rows = await call.services.reads.all(
-        fhe_jobs.PAGE, call.tenant, status, status, key_id, key_id, *after, limit + 1
-    )
-    more = len(rows) > limit
-    last = rows[limit - 1] if more else None
-    return JobPage(
-        data=[item_of(row) for row in rows[:limit]],
-        next_cursor=write_cursor(last["created_at"], last["job_id"]) if last else None,
-        has_more=more,
-    )
+    status, key_id = call.query.status, call.query.key_id
+    filters = status, status, key_id, key_id
+    rows, cursor = await newest_page(call, fhe_jobs.PAGE, "job_id", *filters)
+    return JobPage([item_of(row) for row in rows], cursor, cursor is not None)
 
 
 async def get_job(call: Call[None, None]) -> JobItem:

@@ -5,8 +5,8 @@ from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta, Struct
 
+from api.cursors import newest_page
 from api.fhe import uploads
-from api.fhe.cursors import read_cursor, write_cursor
 from api.fhe.declaring import fhe_route
 from api.fhe.storage import discard
 from api.problems import Problem, not_found
@@ -128,15 +128,8 @@ def key_id_of(tenant: str, fingerprint: str) -> str:
 
 async def list_keys(call: Call[None, KeysQuery]) -> EvaluationKeyPage:
     """The tenant's evaluation keys, newest first."""
-    limit, after = call.query.limit, read_cursor(call.query.cursor)
-    rows = await call.services.reads.all(fhe_keys.PAGE, call.tenant, *after, limit + 1)
-    more = len(rows) > limit
-    last = rows[limit - 1] if more else None
-    return EvaluationKeyPage(
-        data=[_item(row) for row in rows[:limit]],
-        next_cursor=write_cursor(last["created_at"], last["key_id"]) if last else None,
-        has_more=more,
-    )
+    rows, cursor = await newest_page(call, fhe_keys.PAGE, "key_id")
+    return EvaluationKeyPage([_item(row) for row in rows], cursor, cursor is not None)
 
 
 async def get_key(call: Call[None, None]) -> EvaluationKeyItem:

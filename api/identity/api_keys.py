@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.credentials import API_KEY_PREFIX, lookup_prefix
-from api.fhe.cursors import read_cursor, write_cursor
+from api.cursors import newest_page
 from api.problems import Problem, not_found
 from api.routing import Call, answer_of
 from commands.identity.api_key import (
@@ -135,15 +135,8 @@ async def issue(call: Call[IssueBody, None]) -> IssuedApiKey:
 
 async def list_keys(call: Call[None, KeysQuery]) -> ApiKeyPage:
     """The tenant's keys, revoked ones too, newest first."""
-    after, limit = read_cursor(call.query.cursor), call.query.limit
-    rows = await call.services.reads.all(api_keys.PAGE, call.tenant, *after, limit + 1)
-    more = len(rows) > limit
-    last = rows[limit - 1] if more else None
-    return ApiKeyPage(
-        data=[_item(row) for row in rows[:limit]],
-        next_cursor=write_cursor(last["created_at"], last["key_id"]) if last else None,
-        has_more=more,
-    )
+    rows, cursor = await newest_page(call, api_keys.PAGE, "key_id")
+    return ApiKeyPage([_item(row) for row in rows], cursor, cursor is not None)
 
 
 async def revise(call: Call[ReviseBody, None]) -> ApiKeyItem:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from api.fhe.cursors import read_cursor, write_cursor
+from api.cursors import newest_page, read_cursor, write_cursor
 from api.platform.webhook_deliveries import DeliveryItem, Status, delivery_page, send_again
 from api.platform.webhook_secrets import RotateSecretBody, rotated
 from api.platform.webhook_urls import check_url
@@ -144,11 +144,8 @@ async def create(call: Call[WebhookBody, None]) -> CreatedWebhook:
 
 async def list_webhooks(call: Call[None, PageQuery]) -> WebhookPage:
     """The tenant's webhooks, newest first."""
-    limit, after = call.query.limit, read_cursor(call.query.cursor)
-    rows = await call.services.reads.all(webhook_subscriptions.PAGE, call.tenant, *after, limit + 1)
-    more, rows = len(rows) > limit, rows[:limit]
-    cursor = write_cursor(rows[-1]["created_at"], rows[-1]["id"]) if more else None
-    return WebhookPage([WebhookItem(**_item(row)) for row in rows], cursor, more)
+    rows, cursor = await newest_page(call, webhook_subscriptions.PAGE, "id")
+    return WebhookPage([WebhookItem(**_item(row)) for row in rows], cursor, cursor is not None)
 
 
 async def get_webhook(call: Call[None, None]) -> WebhookItem:
