@@ -1,6 +1,7 @@
-"""What Waitroom's answers are wrapped in, for OpenAPI, and its opaque cursors."""
+"""What Waitroom's answers are wrapped in, as values and for OpenAPI, and its opaque cursors."""
 
-from typing import Annotated, Generic, TypeVar
+from collections.abc import Collection
+from typing import Annotated, Any, Generic, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -25,6 +26,16 @@ class Page(Struct, Generic[T], frozen=True):
     data: list[T]
     cursor: str | None
     has_more: bool
+
+
+def data(value: Any) -> dict[str, Any]:
+    """The answer of one thing."""
+    return {"data": value}
+
+
+def page(items: Collection[Any], cursor: str | None = None, has_more: bool = False) -> Any:
+    """The answer of a list."""
+    return {"data": items, "cursor": cursor, "has_more": has_more}
 
 
 class PageQuery(Struct, frozen=True):

@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from api.approvals.declaring import route
 from api.approvals.visible import room_row
 from api.listening import listen
-from api.routing import Call
+from api.routing import Call, Who
 from api.sse import EventStream, Frame
 from api.subscription import LiveEvent
 from schemas.types import Text
@@ -33,3 +34,20 @@ def frame_of(item: LiveEvent) -> Frame | None:
     """What a client is told of an event; None for those that it need not know."""
     told = told_of(item.envelope, item.event)
     return None if told is None else Frame(*told)
+
+
+ROUTES = [
+    route(
+        "GET",
+        "/v1/rooms/{room}/events",
+        stream_room_events,
+        Who.ANY,
+        "Follow a room's events",
+        query=EventsQuery,
+        stream=True,
+        media_type="text/event-stream",
+        refusals=(404, 429),
+        description="Server-sent events. `id` is a log position: send the last one as "
+        "`Last-Event-ID` to go on without loss.",
+    ),
+]

@@ -5,12 +5,13 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from api.approvals.envelopes import PageQuery, after, cursor_of
+from api.approvals.declaring import route
+from api.approvals.envelopes import Data, Page, PageQuery, after, cursor_of, data, page
 from api.approvals.sending import canonical
 from api.approvals.visible import reaches, room_id_of, room_row
 from api.platform.webhook_urls import check_url
 from api.problems import not_found
-from api.routing import Call, answer_of, data, page
+from api.routing import Call, Who, answer_of
 from commands.approvals.watcher import CreateWatcher, RemoveWatcher, WatcherAnswered
 from infra.clock import iso
 from projections.approvals import watchers
@@ -146,3 +147,46 @@ def item_of(row: Any) -> WatcherItem:
         last_triggered_at=None if triggered_at is None else iso(triggered_at),
         last_event_id=row["triggered_by"] or None,
     )
+
+
+ROUTES = [
+    route(
+        "POST",
+        "/v1/rooms/{room}/watch",
+        watch,
+        Who.AGENT,
+        "Subscribe a watcher to events in a room",
+        body=WatchBody,
+        response=Data[CreatedWatcher],
+        status=201,
+        refusals=(403, 404, 409),
+    ),
+    route(
+        "GET",
+        "/v1/rooms/{room}/watchers",
+        list_watchers,
+        Who.ANY,
+        "List a room's watchers",
+        query=PageQuery,
+        response=Page[WatcherItem],
+        refusals=(404,),
+    ),
+    route(
+        "GET",
+        "/v1/watchers/{id}",
+        get_watcher,
+        Who.ANY,
+        "Get a watcher",
+        response=Data[WatcherItem],
+        refusals=(404,),
+    ),
+    route(
+        "DELETE",
+        "/v1/watchers/{id}",
+        remove_watcher,
+        Who.AGENT,
+        "Remove a watcher",
+        response=Data[WatcherItem],
+        refusals=(403, 404),
+    ),
+]

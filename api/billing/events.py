@@ -10,10 +10,12 @@ from api.billing.answers import (
     event_of_row,
     event_response,
 )
+from api.billing.declaring import TENANT, service_route
 from api.billing.instants import instant
 from api.billing.tenant import own_tenant
 from api.cursors import read_cursor, write_cursor
 from api.listening import listen
+from api.roles import BILLING_READERS
 from api.routing import Call
 from api.sse import EventStream, Frame
 from api.subscription import LiveEvent
@@ -94,3 +96,31 @@ def frame_of(item: LiveEvent) -> Frame:
     envelope = item.envelope
     shown = event_response(envelope.id, envelope.tenant, envelope.time, item.event)
     return Frame(shown.event_type, shown)
+
+
+ROUTES = [
+    service_route(
+        "GET",
+        f"{TENANT}/events",
+        list_events,
+        roles=BILLING_READERS,
+        query=EventsQuery,
+        response=BillingEventHistoryResponse,
+        summary="List Billing Events",
+        refusals=(404,),
+    ),
+    service_route(
+        "GET",
+        "/api/v1/billing/stream",
+        stream_events,
+        roles=BILLING_READERS,
+        query=StreamQuery,
+        stream=True,
+        media_type="text/event-stream",
+        summary="Billing Event Stream",
+        refusals=(400, 429),
+        description="Server-sent events. `id` is a log position: send the last one as "
+        "`Last-Event-ID` to go on without loss. An event `resync` says that the log does not hold "
+        "that position any more.",
+    ),
+]

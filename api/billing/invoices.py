@@ -4,8 +4,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from api.billing.declaring import fhe_route
 from api.cursors import newest_page
 from api.problems import not_found
+from api.roles import BILLING_READERS
 from api.routing import Call
 from infra.clock import iso
 from projections.billing import invoices
@@ -70,3 +72,25 @@ def _item(row: dict[str, Any]) -> InvoiceItem:
         period_end=iso(row["period_end"]),
         created_at=iso(row["created_at"]),
     )
+
+
+ROUTES = [
+    fhe_route(
+        "GET",
+        "/api/v1/billing/invoices",
+        list_invoices,
+        roles=BILLING_READERS,
+        query=InvoicesQuery,
+        response=InvoicePage,
+        summary="List invoices",
+        refusals=(400,),
+    ),
+    fhe_route(
+        "GET",
+        "/api/v1/billing/invoices/{invoice_id}",
+        get_invoice,
+        roles=BILLING_READERS,
+        response=InvoiceItem,
+        summary="Show an invoice",
+    ),
+]

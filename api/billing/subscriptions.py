@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from api.billing.declaring import fhe_route
 from api.cursors import newest_page
 from api.problems import Problem, not_found
+from api.roles import BILLERS, BILLING_READERS
 from api.routing import Answer, Call, answer_of
 from commands.billing.plans import SubscribablePlan
 from commands.billing.subscription_state import (
@@ -219,3 +221,52 @@ def _item(row: dict[str, Any], payment_url: str | None = None) -> SubscriptionIt
         created_at=iso(row["created_at"]),
         payment_url=payment_url,
     )
+
+
+ROUTES = [
+    fhe_route(
+        "GET",
+        "/api/v1/billing/subscriptions",
+        list_subscriptions,
+        roles=BILLING_READERS,
+        query=ListQuery,
+        response=SubscriptionPage,
+        summary="List subscriptions",
+        refusals=(400,),
+    ),
+    fhe_route(
+        "POST",
+        "/api/v1/billing/subscriptions",
+        subscribe,
+        roles=BILLERS,
+        body=SubscribeBody,
+        response=SubscriptionItem,
+        status=201,
+        summary="Subscribe to a plan",
+        refusals=(409, 502),
+        max_body=16 * 1024,
+        description="A tenant has one subscription at a time. It is `incomplete` until it is paid "
+        "at `payment_url`. 502 when Stripe does not answer: nothing has changed then.",
+    ),
+    fhe_route(
+        "PATCH",
+        "/api/v1/billing/subscriptions/{subscription_id}",
+        change_plan,
+        roles=BILLERS,
+        body=ChangePlanBody,
+        response=SubscriptionItem,
+        summary="Change a subscription's plan",
+        refusals=(409, 502),
+        max_body=16 * 1024,
+    ),
+    fhe_route(
+        "DELETE",
+        "/api/v1/billing/subscriptions/{subscription_id}",
+        cancel,
+        roles=BILLERS,
+        query=CancelQuery,
+        response=SubscriptionItem,
+        summary="Cancel a subscription",
+        refusals=(409, 502),
+    ),
+]

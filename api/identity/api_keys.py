@@ -1,13 +1,15 @@
 """API keys: `/api/v1/api-keys`. The key itself is shown once, when it is made or rotated."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.credentials import API_KEY_PREFIX, lookup_prefix
 from api.cursors import newest_page
-from api.problems import Problem, not_found
-from api.routing import Call, answer_of
+from api.problems import FHE, Problem, not_found
+from api.roles import ADMINS
+from api.routing import Call, Route, Who, answer_of
 from commands.identity.api_key import (
     GRACE_SECONDS_MAX,
     ApiKeyAnswer,
@@ -220,3 +222,62 @@ def _micros(text: str | None) -> int | None:
     except (ValueError, OverflowError):
         message = "Not an ISO 8601 instant"
         raise Problem(422, "validation_error", message, field="expires_at") from None
+
+
+_PATH = "/api/v1/api-keys"
+_route = partial(Route, dialect=FHE, who=Who.SESSION_OR_KEY, roles=ADMINS, tags=("auth",))
+
+ROUTES = [
+    _route(
+        "POST",
+        _PATH,
+        issue,
+        body=IssueBody,
+        response=IssuedApiKey,
+        status=201,
+        summary="Issue an API key; the key is shown once",
+        refusals=(400,),
+        max_body=16 * 1024,
+    ),
+    _route(
+        "GET",
+        _PATH,
+        list_keys,
+        query=KeysQuery,
+        response=ApiKeyPage,
+        summary="List API keys",
+        refusals=(400,),
+    ),
+    _route(
+        "PATCH",
+        f"{_PATH}/{{api_key_id}}",
+        revise,
+        body=ReviseBody,
+        response=ApiKeyItem,
+        summary="Change an API key",
+        refusals=(400, 404, 409),
+        max_body=16 * 1024,
+    ),
+    _route(
+        "POST",
+        f"{_PATH}/{{api_key_id}}/rotate",
+        rotate,
+        body=RotateBody,
+        response=RotatedApiKey,
+        summary="Give an API key another secret",
+        description=(
+            "The new secret is shown in this answer and never again. The one so far works for "
+            "`grace_seconds` more; one that is older stops at once."
+        ),
+        refusals=(400, 404, 409),
+        max_body=16 * 1024,
+    ),
+    _route(
+        "DELETE",
+        f"{_PATH}/{{api_key_id}}",
+        revoke,
+        status=204,
+        summary="Revoke an API key",
+        refusals=(404,),
+    ),
+]
