@@ -13,9 +13,9 @@ from api.platform.webhook_urls import check_url
 from api.problems import not_found
 from api.routing import Call, Who, answer_of
 from commands.approvals.watcher import CreateWatcher, RemoveWatcher, WatcherAnswered
-from infra.clock import iso
 from projections.approvals import watchers
 from schemas.approvals.vocabulary import WatchedType
+from schemas.instants import iso, iso_or_none
 from schemas.types import Text
 
 
@@ -144,7 +144,7 @@ def item_of(row: Any) -> WatcherItem:
         status=row["endpoint_status"] or "active",
         status_reason=row["endpoint_reason"] or "",
         created_at=iso(row["created_at"]),
-        last_triggered_at=None if triggered_at is None else iso(triggered_at),
+        last_triggered_at=iso_or_none(triggered_at),
         last_event_id=row["triggered_by"] or None,
     )
 

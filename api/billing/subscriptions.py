@@ -24,11 +24,11 @@ from commands.billing.subscription_state import (
     SubscriptionAnswer,
     WithdrawSubscriptionChange,
 )
-from infra.clock import iso
 from infra.ids import derived_id
 from infra.stripe import StripeRefused, StripeUnavailable
 from projections.billing import subscriptions
 from schemas.envelope import SYSTEM
+from schemas.instants import iso, iso_or_none
 from schemas.types import Text
 from streams.billing.subscription_changes import carry_out
 
@@ -216,7 +216,7 @@ def _item(row: dict[str, Any], payment_url: str | None = None) -> SubscriptionIt
         plan=row["plan_code"],
         status=row["status"],
         change=change,
-        current_period_end=None if ends is None else iso(ends),
+        current_period_end=iso_or_none(ends),
         cancel_at_period_end=row["cancel_at_period_end"],
         created_at=iso(row["created_at"]),
         payment_url=payment_url,

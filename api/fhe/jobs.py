@@ -14,10 +14,10 @@ from api.roles import COMPUTE_READERS, COMPUTERS
 from api.routing import Call
 from commands.fhe.job_state import CancelJob
 from commands.fhe.precision import precision_bits
-from infra.clock import iso
 from infra.objects import ObjectMissing
 from projections.fhe import fhe_jobs
 from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
+from schemas.instants import iso, iso_or_none
 from schemas.types import Text
 
 JOB_PREFIX, HANDLE_PREFIX = "job_", "ct_"
@@ -177,7 +177,7 @@ def item_of(row: dict[str, Any], ciphertext: str | None = None) -> JobItem:
         key_id=row["key_id"],
         params_id=row["params_id"],
         created_at=iso(row["created_at"]),
-        finished_at=None if row["finished_at"] is None else iso(row["finished_at"]),
+        finished_at=iso_or_none(row["finished_at"]),
         cpu_ms=None if row["cpu_us"] is None else row["cpu_us"] / 1000,
         price=JobPrice(row["price_nanodollars"], row["price_version"]),
         result=result,

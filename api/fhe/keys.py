@@ -17,11 +17,11 @@ from commands.fhe.evaluation_key import (
     EvaluationKeyAnswer,
     RegisterEvaluationKey,
 )
-from infra.clock import iso
 from infra.ids import derived_id
 from projections.fhe import fhe_keys
 from schemas.fhe.key_material import RELIN
 from schemas.fhe.parameters import PARAMETER_SETS
+from schemas.instants import iso, iso_or_none
 from schemas.types import Text
 
 
@@ -174,7 +174,7 @@ def _item(row: dict[str, Any]) -> EvaluationKeyItem:
         parts=[KeyPartItem(part["kind"], part["sha256"], part["size_bytes"]) for part in parts],
         generated=row["generated"],
         created_at=iso(row["created_at"]),
-        last_used_at=None if row["last_used_at"] is None else iso(row["last_used_at"]),
+        last_used_at=iso_or_none(row["last_used_at"]),
     )
 
 

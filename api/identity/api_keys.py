@@ -18,10 +18,10 @@ from commands.identity.api_key import (
     RevokeApiKey,
     RotateApiKey,
 )
-from infra.clock import iso, parse_iso
 from infra.ids import secret_hash
 from projections.identity import api_keys
 from schemas.identity.roles import Role, Scope
+from schemas.instants import iso, iso_or_none, parse_iso
 from schemas.types import Text
 
 Name = Annotated[Text, Meta(min_length=1, max_length=200)]
@@ -131,7 +131,7 @@ async def issue(call: Call[IssueBody, None]) -> IssuedApiKey:
         prefix=prefix,
         roles=list(key.roles),
         scopes=list(key.scopes),
-        expires_at=_iso(key.expires_at),
+        expires_at=iso_or_none(key.expires_at),
     )
 
 
@@ -175,7 +175,7 @@ async def rotate(call: Call[RotateBody, None]) -> RotatedApiKey:
         prefix=command.prefix,
         roles=list(key.roles),
         scopes=list(key.scopes),
-        expires_at=_iso(key.expires_at),
+        expires_at=iso_or_none(key.expires_at),
         previous_valid_until=iso(key.previous_until),
     )
 
@@ -203,15 +203,11 @@ def _item(row: dict[str, Any]) -> ApiKeyItem:
         scopes=row["scopes"],
         created_at=iso(row["created_at"]),
         created_by=row["created_by"],
-        expires_at=_iso(row["expires_at"]),
-        revoked_at=_iso(row["revoked_at"]),
-        last_used_at=_iso(row["last_used_at"]),
-        previous_valid_until=_iso(row["previous_until"]),
+        expires_at=iso_or_none(row["expires_at"]),
+        revoked_at=iso_or_none(row["revoked_at"]),
+        last_used_at=iso_or_none(row["last_used_at"]),
+        previous_valid_until=iso_or_none(row["previous_until"]),
     )
-
-
-def _iso(micros: int | None) -> str | None:
-    return None if micros is None else iso(micros)
 
 
 def _micros(text: str | None) -> int | None:

@@ -17,9 +17,9 @@ from api.observability.pages import instant
 from api.problems import ENTERPRISE, Problem, not_found
 from api.routing import Call, Route, Who
 from commands.platform.audit_export import RequestAuditExport
-from infra.clock import iso
 from infra.objects import ObjectMissing
 from projections.platform.audit_exports import BY_ID
+from schemas.instants import iso, iso_or_none
 from schemas.platform.audit_export import AuditFormat
 from schemas.types import Text
 from streams.platform.trail_files import MEDIA_TYPES, SUFFIXES
@@ -152,10 +152,10 @@ def _answer(call: Call[Any, None], row: Mapping[str, Any]) -> AuditExportAnswer:
         export_id=row["export_id"],
         status=row["status"],
         format=row["format"],
-        start_date=_iso(row["start_at"]),
-        end_date=_iso(end),
+        start_date=iso_or_none(row["start_at"]),
+        end_date=iso_or_none(end),
         requested_at=iso(row["requested_at"]),
-        completed_at=_iso(row["finished_at"]) if completed else None,
+        completed_at=iso_or_none(row["finished_at"]) if completed else None,
         download_url=f"{own}download/" if completed else None,
         manifest_url=f"{own}manifest/" if completed else None,
         size_bytes=row["size"],
@@ -165,10 +165,6 @@ def _answer(call: Call[Any, None], row: Mapping[str, Any]) -> AuditExportAnswer:
         last_seq=row["last_seq"],
         error=row["reason"],
     )
-
-
-def _iso(micros: int | None) -> str | None:
-    return None if micros is None else iso(micros)
 
 
 _route = partial(

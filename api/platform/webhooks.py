@@ -21,8 +21,8 @@ from commands.platform.webhook_subscription import (
     UnsubscribeWebhook,
     WebhookSubscriptionAnswered,
 )
-from infra.clock import iso
 from projections.platform import webhook_subscriptions
+from schemas.instants import iso, iso_or_none
 from schemas.platform.announcements import selectable
 from schemas.types import Text
 
@@ -226,7 +226,7 @@ def _item(row: dict[str, Any]) -> dict[str, Any]:
         "status_reason": row["reason"],
         "created_at": iso(row["created_at"]),
         "created_by": row["created_by"],
-        "last_triggered_at": None if triggered_at is None else iso(triggered_at),
+        "last_triggered_at": iso_or_none(triggered_at),
     }
 
 

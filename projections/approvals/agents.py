@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Set, Statement, View
+from projections.statements import Put, Set, Statement, View, json_text
 from schemas.approvals.agent import AgentAdopted, AgentDeactivated, AgentEvent, AgentRegistered
 from schemas.envelope import Envelope
 from schemas.unions import members
@@ -32,7 +30,7 @@ def _new(
         "name": event.name,
         "description": event.description,
         "platform": event.platform,
-        "room_scopes": msgspec.json.encode(room_scopes).decode(),
+        "room_scopes": json_text(room_scopes),
         "key_prefix": event.key_prefix,
         "key_hash": event.key_hash,
         "active": True,

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Set, Statement, View
+from projections.statements import Put, Set, Statement, View, json_text
 from schemas.approvals.task import (
     TaskClaimed,
     TaskClaimRenewed,
@@ -53,7 +51,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
             }
             return [Set(key, values)]
         case TaskHelperJoined():
-            helpers = msgspec.json.encode(event.helpers).decode()
+            helpers = json_text(event.helpers)
             return [Set(key, {"helpers": helpers, "updated_at": event.joined_at})]
         case TaskDecided():
             return [Set(key, _decided(event))]
@@ -88,7 +86,7 @@ def _claimed(event: TaskClaimed) -> dict[str, Any]:
 def _decided(event: TaskDecided) -> dict[str, Any]:
     return {
         "status": event.status,
-        "decision": msgspec.json.encode(event.decision).decode(),
+        "decision": json_text(event.decision),
         "modifications": event.modifications,
         "updated_at": event.decision.decided_at,
     }

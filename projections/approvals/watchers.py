@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from projections.platform.webhook_endpoints import WEBHOOK_ENDPOINTS
-from projections.statements import Put, Set, Statement, View
+from projections.statements import Put, Set, Statement, View, json_text
 from schemas.approvals.watcher import WatcherCreated, WatcherEvent, WatcherRemoved, WatcherTriggered
 from schemas.envelope import Envelope
 from schemas.unions import members
@@ -19,7 +17,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
             values = {
                 "room_id": event.room_id,
                 "agent_id": event.agent_id,
-                "event_types": msgspec.json.encode(event.event_types).decode(),
+                "event_types": json_text(event.event_types),
                 "filter": event.filter,
                 "webhook_url": event.webhook_url,
                 "created_at": event.created_at,

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Set, Statement, View
+from projections.statements import Put, Set, Statement, View, json_text
 from schemas.envelope import Envelope
 from schemas.identity.api_key import (
     ApiKeyEvent,
@@ -28,8 +26,8 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "name": event.name,
                 "prefix": event.prefix,
                 "key_hash": event.key_hash,
-                "roles": _json(event.roles),
-                "scopes": _json(event.scopes),
+                "roles": json_text(event.roles),
+                "scopes": json_text(event.scopes),
                 "expires_at": event.expires_at,
                 "created_at": envelope.time,
                 "created_by": envelope.actor.id,
@@ -43,7 +41,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
         case ApiKeyRenamed():
             return [Set(key, {"name": event.name})]
         case ApiKeyRolesGranted():
-            return [Set(key, {"roles": _json(event.roles), "scopes": _json(event.scopes)})]
+            return [Set(key, {"roles": json_text(event.roles), "scopes": json_text(event.scopes)})]
         case ApiKeyExpirySet():
             return [Set(key, {"expires_at": event.expires_at})]
         case ApiKeyRotated():
@@ -60,10 +58,6 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
         case ApiKeyRevoked():
             return [Set(key, {"revoked_at": envelope.time})]
     return []
-
-
-def _json(values: Sequence[str]) -> str:
-    return msgspec.json.encode(values).decode()
 
 
 API_KEYS = View(

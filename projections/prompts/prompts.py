@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from projections.prompts.prompt_labels import labels_of
-from projections.statements import Delete, Put, Set, Statement, View
+from projections.statements import Delete, Put, Set, Statement, View, json_text
 from schemas.envelope import Envelope
 from schemas.prompts.prompt import (
     PromptCreated,
@@ -29,7 +27,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "name": event.name,
                 "description": event.description,
                 "prompt_type": event.prompt_type,
-                "tags": _json(event.tags),
+                "tags": json_text(event.tags),
                 "metadata": event.metadata,
                 "config": event.config,
                 "latest_version": 0,
@@ -45,7 +43,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
         case PromptDescribed():
             described = {
                 "description": event.description,
-                "tags": _json(event.tags),
+                "tags": json_text(event.tags),
                 "metadata": event.metadata,
                 "updated_at": event.described_at,
             }
@@ -55,10 +53,6 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
         case PromptDeleted():
             return [Delete(key)]
     return []
-
-
-def _json(tags: Sequence[str]) -> str:
-    return msgspec.json.encode(tags).decode()
 
 
 PROMPTS = View(
