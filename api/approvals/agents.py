@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from api.approvals.declaring import route
-from api.approvals.envelopes import Data, Page, PageQuery, after, cursor_of, data, page
+from api.approvals.envelopes import Data, Page, PageQuery, after, data, page_of
 from api.approvals.visible import room_id_of
 from api.credentials import AGENT_KEY_PREFIX, lookup_prefix
 from api.problems import Problem, not_found
@@ -124,10 +124,7 @@ async def list_agents(call: Call[None, PageQuery]) -> Any:
     found = await call.services.reads.all(
         agents.PAGE, call.tenant, *after(query.cursor), query.limit + 1
     )
-    more = len(found) > query.limit
-    found = found[: query.limit]
-    cursor = cursor_of(found[-1]["registered_at"], found[-1]["id"]) if more else None
-    return page([_item(row) for row in found], cursor, more)
+    return page_of(found, query.limit, _item, "registered_at")
 
 
 async def get_agent(call: Call[None, None]) -> Any:

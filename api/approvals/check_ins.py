@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from api.approvals.check_in_items import CheckInItem, StatusItem, item_of, status_of
 from api.approvals.declaring import route
-from api.approvals.envelopes import Cursor, Data, Limit, Page, after, cursor_of, data, page
+from api.approvals.envelopes import Cursor, Data, Limit, Page, after, data, page_of
 from api.approvals.policies import TimeoutMinutes
 from api.approvals.sending import canonical, send
 from api.approvals.task_items import AnyCheckIn
@@ -205,10 +205,7 @@ async def list_pending(call: Call[None, PendingQuery]) -> Any:
         call.tenant, room["id"], filters, after(query.cursor), query.limit + 1
     )
     found = await call.services.reads.all(sql, *parameters)
-    more = len(found) > query.limit
-    found = found[: query.limit]
-    cursor = cursor_of(found[-1]["created_at"], found[-1]["id"]) if more else None
-    return page([item_of(row, call.actor.kind) for row in found], cursor, more)
+    return page_of(found, query.limit, lambda row: item_of(row, call.actor.kind))
 
 
 ROUTES = [

@@ -1,6 +1,6 @@
 """What Waitroom's answers are wrapped in, as values and for OpenAPI, and its opaque cursors."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 from msgspec import Meta, Struct
@@ -36,6 +36,15 @@ def data(value: Any) -> dict[str, Any]:
 def page(items: Collection[Any], cursor: str | None = None, has_more: bool = False) -> Any:
     """The answer of a list."""
     return {"data": items, "cursor": cursor, "has_more": has_more}
+
+
+def page_of(
+    rows: Sequence[Any], limit: int, item_of: Callable[[Any], Any], at_column: str = "created_at"
+) -> Any:
+    """The answer of a list, from up to `limit + 1` of its rows, ordered by `at_column` and id."""
+    more, shown = len(rows) > limit, rows[:limit]
+    cursor = cursor_of(shown[-1][at_column], shown[-1]["id"]) if more else None
+    return page([item_of(row) for row in shown], cursor, more)
 
 
 class PageQuery(Struct, frozen=True):

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from api.approvals.declaring import route
-from api.approvals.envelopes import Data, Page, PageQuery, after, cursor_of, data, page
+from api.approvals.envelopes import Data, Page, PageQuery, after, data, page_of
 from api.approvals.policies import PartialPolicies, PoliciesBody, policies_answer, policies_of
 from api.approvals.visible import room_id_of, room_row
 from api.routing import Call, Who, answer_of
@@ -80,10 +80,7 @@ async def list_rooms(call: Call[None, PageQuery]) -> Any:
         found = await reads.all(rooms.PAGE_OF_SCOPES, call.tenant, scopes, *behind, limit + 1)
     else:
         found = await reads.all(rooms.PAGE, call.tenant, *behind, limit + 1)
-    more = len(found) > limit
-    found = found[:limit]
-    cursor = cursor_of(found[-1]["created_at"], found[-1]["id"]) if more else None
-    return page([_item(row) for row in found], cursor, more)
+    return page_of(found, limit, _item)
 
 
 async def get_room(call: Call[None, None]) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from api.approvals.declaring import route
-from api.approvals.envelopes import Cursor, Data, Limit, Page, after, cursor_of, data, page
+from api.approvals.envelopes import Cursor, Data, Limit, Page, after, data, page_of
 from api.approvals.sending import canonical, send
 from api.approvals.task_items import TaskItem, task_item_of
 from api.approvals.visible import is_task, owners_of, room_id_of, room_row
@@ -154,10 +154,7 @@ async def _page(call: Call[None, Any], filters: dict[str, Any]) -> Any:
     asked = {name: value for name, value in filters.items() if value is not None}
     sql, parameters = tasks.page(call.tenant, asked, after(query.cursor), query.limit + 1)
     found = await call.services.reads.all(sql, *parameters)
-    more = len(found) > query.limit
-    found = found[: query.limit]
-    cursor = cursor_of(found[-1]["posted_at"], found[-1]["id"]) if more else None
-    return page([task_item_of(row, call.actor.kind) for row in found], cursor, more)
+    return page_of(found, query.limit, lambda row: task_item_of(row, call.actor.kind), "posted_at")
 
 
 ROUTES = [

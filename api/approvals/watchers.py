@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from api.approvals.declaring import route
-from api.approvals.envelopes import Data, Page, PageQuery, after, cursor_of, data, page
+from api.approvals.envelopes import Data, Page, PageQuery, after, data, page_of
 from api.approvals.sending import canonical
 from api.approvals.visible import reaches, room_id_of, room_row
 from api.platform.webhook_urls import check_url
@@ -98,10 +98,7 @@ async def list_watchers(call: Call[None, PageQuery]) -> Any:
         *after(call.query.cursor),
         call.query.limit + 1,
     )
-    more = len(found) > call.query.limit
-    found = found[: call.query.limit]
-    cursor = cursor_of(found[-1]["created_at"], found[-1]["id"]) if more else None
-    return page([item_of(row) for row in found], cursor, more)
+    return page_of(found, call.query.limit, item_of)
 
 
 async def remove_watcher(call: Call[None, None]) -> Any:
