@@ -16,18 +16,9 @@ from infra.ids import secret_hash
 from infra.postgres import DatabaseUnavailable
 from tests.api.harness import TENANT, Harness
 from tests.api.sample import COUNTER, ROUTES
+from tests.api.test_limits import Ticks
 
 ECHO = "/api/v1/echo/1"
-
-
-class Ticks:
-    """A monotonic clock that tests move."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

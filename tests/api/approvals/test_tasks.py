@@ -10,6 +10,7 @@ from infra.kafka import LogUnavailable
 from schemas.approvals.task import TaskClaimRenewed
 from schemas.envelope import SYSTEM
 from streams.bus import CommandRequest
+from tests.api.approvals.client import error
 from tests.api.approvals.conftest import Waitroom
 from tests.api.harness import OTHER_TENANT, TENANT
 
@@ -19,10 +20,6 @@ MINUTE_SECONDS = 60
 async def me(waitroom: Waitroom, agent: dict[str, str]) -> str:
     found = await waitroom.call("GET", "/v1/agents/me", agent)
     return str(found.json()["data"]["id"])
-
-
-def error(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
 
 
 @pytest.mark.parametrize("by", ["slug", "id"])
