@@ -207,35 +207,11 @@ def answer_of(reply: Reply, cls: type[T]) -> T:
     return msgspec.json.decode(reply.answer, type=cls)
 
 
-class Data(Struct, Generic[T]):
-    """Waitroom's envelope of one thing, as a type: `response=Data[RoomAnswer]`."""
-
-    data: T
-
-
-class Page(Struct, Generic[T]):
-    """Waitroom's envelope of a list, as a type: `response=Page[RoomAnswer]`."""
-
-    data: list[T]
-    cursor: str | None = None
-    has_more: bool = False
-
-
-def data(value: Any) -> dict[str, Any]:
-    """Waitroom's envelope of one thing."""
-    return {"data": value}
-
-
-def page(items: Collection[Any], cursor: str | None = None, has_more: bool = False) -> Any:
-    """Waitroom's envelope of a list."""
-    return {"data": items, "cursor": cursor, "has_more": has_more}
-
-
 Handler = Callable[[Any], Awaitable[Any]]
 
 
 class Route:
-    """One endpoint.
+    """One endpoint. Rows that share words are made by a `functools.partial` of it.
 
     path: as its document writes it, parameters in braces; served with and without a trailing slash.
     rest: the path ends with a parameter that takes all that is left of a request's, slashes too.

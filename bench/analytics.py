@@ -11,17 +11,15 @@ import contextlib
 import random
 import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec import structs
 
 from bench.figure import Figure
+from bench.servers import servers
 from infra.clickhouse import ClickHouse
 from infra.config import Settings
-from infra.embedded.stack import Stack
 from infra.ids import Signer, new_id
 from infra.kafka import Log, Record, create_topics
 from infra.memory import tune_arrow, tune_collector
@@ -261,8 +259,8 @@ async def run(settings: Settings, count: int) -> list[Figure]:
 
 def figures(seconds: float) -> list[Figure]:
     """What this module measures, on servers of its own; a round is 5,000 records a second."""
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder, Stack(Path(folder)) as stack:
-        found = asyncio.run(run(stack.settings, int(seconds * RECORDS_PER_SECOND)))
+    with servers() as settings:
+        found = asyncio.run(run(settings, int(seconds * RECORDS_PER_SECOND)))
     for figure in found:
         print(figure.line(), flush=True)
     return found
