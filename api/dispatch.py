@@ -204,7 +204,7 @@ class Dispatcher:
         query: Any = None
         if endpoint.decode_query is not None:
             query = endpoint.decode_query(scope["query_string"])
-        command_id = digest = ""
+        command_id = digest = mark = ""
         key = headers.get(IDEMPOTENCY_KEY) if endpoint.unsafe else None
         if key is not None:
             command_id = command_of(key, principal, route.dialect)
@@ -222,8 +222,9 @@ class Dispatcher:
         elif route.repeats:
             sender = f"{principal.tenant} {principal.actor.id} {route.method}"
             same = fingerprint(sender, exchange.path, scope["query_string"], content)
-            exchange.attempt = self._retries.begin(same, exchange.receive)
-            command_id = exchange.attempt.command_id
+            known_by = self._services.signer.request(same)
+            exchange.attempt = await self._retries.begin(known_by, exchange.receive)
+            command_id, mark = exchange.attempt.command_id, exchange.attempt.mark
         return Call(
             services=self._services,
             principal=principal,
@@ -237,6 +238,7 @@ class Dispatcher:
             command_id=command_id,
             fingerprint=digest,
             content=content,
+            attempt=mark,
         )
 
     async def _await_position(self, call: Call[Any, Any], headers: Mapping[bytes, bytes]) -> None:
