@@ -11,7 +11,6 @@ process; the other processes of the installation are told what is lost, and aske
 (`api.retries_shared`).
 """
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -22,8 +21,6 @@ from api.retries_journal import Journal
 from infra.clock import SYSTEM_CLOCK, Clock
 from infra.ids import new_id
 from infra.postgres import DatabaseUnavailable
-
-logger = logging.getLogger(__name__)
 
 WINDOW_SECONDS = 60.0
 _MOST = 100_000
@@ -158,10 +155,13 @@ class Retries:
         """What tells of an attempt on the log; empty when nobody would look there."""
         return f"{self._others.name}.{fingerprint}" if self._others is not None else ""
 
-    def unanswered_since(self) -> int:
-        """What began before this instant (microseconds since 1970) is answered, or was told."""
-        oldest = next(iter(self._in_order), None)
-        return self._clock.now() if oldest is None else oldest.begun_at
+    def unanswered_since(self) -> tuple[int, int]:
+        """Now, and the instant before which nothing began that is neither answered nor told.
+
+        Both in microseconds since 1970.
+        """
+        now, oldest = self._clock.now(), next(iter(self._in_order), None)
+        return now, now if oldest is None else oldest.begun_at
 
     async def begin(self, fingerprint: str, receive: Receive) -> Attempt:
         """An attempt at the request of that fingerprint, whose body has been read whole.
@@ -252,7 +252,7 @@ class Retries:
             try:
                 claimed = await self._others.claim(fingerprint)
             except DatabaseUnavailable:
-                logger.warning("a repeat is known by what this process has heard only")
+                pass  # it goes by what this process has heard
             else:
                 if claimed is None:
                     for lost in known:

@@ -7,6 +7,7 @@ on, and tells for it. Its last quarter of a second, between two beats, counts as
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable
@@ -33,6 +34,8 @@ PATIENCE_SECONDS = 0.5
 _ROUND_SECONDS = 5.0
 _READ_SECONDS = 20.0
 _PENDING_MOST = 10_000
+_ASKING_MOST = 64
+_OUTLIVED_MICROS = 2_000_000
 _KNOWN_MOST = 100_000
 
 
@@ -48,6 +51,7 @@ class OtherProcesses:
         self._database, self._bootstrap = database, bootstrap
         self._store: LostAnswers | None = None
         self._pending: dict[str, tuple[str, float, bool]] = {}  # request, when, told before
+        self._answered: dict[str, None] = {}  # commands that Postgres may show as lost still
         self._wake, self._tried, self._stopping = asyncio.Event(), asyncio.Event(), False
         self._task: asyncio.Task[None] | None = None
         self._beside: set[asyncio.Future[Any]] = set()
@@ -68,7 +72,9 @@ class OtherProcesses:
             await asyncio.wait(tasks, timeout=PATIENCE_SECONDS * 2)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            # A query that is cancelled may wait for the server once more.
+            await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
 
     def tell(self, fingerprint: str, command_id: str, *, again: bool) -> None:
         """As `Others`. Beyond ten thousand that wait, the oldest are forgotten."""
@@ -88,25 +94,26 @@ class OtherProcesses:
             return await store.claim(fingerprint)
 
         store = self._reached()
-        return await self._within(store, work(store))
+        return await self._within(work(store))
 
     async def settle(self, command_id: str) -> None:
-        """As `Others`."""
+        """As `Others`; what Postgres is not told of now, it is told when it is back."""
         self._pending.pop(command_id, None)
-        try:
-            store = self._reached()
-            await self._within(store, store.settle(command_id))
-        except DatabaseUnavailable as error:
-            logger.warning("an answered report may be taken for unanswered: %s", error)
+        self._answered[command_id] = None
+        if len(self._answered) > _PENDING_MOST:
+            del self._answered[next(iter(self._answered))]
+        with contextlib.suppress(DatabaseUnavailable):
+            await self._within(self._flush(self._reached()))
 
     def _reached(self) -> LostAnswers:
         if self._store is None:
             raise DatabaseUnavailable("there is no session")
+        if len(self._beside) >= _ASKING_MOST:
+            raise DatabaseUnavailable("too many ask")
         return self._store
 
-    async def _within(self, store: LostAnswers, work: Awaitable[T]) -> T:
-        """What comes of it in time. What is late goes on, since a query is not cancelled at once;
-        nobody else waits for it, and the session is made anew."""
+    async def _within(self, work: Awaitable[T]) -> T:
+        """What comes of it in time. What is late goes on: a query is not cancelled at once."""
         task = asyncio.ensure_future(work)
         self._keep(task)
         done, _ = await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
@@ -115,9 +122,6 @@ class OtherProcesses:
                 return task.result()
         except psycopg.Error as error:
             raise DatabaseUnavailable(str(error).strip()) from error
-        if self._store is store:
-            self._store = None
-            self._wake.set()
         raise DatabaseUnavailable("no answer in time")
 
     def _keep(self, task: "asyncio.Future[T]") -> None:
@@ -148,25 +152,25 @@ class OtherProcesses:
             await asyncio.sleep(0 if self._stopping else BEAT_SECONDS)
 
     async def _follow(self, store: LostAnswers, retries: Retries) -> None:
-        """Tell, hear and beat until it is to stop or the session is given up."""
+        """Tell, hear and beat until it is to stop or a session fails."""
         hearing = asyncio.create_task(self._hear(store, retries))
         inheriting: asyncio.Task[None] | None = None
         try:
             for told in await store.known():
                 retries.hear(told.request, told.command_id, told.age)
             self._store = store
-            while self._store is store and not hearing.done():
+            while not hearing.done():
                 self._wake.clear()
                 async with asyncio.timeout(_ROUND_SECONDS):
                     retries.lose_abandoned()
-                    since = retries.unanswered_since()
+                    now_and_since = retries.unanswered_since()
                     await self._flush(store)
                     if self._stopping:
                         await store.leave()
                         return
-                    dead = await store.beat(since)
+                    dead = await store.beat(*now_and_since)
                 if dead and (inheriting is None or inheriting.done()):
-                    inheriting = asyncio.create_task(self._inherit(store, dead))
+                    inheriting = asyncio.create_task(self._inherit(store, retries, dead))
                     if not self._tried.is_set():
                         await asyncio.wait({inheriting}, timeout=_ROUND_SECONDS)
                 LOST_ANSWERS.set(retries.lost)
@@ -187,23 +191,22 @@ class OtherProcesses:
 
     async def _flush(self, store: LostAnswers) -> None:
         """Tell what waits to be told."""
-        if not self._pending:
+        if not (self._pending or self._answered):
             return
         pending, self._pending = self._pending, {}
+        answered, self._answered = self._answered, {}
         now = time.monotonic()
-        ages = {command: now - when for command, (_, when, _) in pending.items()}
-        recent = {
-            command: pending[command] for command, age in ages.items() if age < WINDOW_SECONDS
-        }
-        news = [
-            Told(request, command, ages[command])
-            for command, (request, _, again) in recent.items()
-            if not again
-        ]
+        news, again = [], []
+        for command, (request, when, told_before) in pending.items():
+            if told_before:
+                again.append(command)
+            elif now - when < WINDOW_SECONDS:
+                news.append(Told(request, command, now - when))
         try:
-            await store.tell(news, [command for command, (*_, again) in recent.items() if again])
+            await store.tell(news, again, answered)
         except BaseException:
-            self._pending = {**recent, **self._pending}
+            self._pending = {**pending, **self._pending}
+            self._answered = {**answered, **self._answered}
             raise
 
     async def _hear(self, store: LostAnswers, retries: Retries) -> None:
@@ -211,7 +214,7 @@ class OtherProcesses:
             retries.hear(told.request, told.command_id, told.age)
             LOST_ANSWERS.set(retries.lost)
 
-    async def _inherit(self, store: LostAnswers, dead: list[Dead]) -> None:
+    async def _inherit(self, store: LostAnswers, retries: Retries, dead: list[Dead]) -> None:
         """Tell for processes that died; what the log does not say now, it is asked again."""
         for process in dead:
             lost: list[Told] = []
@@ -224,10 +227,16 @@ class OtherProcesses:
                     continue
             if await store.inherit(process, lost):
                 logger.info("%s died and left %d reports unanswered", process.name, len(lost))
+                for told in lost:
+                    retries.hear(told.request, told.command_id)
 
 
 async def left_on_log(bootstrap: str, dead: Dead) -> list[Told]:
-    """The reports that a process appended and may not have answered. Raises LogUnavailable."""
+    """The reports that a process appended and may not have answered.
+
+    None for one that went on for seconds after its last beat: it had lost Postgres, not its life,
+    and what it has answered meanwhile it told nobody. Raises LogUnavailable and NoSuchTopic.
+    """
     found: dict[str, str] = {}
     async with TopicReader(bootstrap, TOPIC, "weir-api-lost-answers") as reader:
         spans = await reader.spans(Bound(instant=dead.unanswered_since), skew_ms=0)
@@ -236,6 +245,9 @@ async def left_on_log(bootstrap: str, dead: Dead) -> list[Told]:
                 process, _, request = header(record.headers, ATTEMPT).partition(".")
                 if process != dead.name:
                     continue
-                if parse_iso(header(record.headers, "ce_time")) >= dead.unanswered_since:
+                appended_at = parse_iso(header(record.headers, "ce_time"))
+                if appended_at > dead.said_at + _OUTLIVED_MICROS:
+                    return []
+                if appended_at >= dead.unanswered_since:
                     found[header(record.headers, "ce_causationid")] = request
     return [Told(request, command) for command, request in found.items()]

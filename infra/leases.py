@@ -35,12 +35,14 @@ ALTER TABLE lease_members ADD COLUMN IF NOT EXISTS session_pid int,
 SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 # Sessions from before Postgres was restarted say nothing about their processes, nor do those whose
 # beginning is another database user's secret.
-IS_DEAD = """(expires_at < now() OR (
+SESSION_ENDED = """(
   session_began > pg_postmaster_start_time() AND NOT EXISTS (
     SELECT FROM pg_stat_activity AS s WHERE s.pid = m.session_pid
-      AND (s.backend_start IS NULL OR s.backend_start = m.session_began))))"""
-"""Whether the process that keeps the row `m` (expires_at, session_pid, session_began) is gone."""
-_DROP_DEAD = f"DELETE FROM lease_members AS m WHERE loop = %s AND {IS_DEAD}"
+      AND (s.backend_start IS NULL OR s.backend_start = m.session_began)))"""
+"""Whether the session of whoever keeps the row `m` (session_pid, session_began) has ended."""
+_DROP_DEAD = f"""
+DELETE FROM lease_members AS m WHERE loop = %s AND (expires_at < now() OR {SESSION_ENDED})
+"""
 _TAKE = """
 INSERT INTO leases VALUES (%s, %s, %s, now() + make_interval(secs => %s))
 ON CONFLICT (loop, partition) DO UPDATE SET owner = EXCLUDED.owner, expires_at = EXCLUDED.expires_at

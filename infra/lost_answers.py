@@ -2,8 +2,8 @@
 
 `lost_answers` has a row for a minute for each command whose answer reached nobody; a process hears
 of a new row at once (NOTIFY), and reads those of the last minute when it starts. `api_processes`
-has a row for each process, renewed by its beats, which ends as a lease does (`infra.leases`): when
-the process's session has ended, or when it was not renewed for some seconds.
+has a row for each process, renewed by its beats. It is that of a dead one when its session has
+ended and no beat came by another, or when none came for some seconds in which one could have.
 
 None of it is the truth of anything: it all may be lost, and requests are then taken for new ones.
 """
@@ -14,9 +14,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from infra.leases import IS_DEAD, SESSION, TTL_SECONDS
+from infra.leases import SESSION, SESSION_ENDED, TTL_SECONDS
 from infra.postgres import connect
 
+GRACE_SECONDS = 0.5
 _CHANNEL = "lost_answers"
 _DDL = """
 CREATE TABLE IF NOT EXISTS lost_answers (
@@ -26,7 +27,7 @@ CREATE INDEX IF NOT EXISTS lost_answers_request ON lost_answers (request);
 CREATE INDEX IF NOT EXISTS lost_answers_lost_at ON lost_answers (lost_at);
 CREATE TABLE IF NOT EXISTS api_processes (
   name text PRIMARY KEY, session_pid int NOT NULL, session_began timestamptz NOT NULL,
-  unanswered_since bigint NOT NULL, beat_at timestamptz NOT NULL, expires_at timestamptz NOT NULL);
+  said_at bigint NOT NULL, unanswered_since bigint NOT NULL, beat_at timestamptz NOT NULL);
 """
 _TELL = """
 WITH told AS (
@@ -55,14 +56,20 @@ SELECT request, command_id, extract(epoch FROM now() - lost_at)::float8 AS age F
 WHERE lost_at > now() - make_interval(secs => %s) ORDER BY lost_at DESC LIMIT %s
 """
 _BEAT = """
-INSERT INTO api_processes VALUES (%s, %s, %s, %s, now(), now() + make_interval(secs => %s))
+INSERT INTO api_processes VALUES (%s, %s, %s, %s, %s, now())
 ON CONFLICT (name) DO UPDATE SET session_pid = EXCLUDED.session_pid,
-  session_began = EXCLUDED.session_began, unanswered_since = EXCLUDED.unanswered_since,
-  beat_at = EXCLUDED.beat_at, expires_at = EXCLUDED.expires_at
+  session_began = EXCLUDED.session_began, said_at = EXCLUDED.said_at,
+  unanswered_since = EXCLUDED.unanswered_since, beat_at = EXCLUDED.beat_at
 """
+# A process that lives may lose its session, and has a new one at once. After Postgres was away,
+# which requests survive, all are silent: who is back first waits for the others.
 _DEAD = f"""
-SELECT name, unanswered_since, beat_at, extract(epoch FROM now() - beat_at)::float8 AS silent
-FROM api_processes AS m WHERE name <> %s AND {IS_DEAD}
+SELECT name, said_at, unanswered_since, beat_at,
+  extract(epoch FROM now() - beat_at)::float8 AS silent
+FROM api_processes AS m WHERE name <> %(name)s AND (
+  (beat_at < now() - make_interval(secs => %(grace)s) AND {SESSION_ENDED})
+  OR (beat_at < now() - make_interval(secs => %(ttl)s)
+    AND %(session_began)s < now() - make_interval(secs => %(ttl)s)))
 """
 
 
@@ -75,10 +82,12 @@ class Told(Struct, frozen=True):
 
 
 class Dead(Struct, frozen=True):
-    """A process that is gone. What it began before `unanswered_since` (microseconds since 1970) was
-    answered or told. silent: seconds since its last beat, which was at `beat_at`."""
+    """A process that is gone. What it began before `unanswered_since` was answered or told, as it
+    said at `said_at`; both are microseconds since 1970 by its clock, `beat_at` is the same instant
+    by Postgres'. silent: seconds since then."""
 
     name: str
+    said_at: int
     unanswered_since: int
     beat_at: Any
     silent: float
@@ -130,9 +139,17 @@ class LostAnswers:
             rows = await cursor.fetchall()
         return [Told(row["request"], row["command_id"], row["age"]) for row in reversed(rows)]
 
-    async def tell(self, lost: Sequence[Told], again: Iterable[str] = ()) -> None:
-        """Answers were lost; again: those to commands that were told before, if they still are."""
+    async def tell(
+        self, lost: Sequence[Told], again: Iterable[str], answered: Iterable[str]
+    ) -> None:
+        """Answers were lost; again: those to commands that were told before, if they still are.
+
+        answered: commands that nobody claims any more.
+        """
         async with self._turn, self._desk.transaction():
+            await self._desk.execute(
+                "DELETE FROM lost_answers WHERE command_id = ANY(%s)", (list(answered),)
+            )
             await self._desk.execute(_TELL, _columns(lost))
             await self._desk.execute(_TELL_AGAIN, (list(again),))
 
@@ -144,26 +161,21 @@ class LostAnswers:
             row = await (await self._desk.execute(_CLAIM, (request, self._seconds))).fetchone()
         return None if row is None else str(row["command_id"])
 
-    async def settle(self, command_id: str) -> None:
-        """A command is answered: nobody claims it any more."""
-        async with self._turn:
-            await self._desk.execute(
-                "DELETE FROM lost_answers WHERE command_id = %s", (command_id,)
-            )
-
-    async def beat(self, unanswered_since: int) -> list[Dead]:
+    async def beat(self, said_at: int, unanswered_since: int) -> list[Dead]:
         """Say that this process is there, forget what no longer counts; who isn't there any more.
 
-        unanswered_since: as `Dead` has it.
+        said_at, unanswered_since: as `Dead` has them.
         """
+        asked = {"name": self._name, "session_began": self._session[1]}
+        asked |= {"grace": GRACE_SECONDS, "ttl": TTL_SECONDS}
         async with self._turn:
-            row = (self._name, *self._session, unanswered_since, TTL_SECONDS)
+            row = (self._name, *self._session, said_at, unanswered_since)
             await self._desk.execute(_BEAT, row)
             await self._desk.execute(
                 "DELETE FROM lost_answers WHERE lost_at < now() - make_interval(secs => %s)",
                 (self._seconds,),
             )
-            found = await (await self._desk.execute(_DEAD.encode(), (self._name,))).fetchall()
+            found = await (await self._desk.execute(_DEAD.encode(), asked)).fetchall()
         return [Dead(**row) for row in found]
 
     async def inherit(self, dead: Dead, lost: Sequence[Told]) -> bool:
