@@ -229,10 +229,10 @@ class Dispatcher:
                     "this idempotency key was used for another request",
                 )
         elif route.repeats:
-            sender = f"{principal.tenant} {principal.actor.id} {route.method}"
-            same = fingerprint(sender, exchange.path, scope["query_string"], content)
-            known_by = self._services.signer.request(same)
-            exchange.attempt = await self._retries.begin(known_by, exchange.receive)
+            sender = f"{principal.tenant} {principal.actor.id} {route.method}".encode()
+            path, query_string = exchange.path.rstrip(b"/"), scope["query_string"]
+            same = self._services.signer.request(sender, path, query_string, content)
+            exchange.attempt = await self._retries.begin(same, exchange.receive)
             command_id, mark = exchange.attempt.command_id, exchange.attempt.mark
         return Call(
             services=self._services,

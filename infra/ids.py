@@ -127,11 +127,17 @@ class Signer:
         mac = hmac.digest(self._person_key, f"{tenant}\0{user_id}".encode(), "sha256")
         return _PERSON + _short(mac)
 
-    def request(self, fingerprint: str) -> str:
-        """What a request is known by among the API processes: 32 hex digits, which are also on the
-        log for good, so that they must not tell what was in it.
+    def request(self, *parts: bytes) -> str:
+        """What a request of these parts is known by among the API processes: 32 hex digits.
+
+        A keyed hash (BLAKE2b), since it is also on the log for good and must not tell what is in
+        the request to those who guess.
         """
-        return hmac.digest(self._request_key, fingerprint.encode(), "sha256")[:16].hex()
+        digest = hashlib.blake2b(key=self._request_key, digest_size=16)
+        for part in parts:
+            digest.update(b"%d:" % len(part))
+            digest.update(part)
+        return digest.hexdigest()
 
     def run_id(self, tenant: str, command_id: str = "", person: str = "") -> str:
         """The id of the run that a command starts: `run_` + 26 characters + 16 of MAC.
