@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 BEAT_SECONDS = 0.25
 PATIENCE_SECONDS = 0.5
+_PAUSE_SECONDS = 2.0
 _ROUND_SECONDS = 5.0
 _READ_SECONDS = 20.0
 _PENDING_MOST = 10_000
@@ -136,11 +137,13 @@ class OtherProcesses:
 
     async def _run(self, retries: Retries) -> None:
         """Follow the others until it is to stop, with sessions that are made anew."""
+        pause = BEAT_SECONDS
         while not self._stopping:
             try:
                 async with LostAnswers(
                     self._database, self.name, WINDOW_SECONDS, _KNOWN_MOST
                 ) as store:
+                    pause = BEAT_SECONDS
                     await self._follow(store, retries)
             except (psycopg.Error, DatabaseUnavailable, TimeoutError) as error:
                 logger.warning("answers that others lose are not known: %s", error)
@@ -149,7 +152,9 @@ class OtherProcesses:
             finally:
                 self._store = None
                 self._tried.set()
-            await asyncio.sleep(0 if self._stopping else BEAT_SECONDS)
+            if not self._stopping:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _PAUSE_SECONDS)
 
     async def _follow(self, store: LostAnswers, retries: Retries) -> None:
         """Tell, hear and beat until it is to stop or a session fails."""
@@ -171,15 +176,16 @@ class OtherProcesses:
                     dead = await store.beat(*now_and_since)
                 if dead and (inheriting is None or inheriting.done()):
                     inheriting = asyncio.create_task(self._inherit(store, retries, dead))
+                    self._keep(inheriting)
                     if not self._tried.is_set():
                         await asyncio.wait({inheriting}, timeout=_ROUND_SECONDS)
                 LOST_ANSWERS.set(retries.lost)
                 self._tried.set()
                 await self._pause()
+            await hearing
         finally:
             if inheriting is not None:
                 inheriting.cancel()
-                self._keep(inheriting)
             hearing.cancel()
             await asyncio.gather(hearing, return_exceptions=True)
 
