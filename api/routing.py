@@ -70,11 +70,13 @@ class Call(Generic[B, Q]):
     """One request, decoded and authenticated.
 
     body and query are the route's structs (None when it declares none). path holds the decoded path
-    parameters. content: the bytes that `body` was decoded from.
+    parameters. content: the bytes that `body` was decoded from. attempt: the
+    `Envelope.attempt` of what it reports.
     """
 
     __slots__ = (
         "_command_id",
+        "attempt",
         "body",
         "content",
         "dialect",
@@ -104,8 +106,9 @@ class Call(Generic[B, Q]):
         command_id: str = "",
         fingerprint: str = "",
         content: bytes = b"",
+        attempt: str = "",
     ) -> None:
-        self.content = content
+        self.content, self.attempt = content, attempt
         self.services, self.principal, self.dialect = services, principal, dialect
         self.scope, self.receive = scope, receive
         self.path, self.body, self.query = path, body, query
