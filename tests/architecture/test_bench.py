@@ -10,4 +10,5 @@ BENCHES = sorted((Path(__file__).parents[2] / "bench").glob("[a-z]*.py"))
 
 @pytest.mark.parametrize("path", BENCHES, ids=lambda path: path.stem)
 def test_a_bench_can_be_loaded(path: Path) -> None:
-    importlib.import_module(f"bench.{path.stem}")
+    module = importlib.import_module(f"bench.{path.stem}")
+    assert module.__file__ == str(path)
