@@ -20,7 +20,8 @@ from infra.config import Settings
 from infra.ids import Signer, new_id
 from infra.kafka import Log, create_topics
 from infra.memory import tune_arrow, tune_collector
-from projections.observability.llm_call_list import Selection, aggregates
+from projections.observability.llm_call_list import Selection
+from projections.observability.llm_call_sums import aggregates
 from projections.observability.llm_calls import LLM_CALLS
 from schemas.envelope import Position
 from schemas.observability.run import LlmCall, LlmCallsRecorded
