@@ -15,7 +15,6 @@ from api.observability.pages import (
     DeepOffset,
     Limit,
     Listing,
-    Shown,
     instant,
     shown,
     window,
@@ -28,7 +27,7 @@ from infra.clock import iso
 from projections.observability import llm_call_list as queries
 from projections.observability.cost_versions import costs
 from projections.observability.llm_call_list import Selection, Sort
-from projections.observability.llm_call_sums import aggregates
+from projections.observability.llm_call_sums import aggregates, of_few
 from projections.observability.ordering import Window
 from schemas.observability.model_cost import PICODOLLARS
 from schemas.observability.repricing import CallsRepriced
@@ -40,8 +39,8 @@ Text = Annotated[str, Meta(max_length=500)]
 Names = Mapping[str, tuple[str, str]]
 """Agent and workflow, by a run's id."""
 
-RARE_MAX = 1_000
-"""Calls of which a page is not looked for in the last day first."""
+FEW_MAX = 1_000
+"""Calls of which each one's instant is asked for, to know where a page of them lies."""
 
 
 class ListLlmCalls(Struct):
@@ -190,13 +189,10 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
     listing = Listing(f"llm-calls {asked.sort}", queries.order_by(asked.sort, selection.costs))
     page = window(asked, listing)
 
-    async def answer(ask: Ask) -> tuple[Mapping[str, Any], Shown, Names]:
-        total, rows = await _total_and_page(ask, call, selection, listing, page)
-        found = shown(call, page, listing, rows, total["calls"])
-        run_ids = [row["run_id"] for row in found.rows]
-        return total, found, await names_of_runs(ask, call.tenant, run_ids)
-
-    total, found, names = await exactly(call.services, call.tenant, answer)
+    total, rows, names = await exactly(
+        call.services, call.tenant, lambda ask: _answer(ask, call, selection, listing, page)
+    )
+    found = shown(call, page, listing, rows, total["calls"])
     return LlmCallPage(
         results=[LlmCallRow(**_fields(row, names)) for row in found.rows],
         count=total["calls"],
@@ -212,45 +208,42 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
     )
 
 
-async def _total_and_page(
+async def _answer(
     ask: Ask,
     call: Call[None, ListLlmCalls],
     selection: Selection,
     listing: Listing,
     page: Window,
-) -> tuple[Mapping[str, Any], Rows]:
-    """What all calls add up to; the rows of a page, and one more where there are more."""
-    total = ask(aggregates(selection))
+) -> tuple[Mapping[str, Any], Rows, Names]:
+    """What all calls add up to; the rows of a page, and one more where there are more; and the
+    names of their runs."""
     newest_first = call.query.sort == "-created_at"
-    if newest_first and not selection.kept:
-        # How many there are tells where to look for the newest: few are looked for everywhere.
-        (row,) = await total
-        rare = row["calls"] <= RARE_MAX
-        return row, await _rows_of_page(ask, call, selection, listing, page, by_spans=not rare)
-    (row,), rows = await asyncio.gather(
-        total, _rows_of_page(ask, call, selection, listing, page, by_spans=newest_first)
-    )
-    return row, rows
-
-
-async def _rows_of_page(
-    ask: Ask,
-    call: Call[None, ListLlmCalls],
-    selection: Selection,
-    listing: Listing,
-    page: Window,
-    *,
-    by_spans: bool,
-) -> Rows:
+    if newest_first and selection.search:
+        # Few are added up while they are looked for, and then their page is known to be near.
+        (few,) = await ask(of_few(selection, FEW_MAX))
+        if few["calls"] <= FEW_MAX:
+            near = [queries.newest_of_few(selection, page, few["instants"])] if few["calls"] else []
+            return few, *await _named_page(ask, call.tenant, near, listing, page)
     parts: Iterable[Selection] = [selection]
-    if by_spans:
+    if newest_first:
         parts = queries.newest(selection, page, call.services.clock.now())
+    (total,), (rows, names) = await asyncio.gather(
+        ask(aggregates(selection)), _named_page(ask, call.tenant, parts, listing, page)
+    )
+    return total, rows, names
+
+
+async def _named_page(
+    ask: Ask, tenant: str, parts: Iterable[Selection], listing: Listing, page: Window
+) -> tuple[Rows, Names]:
+    """The page of the first part that has more, or else of the last; and the names of its runs."""
     rows: Rows = []
     for part in parts:
         rows = await ask(queries.page(part, listing.order, page))
         if len(rows) > page.limit:
             break
-    return rows
+    run_ids = [row["run_id"] for row in rows[: page.limit]]
+    return rows, await names_of_runs(ask, tenant, run_ids)
 
 
 async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:

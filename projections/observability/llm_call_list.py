@@ -4,7 +4,7 @@ Each function gives SQL and its parameters; nothing from a request is ever part 
 come out as microseconds, a later cost as whole picodollars in text (it may exceed 64 bits).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct, structs
@@ -192,6 +192,16 @@ def newest(selection: Selection, window: Window, now: int) -> Iterator[Selection
             break
         yield structs.replace(selection, since=since)
     yield selection
+
+
+def newest_of_few(selection: Selection, window: Window, instants: Sequence[int]) -> Selection:
+    """Where all of a page of the newest first lies. instants: of all the calls, microseconds."""
+    # Calls of the very instant behind which the page begins may come before or after it.
+    before = [at for at in instants if window.behind is None or at < window.behind[0]]
+    deep = window.offset + window.limit
+    if deep >= len(before):
+        return selection
+    return structs.replace(selection, since=sorted(before, reverse=True)[deep])
 
 
 def one(tenant: str, call_id: str, *, run_id: str = "", costs: Costs = AS_IT_CAME) -> Query:

@@ -13,13 +13,27 @@ from projections.observability.ordering import Query
 _ADDED_UP = (
     "sum(calls) AS calls, toString(sum(tokens)) AS tokens, toString(sum(pico)) AS total_pico"
 )
+_OF_ALL = f"{_ADDED_UP}, arraySort(groupUniqArray(model)) AS models"
 
 
 def aggregates(selection: Selection) -> Query:
     """What the whole selection adds up to: calls, tokens, total_pico, models."""
     source, params = _sums(selection, "model", "model")
-    sql = f"SELECT {_ADDED_UP}, arraySort(groupUniqArray(model)) AS models FROM {source}"
-    return Query(sql, params)
+    return Query(f"SELECT {_OF_ALL} FROM {source}", params)
+
+
+def of_few(selection: Selection, most: int) -> Query:
+    """What a selection of no more calls than that adds up to: `aggregates`, and the `instants` of
+    all its calls in microseconds. Of another it is what some add up to, `calls` more than `most`.
+    """
+    where, params = selection.where()
+    some = (
+        "SELECT model, 1 AS calls, toInt128(total_tokens) AS tokens,"
+        f" toInt128({selection.costs.pico}) AS pico, toUnixTimestamp64Micro(created_at) AS at"
+        f" FROM {LLM_CALLS.table} WHERE {where} LIMIT {{more:UInt32}}"
+    )
+    sql = f"SELECT {_OF_ALL}, groupArray(at) AS instants FROM ({some})"
+    return Query(sql, {**params, "more": most + 1})
 
 
 def per_model_and_day(selection: Selection) -> Query:
