@@ -10,7 +10,7 @@ from typing import Any, Literal
 from msgspec import Struct, structs
 
 from projections.observability.cost_versions import AS_IT_CAME, Costs
-from projections.observability.items import RUNS_NAMED
+from projections.observability.items import rows_of_runs
 from projections.observability.kept_sums import GREATEST, HOUR, HOUR_MICROS
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.ordering import (
@@ -227,19 +227,14 @@ def models(tenant: str) -> Query:
 
 
 def names_of_runs(tenant: str, run_ids: list[str]) -> Query:
-    """Agent and workflow of runs; a run whose start is not reported yet has no row."""
-    sql = (
-        f"SELECT run_id, agent_name, workflow_name FROM {RUN_STARTS.table}"
-        f" WHERE tenant = {{tenant:String}} AND run IN (SELECT run FROM {RUNS_NAMED})"
-    )
-    return Query(sql, {"tenant": tenant, "run_ids": sorted(set(run_ids))})
+    """Agent and workflow of runs, of which there is one at least; a run whose start is not reported
+    yet has no row."""
+    return rows_of_runs("run_id, agent_name, workflow_name", RUN_STARTS.table, tenant, run_ids)
 
 
 def models_of_calls(tenant: str, calls: list[tuple[str, str]]) -> Query:
-    """The models of calls, each named by its run and its id; those not reported yet have no row."""
-    sql = (
-        f"SELECT run_id, id, model FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
-        f" AND run IN (SELECT run FROM {RUNS_NAMED}) AND id IN {{ids:Array(String)}}"
-    )
-    run_ids, ids = (sorted({call[part] for call in calls}) for part in (0, 1))
-    return Query(sql, {"tenant": tenant, "run_ids": run_ids, "ids": ids})
+    """The models of calls, of which there is one at least, each named by its run and its id; those
+    not reported yet have no row."""
+    run_ids, ids = ([call[part] for call in calls] for part in (0, 1))
+    sql, params = rows_of_runs("run_id, id, model", LLM_CALLS.table, tenant, run_ids)
+    return Query(f"{sql} WHERE id IN {{ids:Array(String)}}", {**params, "ids": sorted(set(ids))})
