@@ -1,7 +1,7 @@
 """LLM calls across all runs: search, one call in full, the models used."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Annotated, Any, cast
 
 from msgspec import Meta, Raw, Struct
@@ -24,10 +24,12 @@ from api.roles import READERS
 from api.routing import Call, Route, Who
 from commands.observability.prices import CostSource, per_million
 from infra.clock import iso
+from infra.ids import made_at
 from projections.observability import llm_call_list as queries
 from projections.observability.cost_versions import costs
+from projections.observability.items import filed_period
 from projections.observability.llm_call_list import Selection, Sort
-from projections.observability.llm_call_sums import aggregates, of_few
+from projections.observability.llm_call_sums import aggregates, aggregates_and_periods
 from projections.observability.ordering import Window
 from schemas.observability.model_cost import PICODOLLARS
 from schemas.observability.repricing import CallsRepriced
@@ -40,7 +42,7 @@ Names = Mapping[str, tuple[str, str]]
 """Agent and workflow, by a run's id."""
 
 FEW_MAX = 1_000
-"""Calls of which each one's instant is asked for, to know where a page of them lies."""
+"""Calls of which a page is not looked for in the last day first."""
 
 
 class ListLlmCalls(Struct):
@@ -217,16 +219,15 @@ async def _answer(
 ) -> tuple[Mapping[str, Any], Rows, Names]:
     """What all calls add up to; the rows of a page, and one more where there are more; and the
     names of their runs."""
-    newest_first = call.query.sort == "-created_at"
-    if newest_first and selection.search:
-        # Few are added up while they are looked for, and then their page is known to be near.
-        (few,) = await ask(of_few(selection, FEW_MAX))
-        if few["calls"] <= FEW_MAX:
-            near = [queries.newest_of_few(selection, page, few["instants"])] if few["calls"] else []
-            return few, *await _named_page(ask, call.tenant, near, listing, page)
     parts: Iterable[Selection] = [selection]
-    if newest_first:
+    if call.query.sort == "-created_at":
         parts = queries.newest(selection, page, call.services.clock.now())
+        if selection.search:
+            # Few lie anywhere: a page is looked for where they are filed.
+            (total,) = await ask(aggregates_and_periods(selection, FEW_MAX + 1))
+            if total["calls"] <= FEW_MAX:
+                parts = queries.newest_of_few(selection, page, total["periods"])
+            return total, *await _named_page(ask, call.tenant, parts, listing, page)
     (total,), (rows, names) = await asyncio.gather(
         ask(aggregates(selection)), _named_page(ask, call.tenant, parts, listing, page)
     )
@@ -242,8 +243,7 @@ async def _named_page(
         rows = await ask(queries.page(part, listing.order, page))
         if len(rows) > page.limit:
             break
-    run_ids = [row["run_id"] for row in rows[: page.limit]]
-    return rows, await names_of_runs(ask, tenant, run_ids)
+    return rows, await names_of_calls(ask, tenant, rows[: page.limit])
 
 
 async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:
@@ -254,7 +254,7 @@ async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:
         found = await ask(query)
         if not found:
             not_found("There is no such LLM call")
-        return found[0], await names_of_runs(ask, call.tenant, [found[0]["run_id"]])
+        return found[0], await names_of_calls(ask, call.tenant, found)
 
     row, names = await exactly(call.services, call.tenant, answer)
     return LlmCallDetail(
@@ -270,11 +270,26 @@ async def list_models(call: Call[None, None]) -> ModelNames:
     return ModelNames([row["model"] for row in rows])
 
 
-async def names_of_runs(ask: Ask, tenant: str, run_ids: list[str]) -> Names:
-    """Those of runs; a run whose start is not reported yet has none."""
+async def names_of_calls(ask: Ask, tenant: str, calls: Rows) -> Names:
+    """Those of the runs of calls."""
+    # The start of a trace mostly lies where its calls do.
+    periods = {call["filed_period"] for call in calls}
+    return await names_of_runs(ask, tenant, {call["run_id"] for call in calls}, periods)
+
+
+async def names_of_runs(
+    ask: Ask, tenant: str, run_ids: Set[str], periods: Set[int] = frozenset()
+) -> Names:
+    """Those of runs; a run whose start is not reported yet has none. periods: under which runs may
+    be filed whose ids have no time."""
     if not run_ids:
         return {}
-    rows = await ask(queries.names_of_runs(tenant, run_ids))
+    likely = periods | {filed_period(run_id) for run_id in run_ids}
+    rows = await ask(queries.names_of_runs(tenant, run_ids, likely))
+    lacking = run_ids - {row["run_id"] for row in rows}
+    # One with a time has not been reported if it is not filed there.
+    if others := [run_id for run_id in lacking if made_at(run_id) is None]:
+        rows = [*rows, *await ask(queries.names_of_runs_anywhere(tenant, others))]
     return {row["run_id"]: (row["agent_name"], row["workflow_name"]) for row in rows}
 
 

@@ -8,13 +8,12 @@ then it is that of the time which the report itself brings, where it brings one 
 else the first of all.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from infra.ids import made_at
-from projections.observability.ordering import Query
 
 
 class Item(Protocol):
@@ -47,7 +46,8 @@ READ_AS_THEY_LIE = {"index_granularity": 1024, "assign_part_uuids": 1}
 """Settings of the tables of `unmerged.py`: rows that are read at once where one is wanted (by
 default eight times as many, of which a page of scattered rows would unpack all the texts), and ids
 of parts, so that none is taken for another that had its name."""
-_PERIOD_MILLIS = 6 * 3_600_000
+PERIOD_MICROS = 6 * 3_600_000_000
+_PERIOD_MILLIS = PERIOD_MICROS // 1_000
 _PERIODS_MAX = 2**32 - 1
 
 
@@ -68,31 +68,8 @@ def filed_periods(run_ids: Any, told: Any) -> Any:
     timed = np.array([made_at(name) is not None for name in names])
     periods = np.array([filed_period(name) for name in names], np.int64)
     of = runs.indices.to_numpy()
-    own = np.minimum(told // (_PERIOD_MILLIS * 1_000), _PERIODS_MAX)
+    own = np.minimum(told // PERIOD_MICROS, _PERIODS_MAX)
     return np.where(timed[of], periods[of], own)
-
-
-def rows_of_runs(fields: str, table: str, tenant: str, run_ids: Iterable[str]) -> Query:
-    """Fields of the rows of some runs in one of the tables that begin with the period.
-
-    A run whose id has a time is found where it is filed; others are looked for by number.
-    """
-    filed: list[str] = []
-    others: list[str] = []
-    for run_id in sorted(set(run_ids)):
-        (others if made_at(run_id) is None else filed).append(run_id)
-    places = [
-        "filed_period IN {periods:Array(UInt32)} AND run_id IN {filed:Array(String)}",
-        f"run IN (SELECT run FROM {RUNS_NAMED})",
-    ]
-    rows = " UNION ALL ".join(
-        f"SELECT {fields} FROM {table} WHERE tenant = {{tenant:String}} AND {place}"
-        for place, named in zip(places, (filed, others), strict=True)
-        if named
-    )
-    periods = sorted({filed_period(run_id) for run_id in filed})
-    params = {"tenant": tenant, "periods": periods, "filed": filed, "run_ids": others}
-    return Query(f"SELECT * FROM ({rows})", params)
 
 
 def first_reports(items: Sequence[T]) -> Sequence[T]:

@@ -4,13 +4,13 @@ Each function gives SQL and its parameters; nothing from a request is ever part 
 come out as microseconds, a later cost as whole picodollars in text (it may exceed 64 bits).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct, structs
 
 from projections.observability.cost_versions import AS_IT_CAME, Costs
-from projections.observability.items import rows_of_runs
+from projections.observability.items import PERIOD_MICROS, RUNS_NAMED
 from projections.observability.kept_sums import GREATEST, HOUR, HOUR_MICROS
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.ordering import (
@@ -110,7 +110,7 @@ class Selection(Struct, frozen=True, kw_only=True):
         return Query(" AND ".join(conditions), params)
 
 
-_FIELDS = """id, run_id, model, task, tokens_in, tokens_out, total_tokens, cost,
+_FIELDS = """id, run_id, filed_period, model, task, tokens_in, tokens_out, total_tokens, cost,
  toUnixTimestamp64Micro(created_at) AS at, prompt_hash"""
 
 _PRICE = "cost_source, price_in_pico, price_out_pico, price_model, price_revision"
@@ -194,14 +194,23 @@ def newest(selection: Selection, window: Window, now: int) -> Iterator[Selection
     yield selection
 
 
-def newest_of_few(selection: Selection, window: Window, instants: Sequence[int]) -> Selection:
-    """Where all of a page of the newest first lies. instants: of all the calls, microseconds."""
-    # Calls of the very instant behind which the page begins may come before or after it.
-    before = [at for at in instants if window.behind is None or at < window.behind[0]]
+def newest_of_few(
+    selection: Selection, window: Window, periods: Sequence[int]
+) -> Iterator[Selection]:
+    """Where to look for a page of the newest first of few: where as many are filed, everywhere.
+
+    periods: those under which all the calls are filed; of none there is nothing to look for.
+    """
+    if not periods:
+        return
+    if window.behind is not None:
+        last = window.behind[0] // PERIOD_MICROS
+        periods = [period for period in periods if period < last]
     deep = window.offset + window.limit
-    if deep >= len(before):
-        return selection
-    return structs.replace(selection, since=sorted(before, reverse=True)[deep])
+    if deep < len(periods):
+        since = sorted(periods, reverse=True)[deep] * PERIOD_MICROS
+        yield structs.replace(selection, since=max(since, selection.since or 0))
+    yield selection
 
 
 def one(tenant: str, call_id: str, *, run_id: str = "", costs: Costs = AS_IT_CAME) -> Query:
@@ -226,15 +235,30 @@ def models(tenant: str) -> Query:
     return Query(sql, {"tenant": tenant})
 
 
-def names_of_runs(tenant: str, run_ids: list[str]) -> Query:
-    """Agent and workflow of runs, of which there is one at least; a run whose start is not reported
-    yet has no row."""
-    return rows_of_runs("run_id, agent_name, workflow_name", RUN_STARTS.table, tenant, run_ids)
+_NAMES = f"SELECT run_id, agent_name, workflow_name FROM {RUN_STARTS.table}"
+
+
+def names_of_runs(tenant: str, run_ids: Iterable[str], periods: Iterable[int]) -> Query:
+    """Agent and workflow of runs whose starts are filed under these periods."""
+    sql = (
+        f"{_NAMES} WHERE tenant = {{tenant:String}} AND filed_period IN {{periods:Array(UInt32)}}"
+        " AND run_id IN {run_ids:Array(String)}"
+    )
+    params = {"periods": sorted(set(periods)), "run_ids": sorted(set(run_ids))}
+    return Query(sql, {"tenant": tenant, **params})
+
+
+def names_of_runs_anywhere(tenant: str, run_ids: Iterable[str]) -> Query:
+    """Agent and workflow of runs; a run whose start is not reported yet has no row."""
+    sql = f"{_NAMES} WHERE tenant = {{tenant:String}} AND run IN (SELECT run FROM {RUNS_NAMED})"
+    return Query(sql, {"tenant": tenant, "run_ids": sorted(set(run_ids))})
 
 
 def models_of_calls(tenant: str, calls: list[tuple[str, str]]) -> Query:
-    """The models of calls, of which there is one at least, each named by its run and its id; those
-    not reported yet have no row."""
-    run_ids, ids = ([call[part] for call in calls] for part in (0, 1))
-    sql, params = rows_of_runs("run_id, id, model", LLM_CALLS.table, tenant, run_ids)
-    return Query(f"{sql} WHERE id IN {{ids:Array(String)}}", {**params, "ids": sorted(set(ids))})
+    """The models of calls, each named by its run and its id; those not reported yet have no row."""
+    sql = (
+        f"SELECT run_id, id, model FROM {LLM_CALLS.table} WHERE tenant = {{tenant:String}}"
+        f" AND run IN (SELECT run FROM {RUNS_NAMED}) AND id IN {{ids:Array(String)}}"
+    )
+    run_ids, ids = (sorted({call[part] for call in calls}) for part in (0, 1))
+    return Query(sql, {"tenant": tenant, "run_ids": run_ids, "ids": ids})

@@ -22,18 +22,11 @@ def aggregates(selection: Selection) -> Query:
     return Query(f"SELECT {_OF_ALL} FROM {source}", params)
 
 
-def of_few(selection: Selection, most: int) -> Query:
-    """What a selection of no more calls than that adds up to: `aggregates`, and the `instants` of
-    all its calls in microseconds. Of another it is what some add up to, `calls` more than `most`.
-    """
-    where, params = selection.where()
-    some = (
-        "SELECT model, 1 AS calls, toInt128(total_tokens) AS tokens,"
-        f" toInt128({selection.costs.pico}) AS pico, toUnixTimestamp64Micro(created_at) AS at"
-        f" FROM {LLM_CALLS.table} WHERE {where} LIMIT {{more:UInt32}}"
-    )
-    sql = f"SELECT {_OF_ALL}, groupArray(at) AS instants FROM ({some})"
-    return Query(sql, {**params, "more": most + 1})
+def aggregates_and_periods(selection: Selection, most: int) -> Query:
+    """The same, and the `periods` under which calls are filed, of so many at most."""
+    source, params = _sums(selection, f"model, groupArray({most})(filed_period) AS filed", "model")
+    sql = f"SELECT {_OF_ALL}, groupArrayArray({most})(filed) AS periods FROM {source}"
+    return Query(sql, params)
 
 
 def per_model_and_day(selection: Selection) -> Query:
