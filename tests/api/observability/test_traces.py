@@ -18,6 +18,7 @@ from api.observability import ROUTES
 from api.observability.otlp import wire_json, wire_protobuf
 from api.observability.runs import MAX_BODY
 from infra.kafka import LogUnavailable
+from projections.observability.run_starts import RUN_STARTS
 from schemas.envelope import from_headers
 from schemas.observability.run import LlmCallsRecorded, RunCompleted, RunStarted, SpansRecorded
 from streams.telemetry import MAX_EVENT_BYTES, codec
@@ -468,7 +469,7 @@ async def test_a_call_has_its_run_s_names_wherever_the_run_is_filed(world: World
     root = {**ROOT, "start_time_unix_nano": BEGAN - 1_000_000_000}
     assert (await post(world.app, request(root, CHILD), world.key)).status_code == 200
     await world.fold()
-    periods = await world.clickhouse.query("SELECT filed_period FROM run_starts_v3 FINAL")
+    periods = await world.clickhouse.query(f"SELECT filed_period FROM {RUN_STARTS.table}")
     assert len({row["filed_period"] for row in periods}) == 3
     page = await world.read("llm-calls/")
     assert sorted(call["agent_name"] for call in page["results"]) == ["keyed", "shipping", "timed"]
