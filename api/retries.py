@@ -148,7 +148,8 @@ class Retries:
 
     @property
     def lost(self) -> int:
-        """How many lost commands are known."""
+        """How many lost commands are known, of those that count still."""
+        self._forget(self._most)
         return len(self._lost)
 
     def mark(self, fingerprint: str) -> str:

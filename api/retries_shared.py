@@ -59,6 +59,7 @@ class OtherProcesses:
 
     async def start(self, retries: Retries) -> None:
         """Begin to tell and hear. Returns once what was lost before is known, or cannot be."""
+        LOST_ANSWERS.set_function(lambda: retries.lost)
         self._task = asyncio.create_task(self._run(retries), name="lost answers")
         waiting = asyncio.create_task(self._tried.wait())
         await asyncio.wait({waiting}, timeout=_ROUND_SECONDS)
@@ -179,7 +180,6 @@ class OtherProcesses:
                     self._keep(inheriting)
                     if not self._tried.is_set():
                         await asyncio.wait({inheriting}, timeout=_ROUND_SECONDS)
-                LOST_ANSWERS.set(retries.lost)
                 self._tried.set()
                 await self._pause()
             await hearing
@@ -218,7 +218,6 @@ class OtherProcesses:
     async def _hear(self, store: LostAnswers, retries: Retries) -> None:
         async for told in store.heard():
             retries.hear(told.request, told.command_id, told.age)
-            LOST_ANSWERS.set(retries.lost)
 
     async def _inherit(self, store: LostAnswers, retries: Retries, dead: list[Dead]) -> None:
         """Tell for processes that died; what the log does not say now, it is asked again."""

@@ -358,6 +358,9 @@ def pair(stores: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             )
 
     made = asyncio.run(provisioned())
+    # What other tests lost would be counted, and forgotten in the midst of a test.
+    with psycopg.connect(stores.database_url, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS lost_answers, api_processes")
     one, other, doomed = (door(stores, tmp_path_factory.mktemp("door")) for _ in range(3))
     with contextlib.ExitStack() as running:
         roles = [
