@@ -158,7 +158,11 @@ class StoredCalls:
                 user_id=runs.user[n],
                 session_id=runs.session[n],
             )
-            completed = RunCompleted(status="success", completed_at=began + int(lasted[n]))
+            completed = RunCompleted(
+                status="success",
+                completed_at=began + int(lasted[n]),
+                began_at=began if trace else 0,
+            )
             starts.add(started, envelope, 0, 3 * (first + n))
             ends.add(completed, envelope, 0, 3 * (first + n) + 2)
         return [starts, ends]

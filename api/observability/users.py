@@ -105,7 +105,7 @@ async def list_users(call: Call[None, ListUsers]) -> UserPage:
 async def get_user(call: Call[None, GetUser]) -> UserDetail:
     user_id = call.path["user_id"]
     group, by_model, runs = await find_one(
-        call, "user_id", user_id, "There is no such user", newest_first=True
+        call, "user_id", user_id, "There is no such user", newest_first=True, by_model=True
     )
     return UserDetail(
         user_id=user_id,
