@@ -3,14 +3,24 @@
 import asyncio
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from api.observability.exactly import Ask, Rows, exactly
 from api.observability.latest_costs import costs_now
 from api.observability.llm_calls import dollars
-from api.observability.pages import Listing, Shown, instant, shown, window
+from api.observability.pages import (
+    DEFAULT_LIMIT,
+    Cursor,
+    DeepOffset,
+    Limit,
+    Listing,
+    Shown,
+    instant,
+    shown,
+    window,
+)
 from api.problems import OBSERVE, not_found
 from api.roles import READERS
 from api.routing import Call, Route, Who
@@ -20,10 +30,33 @@ from projections.observability.cost_versions import Costs
 from projections.observability.ordering import Window
 from projections.observability.run_groups import GroupedBy, Groups, Measure
 
+Text = Annotated[str, Meta(max_length=500)]
 RUNNING = "running"
 LATEST_SPANS = (3_600_000_000, 86_400_000_000, 7 * 86_400_000_000)
 """Microseconds: how far back the groups that were active last are looked for first."""
 _SECOND = 1_000_000
+
+
+class ListGroups(Struct):
+    """What a list of groups is asked by, but for its orders."""
+
+    search: Text = ""
+    agent: Text = ""
+    start: Text = ""
+    end: Text = ""
+    limit: Limit = DEFAULT_LIMIT
+    offset: DeepOffset = 0
+    cursor: Cursor = ""
+
+
+class GroupAggregates(Struct):
+    """What the runs add up to. total_duration: seconds, of those that are completed."""
+
+    run_count: int
+    total_duration: float
+    total_cost: float
+    total_tokens: int
+    agents: list[str]
 
 
 class RunOfGroup(Struct):
@@ -41,10 +74,10 @@ class RunOfGroup(Struct):
 
 
 class FoundGroup(NamedTuple):
-    """A group with the sums of its LLM calls, named as the document has them."""
+    """A group, when it was first and last active, and its aggregates, named as the document has
+    them."""
 
     id: str
-    run_count: int
     first: str
     last: str
     sums: dict[str, Any]
@@ -188,10 +221,10 @@ async def _groups(
 def _group(id: str, row: Mapping[str, Any], sums: Mapping[str, Any] | None) -> FoundGroup:
     return FoundGroup(
         id,
-        row["run_count"],
         iso(row["first"]),
         iso(row["last"]),
         {
+            "run_count": row["run_count"],
             "total_duration": row["group_duration"] / _SECOND,
             "total_cost": dollars(sums["group_pico"]) if sums else 0.0,
             "total_tokens": int(sums["group_tokens"]) if sums else 0,
