@@ -1,15 +1,19 @@
 """What is looked for among millions is looked for in an index, and what is added up is read from
 the sums that are kept: the engine's own plan says so."""
 
+from itertools import groupby
+
 import pytest
 
 from projections.observability.cost_versions import AS_IT_CAME
+from projections.observability.items import RUNS_NAMED
 from projections.observability.llm_call_list import Selection, names_of_runs, one, order_by, page
 from projections.observability.llm_call_sums import aggregates, per_model_and_day
 from projections.observability.ordering import Query, Window
 from projections.observability.run_groups import Groups, costs, count, details
 from projections.observability.run_groups import order_by as order_of_groups
 from projections.observability.run_groups import page as page_of_groups
+from projections.observability.run_starts import RUN_STARTS
 from projections.observability.unmerged import as_they_lie
 from projections.prompts.prompt_calls import per_hash
 from tests.api.harness import TENANT
@@ -68,3 +72,21 @@ async def test_it_is_read_from_what_is_kept(world: World, name: str, query: Quer
     sql, params = as_they_lie(query)
     plan = await world.clickhouse.query(f"EXPLAIN indexes = 1, projections = 1 {sql}", params)
     assert any(name in row["explain"] for row in plan), plan
+
+
+async def test_in_the_order_of_their_numbers_runs_of_a_person_lie_together(world: World) -> None:
+    persons = {}
+    for number in range(12):
+        user = {"user_id": f"u{number % 3}"} if number % 4 else {}
+        persons[await world.start("a", **user)] = user.get("user_id", "")
+    await world.fold()
+    rows = await world.clickhouse.query(
+        f"SELECT run_id, starts.run = named.run AS same FROM {RUN_STARTS.table} AS starts"
+        f" INNER JOIN {RUNS_NAMED} AS named USING (run_id) ORDER BY starts.run",
+        {"run_ids": list(persons)},
+    )
+    assert len(rows) == 12
+    assert all(row["same"] for row in rows)
+    in_order = [persons[row["run_id"]] for row in rows]
+    assert in_order[0] == ""
+    assert len(list(groupby(in_order))) == len(set(in_order)) == 4
