@@ -24,7 +24,7 @@ from projections.observability.ordering import (
     page_of,
 )
 from projections.observability.run_completions import RUN_COMPLETIONS
-from projections.observability.run_starts import RUN_STARTS, group_number
+from projections.observability.run_starts import NO_SESSION, RUN_STARTS, SESSION_NUMBER
 
 GroupedBy = Literal["session_id", "user_id"]
 Measure = Literal["last_at", "first_at", "run_count"]
@@ -147,16 +147,30 @@ def order_by(measure: Measure, *, descending: bool) -> Order:
     return Order((Key(measure, kind, descending), Key("id", "text")))
 
 
+_BY_ONE_THREAD = (
+    "SETTINGS max_threads = 1,"
+    " group_by_two_level_threshold = 0, group_by_two_level_threshold_bytes = 0"
+)
+"""Half the work of two threads, and in one table, since there is nothing to share out. A page is
+asked for at the same time."""
+
+
 def count(groups: Groups) -> Query:
     """How many groups there are."""
+    if groups.by == "session_id" and groups.all:
+        return _count_sessions(groups.tenant)
     condition, params = groups.where()
-    each: str = groups.by
-    if groups.all:
-        each, none = group_number(groups.by), group_number("''")
-        condition = f"tenant = {{tenant:String}} AND {each} != {none}"
-    sql = f"SELECT {each} FROM {RUN_STARTS.table} WHERE {condition} GROUP BY {each}"
-    # One thread: half the work of two, and a page is asked for at the same time.
-    return Query(f"SELECT count() AS groups FROM ({sql}) SETTINGS max_threads = 1", params)
+    each = f"SELECT {groups.by} FROM {RUN_STARTS.table} WHERE {condition} GROUP BY {groups.by}"
+    return Query(f"SELECT count() AS groups FROM ({each})", params)
+
+
+def _count_sessions(tenant: str) -> Query:
+    each = (
+        f"SELECT {SESSION_NUMBER} FROM {RUN_STARTS.table}"
+        f" WHERE tenant = {{tenant:String}} AND {SESSION_NUMBER} != {NO_SESSION}"
+        f" GROUP BY {SESSION_NUMBER}"
+    )
+    return Query(f"SELECT count() AS groups FROM ({each}) {_BY_ONE_THREAD}", {"tenant": tenant})
 
 
 def details(tenant: str, by: GroupedBy, ids: list[str]) -> Query:
@@ -220,7 +234,9 @@ def runs(
         " toUnixTimestamp64Micro(last) AS last, toString(group_tokens) AS group_tokens,"
         f" toString(group_pico) AS group_pico FROM ({summed}) AS summed ANY LEFT JOIN"
         f" (SELECT run, run_id, workflow_name, trace_id FROM {RUN_STARTS.table}"
-        f" WHERE tenant = {{tenant:String}} AND run IN ({of_group} {reach})) AS named USING (run)"
+        " WHERE tenant = {tenant:String} AND (filed_period, run) IN"
+        f" (SELECT filed_period, run FROM {RUN_STARTS.table} WHERE {_named(by)} {reach}))"
+        " AS named USING (run)"
         f" ORDER BY started_at {turn}, run_id {turn}"
         " LIMIT {limit:UInt32} OFFSET {offset:UInt64}"
     )

@@ -22,7 +22,7 @@ from projections.observability.run_groups import Groups, costs, count, details
 from projections.observability.run_groups import order_by as order_of_groups
 from projections.observability.run_groups import page as page_of_groups
 from projections.observability.run_groups import runs as runs_of_group
-from projections.observability.run_starts import group_number
+from projections.observability.run_starts import NO_SESSION, SESSION_NUMBER
 from projections.observability.unmerged import VIEWS, Parts, as_they_lie
 from tests.api.harness import OTHER_TENANT, TENANT
 from tests.api.observability.world import NOON, World
@@ -185,10 +185,9 @@ async def test_what_is_kept_of_a_person_goes_with_the_rows(stored: World) -> Non
     assert len({column for _, column in held}) == 2
     for name, column in held:
         kept = f"mergeTreeProjection(currentDatabase(), '{table}', '{name}')"
-        number = group_number(column)
-        of, none = (
-            (f"`{number}`", group_number("''")) if name.startswith("numbers") else (column, "''")
-        )
+        of, none = column, "''"
+        if SESSION_NUMBER in RUN_STARTS.projections[name]:
+            of, none = f"`{SESSION_NUMBER}`", NO_SESSION
         rows = await stored.clickhouse.query(f"SELECT {of} = {none} AS gone FROM {kept}")
         assert [row["gone"] for row in rows] == [1], name
 
