@@ -31,6 +31,7 @@ from api.observing import RequestObserver
 from api.platform.probes import Probes
 from api.retries import Retries
 from api.retries_journal import Journal
+from api.retries_shared import OtherProcesses
 from api.services import Services
 from api.subscription import LiveEvent
 from infra.clickhouse import AnalyticsUnavailable
@@ -87,7 +88,14 @@ async def _serve(
     stop: asyncio.Event,
     ready: Callable[[], None],
 ) -> None:
-    retries = Retries(_journal(services.settings))
+    settings, journal = services.settings, _journal(services.settings)
+    others = OtherProcesses(
+        settings.database_url,
+        settings.kafka_bootstrap_servers,
+        new_id("api") if journal is None else journal.name,
+    )
+    retries = Retries(journal, others)
+    await others.start(retries)
     observed, uses = RequestObserver(), KeyUses(services.bus, services.clock)
 
     def observe(exchange: Exchange, seconds: float) -> None:
@@ -95,7 +103,7 @@ async def _serve(
         uses(exchange, seconds)
 
     app = build_app(services, observer=observe, retries=retries)
-    server = HttpServer(server_config(app, services.settings), ready)
+    server = HttpServer(server_config(app, settings), ready)
     # What start-up made lives until the end: the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -112,6 +120,7 @@ async def _serve(
         for task in (serving, watching, noting, stopping):
             task.cancel()
         await asyncio.gather(serving, watching, noting, stopping, return_exceptions=True)
+        await others.stop()
 
 
 def _journal(settings: Settings) -> Journal | None:

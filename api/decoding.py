@@ -29,6 +29,8 @@ _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NOT_BRACKETS = bytes(set(range(256)) - set(b'"\\[]{}'))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _PLACE = re.compile(r"^(.*?)(?: - at `(key in )?\$?([^`]*)`)?$", re.DOTALL)
+_INTEGER_EXPECTED = re.compile(r"Expected `int[^`]*`, got `float`")
+_EXACT = 2**53
 _MISSING = re.compile(r"^Object missing required field `([^`]*)`$")
 
 
@@ -62,8 +64,9 @@ def body_decoder(
 ) -> BodyDecoder:
     """A function from a request's bytes to a value of `type_`; it raises Problem.
 
-    lenient: NaN and Infinity are read as null. An empty body stands for `{}` when every field has a
-    default. Raises DeclarationError for a type with unbounded integers.
+    lenient: NaN and Infinity are read as null, and whole numbers written as `150.0` as integers. An
+    empty body stands for `{}` when every field has a default. Raises DeclarationError for a type
+    with unbounded integers.
     """
     bounded(type_)
     decode = msgspec.json.Decoder(type_).decode
@@ -81,6 +84,8 @@ def body_decoder(
         try:
             return decode(body)
         except msgspec.ValidationError as error:
+            if lenient and _INTEGER_EXPECTED.match(str(error)):
+                return decode_lenient(body)
             raise invalid(error, invalid_status, "body") from None
         except msgspec.DecodeError as error:
             if lenient and (b"NaN" in body or b"Infinity" in body):
@@ -92,7 +97,7 @@ def body_decoder(
     def decode_lenient(body: bytes) -> Any:
         # Python's reader knows NaN; writing its values again makes them null.
         try:
-            plain = msgspec.json.encode(json.loads(body))
+            plain = msgspec.json.encode(json.loads(body, parse_float=_number))
             return decode(plain)
         except msgspec.ValidationError as error:
             raise invalid(error, invalid_status, "body") from None
@@ -100,6 +105,13 @@ def body_decoder(
             raise malformed("The body is not JSON", malformed_status) from None
 
     return strict
+
+
+def _number(text: str) -> float | int:
+    """A JSON number with a fraction or an exponent; an integer if it is whole, as JSON Schema has
+    it. Beyond what a float holds exactly it stays one."""
+    number = float(text)
+    return int(number) if abs(number) <= _EXACT and number.is_integer() else number
 
 
 def _check_text(body: bytes, malformed_status: int, invalid_status: int) -> None:
@@ -165,11 +177,14 @@ QueryDecoder = Callable[[bytes], Any]
 def query_decoder(struct: type[Struct], *, status: int) -> QueryDecoder:
     """A function from a raw query string to a `struct`; it raises Problem naming the parameter.
 
-    Unknown parameters are ignored; a repeated one fills a list, or the last one counts.
+    Unknown parameters are ignored; a repeated one fills a list, or the last one counts. One without
+    a value is not there, unless it is text: clients write `version=` for no version.
     """
     bounded(struct)
-    lists = {field.encode_name: _is_list(field.type) for field in _struct_info(struct).fields}
-    floats = [field.name for field in _struct_info(struct).fields if _holds_float(field.type)]
+    fields = _struct_info(struct).fields
+    lists = {field.encode_name: _is_list(field.type) for field in fields}
+    texts = {field.encode_name for field in fields if _holds(inspect.StrType, field.type)}
+    floats = [field.name for field in fields if _holds(inspect.FloatType, field.type)]
 
     def decode(raw: bytes) -> Any:
         values: dict[str, Any] = {}
@@ -180,7 +195,7 @@ def query_decoder(struct: type[Struct], *, status: int) -> QueryDecoder:
                     continue
                 if listed:
                     values.setdefault(name, []).append(value)
-                else:
+                elif value or name in texts:
                     values[name] = value
         try:
             query = msgspec.convert(values, struct, strict=False)
@@ -312,7 +327,7 @@ def _is_list(found: inspect.Type) -> bool:
     return isinstance(found, kinds)
 
 
-def _holds_float(found: inspect.Type) -> bool:
+def _holds(kind: type[inspect.Type], found: inspect.Type) -> bool:
     if isinstance(found, inspect.UnionType):
-        return any(_holds_float(option) for option in found.types)
-    return isinstance(found, inspect.FloatType)
+        return any(_holds(kind, option) for option in found.types)
+    return isinstance(found, kind)

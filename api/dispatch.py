@@ -25,6 +25,7 @@ from api.exchange import Exchange
 from api.failures import problem_of
 from api.idempotency import HEADER as IDEMPOTENCY_KEY
 from api.idempotency import command_of, fingerprint
+from api.keyed_reports import KeyedReports
 from api.limits import RateLimiter
 from api.matching import Match, RouteTable
 from api.problems import Problem, dialect_of
@@ -89,7 +90,7 @@ class Dispatcher:
         self._services, self._authenticator = services, authenticator
         self._limiter, self._cors, self._observer = limiter, cors, observer
         self._plans = plans
-        self._retries = retries
+        self._retries, self._keyed = retries, KeyedReports(services.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -151,6 +152,8 @@ class Dispatcher:
             if exchange.started or isinstance(error, Disconnected | ClientDisconnect):
                 raise
             await self._refuse(exchange, error, call.headers)
+            if route.repeats and call.fingerprint and exchange.status < 500:
+                self._keyed.forget(call.command_id)
             return
         await exchange.result(result, route, call.headers)
 
@@ -204,7 +207,7 @@ class Dispatcher:
         query: Any = None
         if endpoint.decode_query is not None:
             query = endpoint.decode_query(scope["query_string"])
-        command_id = digest = ""
+        command_id = digest = mark = ""
         key = headers.get(IDEMPOTENCY_KEY) if endpoint.unsafe else None
         if key is not None:
             command_id = command_of(key, principal, route.dialect)
@@ -219,11 +222,18 @@ class Dispatcher:
             body = content if endpoint.decode_body is None else endpoint.decode_body(content)
         if key is not None:
             digest = fingerprint(route.method, exchange.path, scope["query_string"], content)
+            if route.repeats and not self._keyed.agrees(command_id, digest):
+                raise Problem(
+                    route.dialect.reused,
+                    "idempotency_key_reused",
+                    "this idempotency key was used for another request",
+                )
         elif route.repeats:
-            sender = f"{principal.tenant} {principal.actor.id} {route.method}"
-            same = fingerprint(sender, exchange.path, scope["query_string"], content)
-            exchange.attempt = self._retries.begin(same, exchange.receive)
-            command_id = exchange.attempt.command_id
+            sender = f"{principal.tenant} {principal.actor.id} {route.method}".encode()
+            path, query_string = exchange.path.rstrip(b"/"), scope["query_string"]
+            same = self._services.signer.request(sender, path, query_string, content)
+            exchange.attempt = await self._retries.begin(same, exchange.receive)
+            command_id, mark = exchange.attempt.command_id, exchange.attempt.mark
         return Call(
             services=self._services,
             principal=principal,
@@ -237,6 +247,7 @@ class Dispatcher:
             command_id=command_id,
             fingerprint=digest,
             content=content,
+            attempt=mark,
         )
 
     async def _await_position(self, call: Call[Any, Any], headers: Mapping[bytes, bytes]) -> None:

@@ -110,8 +110,7 @@ class Exchange:
                 headers.append((b"content-type", media_type))
         self.started, self.status = True, status
         if self.attempt is not None:
-            # What goes to a connection that was closed is dropped without a word.
-            self.attempt.delivered = status < 500 and not self.attempt.is_alone
+            await self.attempt.answer(status)
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         if self.method == "HEAD" or status == 204:
             body = b""

@@ -57,7 +57,6 @@ class LiveHub:
         self._live: dict[tuple[TopicPartition, str], set[Subscription]] = {}
         self._per_tenant: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
-        self.connected = False
 
     def on_event(self, callback: Callable[[LiveEvent], None]) -> None:
         """Call for every record of the topics, in order, on the event loop; must not block."""
@@ -195,7 +194,6 @@ class LiveHub:
         except BaseException:
             await close(tail)
             raise
-        self.connected = True
         return tail
 
     async def _run(self, tail: Any) -> None:
@@ -215,7 +213,6 @@ class LiveHub:
             except Exception:
                 logger.exception("the tail failed, next try in %.1f s", pause)
             finally:
-                self.connected = False
                 await close(tail)
             tail = None
             await asyncio.sleep(pause)

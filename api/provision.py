@@ -20,7 +20,7 @@ from api.identity.secrets import cookie_hash
 from api.services import Reads
 from api.tokens import BadToken, TokenIssuer
 from commands.approvals.agent import RegisterAgent
-from commands.billing.account import AssignPlan
+from commands.billing.account_state import AssignPlan
 from commands.billing.plans import PlanCode
 from commands.identity.api_key import IssueApiKey
 from commands.identity.email import DIRECTORY, ConfirmEmail, ReserveEmail

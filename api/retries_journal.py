@@ -5,18 +5,21 @@ not survive a power cut, which is no loss: then the log itself may have lost the
 """
 
 import mmap
+import os
 import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_SLOT = struct.Struct("<d32s32s")  # seconds since 1970 (0: free), SHA-256, command id
+_SLOT = struct.Struct("<d16s16x32s")  # seconds since 1970 (0: free), fingerprint, command id
 _SLOTS = 8192
+_NAME_BYTES = 8
 
 
 class Journal:
     """Slots in a file, made when it is not there. One process may have a file open at a time.
 
+    name: of whoever has the file, the same for the processes that have it one after the other.
     now: seconds since 1970. Raises OSError when the file can be neither made nor opened.
     """
 
@@ -26,14 +29,17 @@ class Journal:
         self._now = now
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
-            file.truncate(slots * _SLOT.size)
-            self._map = mmap.mmap(file.fileno(), slots * _SLOT.size)
+            file.truncate(slots * _SLOT.size + _NAME_BYTES)
+            self._map = mmap.mmap(file.fileno(), slots * _SLOT.size + _NAME_BYTES)
+        if not any(self._map[-_NAME_BYTES:]):
+            self._map[-_NAME_BYTES:] = os.urandom(_NAME_BYTES)
+        self.name = self._map[-_NAME_BYTES:].hex()
         self._free = [slot for slot in reversed(range(slots)) if not self._read(slot)[0]]
 
     def put(self, fingerprint: str, command_id: str) -> int:
         """Note a request; the slot that holds it, or -1 when all are taken.
 
-        fingerprint: a SHA-256 in hex.
+        fingerprint: 32 hex digits.
         """
         if not self._free:
             return -1

@@ -70,11 +70,13 @@ class Call(Generic[B, Q]):
     """One request, decoded and authenticated.
 
     body and query are the route's structs (None when it declares none). path holds the decoded path
-    parameters. content: the bytes that `body` was decoded from.
+    parameters. content: the bytes that `body` was decoded from. attempt: the
+    `Envelope.attempt` of what it reports.
     """
 
     __slots__ = (
         "_command_id",
+        "attempt",
         "body",
         "content",
         "dialect",
@@ -104,8 +106,9 @@ class Call(Generic[B, Q]):
         command_id: str = "",
         fingerprint: str = "",
         content: bytes = b"",
+        attempt: str = "",
     ) -> None:
-        self.content = content
+        self.content, self.attempt = content, attempt
         self.services, self.principal, self.dialect = services, principal, dialect
         self.scope, self.receive = scope, receive
         self.path, self.body, self.query = path, body, query
@@ -207,35 +210,11 @@ def answer_of(reply: Reply, cls: type[T]) -> T:
     return msgspec.json.decode(reply.answer, type=cls)
 
 
-class Data(Struct, Generic[T]):
-    """Waitroom's envelope of one thing, as a type: `response=Data[RoomAnswer]`."""
-
-    data: T
-
-
-class Page(Struct, Generic[T]):
-    """Waitroom's envelope of a list, as a type: `response=Page[RoomAnswer]`."""
-
-    data: list[T]
-    cursor: str | None = None
-    has_more: bool = False
-
-
-def data(value: Any) -> dict[str, Any]:
-    """Waitroom's envelope of one thing."""
-    return {"data": value}
-
-
-def page(items: Collection[Any], cursor: str | None = None, has_more: bool = False) -> Any:
-    """Waitroom's envelope of a list."""
-    return {"data": items, "cursor": cursor, "has_more": has_more}
-
-
 Handler = Callable[[Any], Awaitable[Any]]
 
 
 class Route:
-    """One endpoint.
+    """One endpoint. Rows that share words are made by a `functools.partial` of it.
 
     path: as its document writes it, parameters in braces; served with and without a trailing slash.
     rest: the path ends with a parameter that takes all that is left of a request's, slashes too.
@@ -244,9 +223,9 @@ class Route:
     row. roles, scopes: one of the roles, and all of the scopes, are needed (403 without); an agent
     has no roles, and none is asked of it. unclaimed: an agent that nobody has claimed may call it.
     max_body: bytes, after decompression. stream: the response is a stream of events. lenient: NaN
-    and Infinity in the body are read as null. raw_body: `call.body` is the bytes as they came.
-    streamed: the body, at most `max_body`, is not read for the handler: it takes it from
-    `call.raw.stream()` as it arrives.
+    and Infinity in the body are read as null, `150.0` as an integer. raw_body: `call.body`
+    is the bytes as they came. streamed: the body, at most `max_body`, is not read for the handler:
+    it takes it from `call.raw.stream()` as it arrives.
     repeats: a request without an Idempotency-Key that repeats one whose answer was lost is that one
     (`api.retries`). analytics: the answer comes from ClickHouse, so `min_position` may ask
     to wait for a write. media_type: of the response; accepts: of the request. protobuf: either may

@@ -3,7 +3,9 @@
 N records of four LLM calls lie on the log. Ours: the loop, from the first record to the last row in
 its table. Raw: the same rows, made beforehand, inserted in columnar blocks and nothing else. Both
 into tables of the same definition in one engine, in turns. Then: how long after its acknowledgement
-a call is visible in a query, the loop at rest otherwise.
+a call is visible in a query, the loop at rest otherwise. And what it takes to make columns of
+records as single agents report them: an item each, of six kinds, a few at a time from each
+partition; beside it, to decode the same records one by one.
 """
 
 import asyncio
@@ -11,27 +13,39 @@ import contextlib
 import random
 import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from bench.figure import Figure
+from bench.servers import servers
 from infra.clickhouse import ClickHouse
 from infra.config import Settings
-from infra.embedded.stack import Stack
 from infra.ids import Signer, new_id
 from infra.kafka import Log, Record, create_topics
 from infra.memory import tune_arrow, tune_collector
-from projections.batches import batch_of
+from infra.partitioning import partition_for
+from projections import CLICKHOUSE_VIEWS
+from projections.batches import Place, batch_of
 from projections.clickhouse import ClickHouseView, tables_by_topic
 from projections.observability.llm_calls import LLM_CALLS
+from schemas.avro_derivation import tag_of
 from schemas.envelope import Actor, Envelope, Position, to_headers
-from schemas.observability.run import LlmCall, LlmCallsRecorded
+from schemas.observability.run import (
+    LlmCall,
+    LlmCallsRecorded,
+    RunCompleted,
+    RunStarted,
+    Score,
+    ScoresRecorded,
+    Span,
+    SpansRecorded,
+)
 from streams.analytics import AnalyticsLoop
+from streams.batching import Pending, Router
 from streams.runtime import codec, person_keys
+from streams.sealing import Keyring
 from streams.telemetry import Origin, Telemetry, item_id
 from tests.api.harness import SECRET
 
@@ -40,6 +54,9 @@ ROUNDS = 3
 RECORDS_PER_SECOND = 5_000
 BLOCK = 20_000
 WARM_UP_RECORDS = 500
+PARTITIONS = 8
+# Of each run a start, four calls, spans, a score and an end; taken and flushed as under some load.
+MIXED_RUNS, MIXED_TAKEN, MIXED_FLUSHED = 500, 10, 400
 TENANT = "ten_bench"
 ACTOR = Actor("api_key", "key_1")
 Event = tuple[LlmCallsRecorded, Envelope]
@@ -50,6 +67,18 @@ class Spent(NamedTuple):
 
     wall: float
     processor: float
+
+
+class Written(NamedTuple):
+    """A record as the loop gets it from its consumer."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
 
 
 class Watch:
@@ -118,8 +147,9 @@ def blocks(view: ClickHouseView, made: list[Event]) -> list[tuple[str, list[Any]
     found = []
     for start in range(0, len(made), BLOCK // 4):
         batch = batch_of(view)
-        for offset, (event, envelope) in enumerate(made[start : start + BLOCK // 4], start):
-            batch.add(event, envelope, 0, offset)
+        block = made[start : start + BLOCK // 4]
+        places = [Place(0, offset) for offset in range(start, start + len(block))]
+        batch.add([event for event, _ in block], [envelope for _, envelope in block], places)
         found.append((batch.token, list(batch.columns())))
     return found
 
@@ -197,6 +227,70 @@ async def found(clickhouse: ClickHouse, view: ClickHouseView, id: str) -> None:
         await asyncio.sleep(0.01)
 
 
+def mixed(dice: random.Random) -> list[Written]:
+    """The records of runs that were reported side by side, in the order in which a loop that holds
+    all partitions reads them."""
+    signer, reported = Signer(SECRET), list[tuple[str, Struct]]()
+    for _ in range(MIXED_RUNS):
+        run_id = signer.run_id(TENANT)
+        calls = [
+            LlmCall(
+                id=f"call-{n}", model="gpt-4o", tokens_in=9, tokens_out=9, prompt_preview="x" * 200
+            )
+            for n in range(4)
+        ]
+        events = (
+            RunStarted(agent_name="a", workflow_name="default", workflow_id="w", started_at=1),
+            *(LlmCallsRecorded(calls=[call]) for call in calls),
+            SpansRecorded(spans=[Span(id="span", name="search", kind="tool")]),
+            ScoresRecorded(scores=[Score(id="s", name="ok", data_type="numeric", numeric_value=1)]),
+            RunCompleted(status="success", completed_at=2),
+        )
+        reported += [(run_id, event) for event in events]
+    dice.shuffle(reported)
+    records, ends = [], [0] * PARTITIONS
+    for run_id, event in reported:
+        stream = f"observability.run/{run_id}"
+        partition = partition_for(stream, PARTITIONS)
+        envelope = Envelope(new_id("evt"), tag_of(type(event)), TENANT, stream, 0, 1, ACTOR)
+        records.append(
+            Written(
+                "telemetry",
+                partition,
+                ends[partition],
+                0,
+                stream.encode(),
+                codec().encode(event),
+                to_headers(envelope),
+            )
+        )
+        ends[partition] += 1
+    return records
+
+
+def to_columns(records: list[Written], keyring: Keyring) -> float:
+    """Seconds of processor time."""
+    router = Router(CLICKHOUSE_VIEWS, codec(), {}, frozenset({"telemetry"}), keyring)
+    began = time.process_time()
+    for start in range(0, len(records), MIXED_FLUSHED):
+        pending = Pending(CLICKHOUSE_VIEWS)
+        for at in range(start, min(start + MIXED_FLUSHED, len(records)), MIXED_TAKEN):
+            router.take(pending, records[at : at + MIXED_TAKEN])
+        router.settle(pending)
+        for batch in pending.batches.values():
+            if len(batch):
+                batch.columns()
+    return time.process_time() - began
+
+
+def decoded(records: list[Written]) -> float:
+    """Seconds of processor time to decode them, and nothing else."""
+    began = time.process_time()
+    for record in records:
+        codec().decode(record.value)
+    return time.process_time() - began
+
+
 def middle(rounds: list[Spent]) -> Spent:
     """The median of each."""
     return Spent(*(statistics.median(column) for column in zip(*rounds, strict=True)))
@@ -230,6 +324,16 @@ async def run(settings: Settings, count: int) -> list[Figure]:
         bare, loop = middle(spent["raw"]), middle(spent["ours"])
         view = structs.replace(LLM_CALLS, name="seen")
         seen = sorted(await visibility(settings, clickhouse, view, log, ends))
+        single = mixed(random.Random(seed))
+        keyring = Keyring(person_keys(settings), codec())
+        to_columns(single, keyring)
+        alone, columns = (
+            statistics.median(rounds) / len(single) * 1e6
+            for rounds in zip(
+                *((decoded(single), to_columns(single, keyring)) for _ in range(ROUNDS)),
+                strict=True,
+            )
+        )
         return [
             Figure(
                 name="analytics loop",
@@ -252,6 +356,12 @@ async def run(settings: Settings, count: int) -> list[Figure]:
                 ratio=seen[-1],
                 at_most=1.0,
             ),
+            Figure(
+                name="reports of an item each, from records to columns, processor time",
+                bare=f"{alone:.1f} us to decode one",
+                ours=f"{columns:.1f} us",
+                ratio=alone / columns,
+            ),
         ]
     finally:
         await log.stop()
@@ -260,8 +370,8 @@ async def run(settings: Settings, count: int) -> list[Figure]:
 
 def figures(seconds: float) -> list[Figure]:
     """What this module measures, on servers of its own; a round is 5,000 records a second."""
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder, Stack(Path(folder)) as stack:
-        found = asyncio.run(run(stack.settings, int(seconds * RECORDS_PER_SECOND)))
+    with servers() as settings:
+        found = asyncio.run(run(settings, int(seconds * RECORDS_PER_SECOND)))
     for figure in found:
         print(figure.line(), flush=True)
     return found

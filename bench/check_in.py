@@ -11,20 +11,18 @@ and take turns, so that what else the machine does hits all.
 import contextlib
 import statistics
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import uvloop
 
 from bench.bare_loop import Least, bare
 from bench.figure import Call, Figure, Timed, timed
 from bench.same_writes import Asked, SameWrites
+from bench.servers import servers
 from commands.approvals.agent import RegisterAgent
 from commands.approvals.check_in_state import CreateCheckIn
 from commands.approvals.room import CreateRoom
 from infra.config import Settings
-from infra.embedded.stack import Stack
 from infra.ids import new_id
 from infra.kafka import create_topics
 from infra.memory import tune_collector
@@ -32,7 +30,6 @@ from infra.partitioning import partition_for
 from schemas.approvals.policies import Policies
 from schemas.envelope import Actor
 from tests.loops import loops
-from tests.stack import fresh_stores
 
 IN_FLIGHT = (1, 32, 256)
 ROUNDS = 3
@@ -119,11 +116,8 @@ def _figure(name: str, bare: Timed, mine: Timed, at_most: float | None) -> Figur
 def figures(seconds: float) -> list[Figure]:
     """Everything this module measures, on a stack of its own."""
     tune_collector()  # as every role does
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
-        stores = Path(folder, "stores")
-        stores.mkdir()
-        with Stack(Path(folder, "data")) as stack:
-            return uvloop.run(run(fresh_stores(stack, stores), seconds))
+    with servers() as settings:
+        return uvloop.run(run(settings, seconds))
 
 
 if __name__ == "__main__":

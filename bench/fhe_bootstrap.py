@@ -169,12 +169,20 @@ def _refreshed(api: httpx.Client, key_id: str, worn: bytes) -> dict[str, Any]:
     operand = {"ciphertext": b64encode(worn).decode()}
     body = {"key_id": key_id, "operand": operand}
     job = _ok(api.post("/api/v1/compute/bootstrap?wait=60", json=body))
-    while job["status"] == "queued":
-        time.sleep(0.2)
-        job = _ok(api.get(f"/api/v1/jobs/{job['job_id']}"))
+    if job["status"] == "queued":
+        path = f"/api/v1/jobs/{job['job_id']}"
+        _followed(api, f"{path}/events")
+        job = _ok(api.get(path))
     if job["status"] != "succeeded":
         raise RuntimeError(f"the job ended as {job}")
     return job
+
+
+def _followed(api: httpx.Client, path: str) -> None:
+    """Wait until a job's events end."""
+    with api.stream("GET", path) as answer:
+        if "event: end" not in answer.iter_lines():
+            raise RuntimeError(f"{path}: {answer.status_code}, and no end was told of")
 
 
 def _ok(answer: httpx.Response) -> dict[str, Any]:

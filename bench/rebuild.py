@@ -9,20 +9,19 @@ import asyncio
 import contextlib
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from bench.analytics import ACTOR, TENANT, append, events, looping
 from bench.figure import Figure
+from bench.servers import servers
 from infra.clickhouse import ClickHouse
 from infra.config import Settings
-from infra.embedded.stack import Stack
 from infra.ids import Signer, new_id
 from infra.kafka import Log, create_topics
 from infra.memory import tune_arrow, tune_collector
-from projections.observability.llm_call_list import Selection, aggregates
+from projections.observability.llm_call_list import Selection
+from projections.observability.llm_call_sums import aggregates
 from projections.observability.llm_calls import LLM_CALLS
 from schemas.envelope import Position
 from schemas.observability.run import LlmCall, LlmCallsRecorded
@@ -145,8 +144,8 @@ async def run(settings: Settings, count: int) -> list[Figure]:
 
 def figures(seconds: float) -> list[Figure]:
     """What this module measures, on servers of its own, with 5,000 records a second asked for."""
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder, Stack(Path(folder)) as stack:
-        found = asyncio.run(run(stack.settings, int(seconds * RECORDS_PER_SECOND)))
+    with servers() as settings:
+        found = asyncio.run(run(settings, int(seconds * RECORDS_PER_SECOND)))
     for figure in found:
         print(figure.line(), flush=True)
     return found

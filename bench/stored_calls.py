@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from infra.clickhouse import ClickHouse
 from infra.clock import SYSTEM_CLOCK
 from infra.memory import tune_arrow
-from projections.batches import Batch, ItemBatch, batch_of
+from projections.batches import Batch, ItemBatch, Place, batch_of
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.run_completions import RUN_COMPLETIONS
 from projections.observability.run_starts import RUN_STARTS
@@ -163,8 +163,8 @@ class StoredCalls:
                 completed_at=began + int(lasted[n]),
                 began_at=began if trace else 0,
             )
-            starts.add(started, envelope, 0, 3 * (first + n))
-            ends.add(completed, envelope, 0, 3 * (first + n) + 2)
+            starts.add([started], [envelope], [Place(0, 3 * (first + n))])
+            ends.add([completed], [envelope], [Place(0, 3 * (first + n) + 2)])
         return [starts, ends]
 
     def _calls(self, runs: Runs, first: int) -> Batch:
@@ -215,13 +215,6 @@ def _uneven(count: int, even: int) -> Any:
     """Chances of ranks, added up: beyond the first `even` ones as Zipf has it, 1/n."""
     chances = np.cumsum(1 / np.arange(even, count + even))
     return chances / chances[-1]
-
-
-class Place(NamedTuple):
-    """Where a record of a block would lie on the log."""
-
-    partition: int
-    offset: int
 
 
 async def main(folder: str, count: int, seed: int) -> None:

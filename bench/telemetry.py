@@ -11,7 +11,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,10 +19,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.figure import Figure
 from bench.load import Figures, load, post
+from bench.servers import servers
 from bench.telemetry_servers import BARE_TOPIC, KEY, TENANT
 from infra.config import Settings
 from infra.embedded.ports import free_port
-from infra.embedded.stack import Stack
 from infra.ids import Signer
 from infra.kafka import create_topics
 from tests.api.harness import SECRET
@@ -120,8 +119,8 @@ async def run(settings: Settings, seconds: float) -> Figure:
 
 def figures(seconds: float) -> list[Figure]:
     """What this module measures, on servers of its own."""
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder, Stack(Path(folder)) as stack:
-        figure = uvloop.run(run(stack.settings, seconds))
+    with servers() as settings:
+        figure = uvloop.run(run(settings, seconds))
     print(figure.line(), flush=True)
     return [figure]
 

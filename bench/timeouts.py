@@ -9,22 +9,20 @@ a clock that stands still while the check-ins are made and is then set to their 
 import asyncio
 import contextlib
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import uvloop
 
 from api.live import LiveHub
 from api.subscription import LiveEvent
 from bench.figure import Figure
+from bench.servers import servers
 from commands.approvals.agent import RegisterAgent
 from commands.approvals.check_in_state import CreateCheckIn
 from commands.approvals.room import CreateRoom
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
-from infra.embedded.stack import Stack
 from infra.ids import new_id
 from infra.kafka import consumer
 from infra.memory import tune_collector
@@ -37,7 +35,6 @@ from schemas.envelope import Actor
 from streams.runtime import codec
 from streams.scheduler import Scheduler
 from tests.loops import Loops, loops
-from tests.stack import fresh_stores
 
 COUNT_AT_FOUR_SECONDS = 10_000
 MINUTE_AT_FOUR_SECONDS = 60.0
@@ -183,11 +180,8 @@ async def run(settings: Settings, seconds: float) -> list[Figure]:
 def figures(seconds: float) -> list[Figure]:
     """Everything this module measures, on a stack of its own."""
     tune_collector()  # as every role does
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
-        stores = Path(folder, "stores")
-        stores.mkdir()
-        with Stack(Path(folder, "data")) as stack:
-            return uvloop.run(run(fresh_stores(stack, stores), seconds))
+    with servers() as settings:
+        return uvloop.run(run(settings, seconds))
 
 
 if __name__ == "__main__":

@@ -21,12 +21,13 @@ import psycopg
 import uvloop
 
 from api.approvals.envelopes import cursor_of
+from bench.arrival import Arrival
 from bench.connection import KeptConnection
 from bench.figure import Figure, Timed, timed, timed_of
 from bench.installation import installation
 from infra.embedded.stack import settings_of
 from projections.approvals.check_ins import CHECK_INS
-from tests.integration.webhook_rig import Behaviour, Receiver, answer
+from tests.integration.webhook_rig import Receiver, answer
 from tests.waitroom.crowd import listening
 
 IN_FLIGHT = (1, 32, 256)
@@ -90,7 +91,7 @@ class Flight:
 
     def __init__(self, it: Bench, receiver: Receiver) -> None:
         self._it, self._receiver = it, receiver
-        self._come = asyncio.Event()
+        self._arrival = Arrival()
         self.by_stream: list[float] = []
         self.by_webhook: list[float] = []
 
@@ -104,7 +105,7 @@ class Flight:
         watch = {
             "event_types": ["check_in.decided"],
             "filter": {"agent_id": made["agent"]["id"]},
-            "webhook_url": self._receiver.endpoint(self._tell(answer(204))),
+            "webhook_url": self._receiver.endpoint(self._arrival.told(answer(204))),
         }
         await self._agent.ask("POST", f"{self._it.room}/watch", watch)
 
@@ -113,25 +114,17 @@ class Flight:
         ends = time.perf_counter() + seconds
         while time.perf_counter() < ends:
             made = await self._agent.ask("POST", f"{self._it.room}/check-in", _ASK)
-            self._come.clear()
+            self._arrival.expect()
             came = asyncio.create_task(self._decided(made["id"]))
             start = time.perf_counter()
             await self._person.ask("POST", f"/v1/check-ins/{made['id']}/approve", {})
             self.by_stream.append(await came - start)
-            await self._come.wait()
-            self.by_webhook.append(self._arrived - start)
+            await self._arrival.wait()
+            self.by_webhook.append(self._arrival.at - start)
 
     async def _decided(self, id: str) -> float:
         await self._stream.until(id.encode(), b"decision_id")
         return time.perf_counter()
-
-    def _tell(self, behaviour: Behaviour) -> Behaviour:
-        async def told(writer: asyncio.StreamWriter) -> None:
-            self._arrived = time.perf_counter()
-            self._come.set()
-            await behaviour(writer)
-
-        return told
 
 
 async def decisions(it: Bench, seconds: float) -> list[Figure]:

@@ -9,21 +9,19 @@ in this process.
 
 import asyncio
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import uvloop
 
+from bench.arrival import Arrival
 from bench.figure import Figure, Timed, timed, timed_of
+from bench.servers import servers
 from infra.clock import SYSTEM_CLOCK
 from infra.config import Settings
-from infra.embedded.stack import Stack
 from infra.ids import Signer
 from infra.memory import tune_collector
 from streams.platform.webhook_client import WebhookClient
-from tests.integration.webhook_rig import OUR_NETWORK, Behaviour, Hooked, answer, delivering, hooked
-from tests.stack import fresh_stores
+from tests.integration.webhook_rig import OUR_NETWORK, Hooked, answer, delivering, hooked
 
 IN_FLIGHT = (1, 32)
 
@@ -33,8 +31,8 @@ class Flight:
 
     def __init__(self, it: Hooked, number: int) -> None:
         self._it, self._name = it, f"flight-{number}"
-        self._come = asyncio.Event()
-        self._url = it.receiver.endpoint(self._tell(answer(204)))
+        self._arrival = Arrival()
+        self._url = it.receiver.endpoint(self._arrival.told(answer(204)))
         self.after_answer: list[float] = []
         self.in_all: list[float] = []
 
@@ -46,20 +44,12 @@ class Flight:
         """Signal, and wait for the webhook, one after the other."""
         ends = time.perf_counter() + seconds
         while (start := time.perf_counter()) < ends:
-            self._come.clear()
+            self._arrival.expect()
             await self._it.signal(self._name)
             answered = time.perf_counter()
-            await self._come.wait()
-            self.after_answer.append(max(0.0, self._arrived - answered))
-            self.in_all.append(self._arrived - start)
-
-    def _tell(self, behaviour: Behaviour) -> Behaviour:
-        async def told(writer: asyncio.StreamWriter) -> None:
-            self._arrived = time.perf_counter()
-            self._come.set()
-            await behaviour(writer)
-
-        return told
+            await self._arrival.wait()
+            self.after_answer.append(max(0.0, self._arrival.at - answered))
+            self.in_all.append(self._arrival.at - start)
 
 
 async def run(settings: Settings, seconds: float) -> list[Figure]:
@@ -102,11 +92,8 @@ def _figure(name: str, bare: Timed, spent: list[float], took: float) -> Figure:
 def figures(seconds: float) -> list[Figure]:
     """Everything this module measures, on a stack of its own."""
     tune_collector()  # as every role does
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
-        stores = Path(folder, "stores")
-        stores.mkdir()
-        with Stack(Path(folder, "data")) as stack:
-            return uvloop.run(run(fresh_stores(stack, stores), seconds))
+    with servers() as settings:
+        return uvloop.run(run(settings, seconds))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from commands.fhe.job import RecordJobFailure, RecordJobProgress, RecordJobResult
+from commands.fhe.job_state import RecordJobFailure, RecordJobProgress, RecordJobResult
 from commands.fhe.operations import need_of
 from fhe_workers.bootstrapping import Bootstrapper
 from fhe_workers.child_process import InPlace, Operands

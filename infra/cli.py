@@ -80,11 +80,15 @@ def setup() -> None:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    data: Annotated[Path, typer.Option(help="Folder of a `weir up` to look at, too.")] = Path(
+        "data"
+    ),
+) -> None:
     """Say what is wrong with this installation, in plain words."""
     from infra.doctor import examine, show
 
-    raise typer.Exit(show(examine()))
+    raise typer.Exit(show(examine(data)))
 
 
 def compose() -> typer.Typer:

@@ -14,8 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 
@@ -24,10 +27,12 @@ from infra.build.pyfhel import missing_tools
 from infra.config import ConfigError, Settings, declared_variables, load_settings
 from infra.embedded import jars, kafka, postgres
 from infra.embedded.cache import cache_folder
+from infra.embedded.data_folder import DataFolder
 from infra.embedded.part import PartFailed
 from infra.embedded.ports import NoFreePort, answers, free_port
 
 CHECK_SECONDS = 60
+ANSWER_SECONDS = 10
 FREE_GIGABYTES = 2
 OLDEST_PYTHON = (3, 11)
 
@@ -287,6 +292,69 @@ def addresses(settings: Settings) -> list[tuple[str, str, int]]:
     return found
 
 
+class _Credentials(msgspec.Struct, frozen=True):
+    """What is read here of `credentials.json`."""
+
+    url: str
+
+
+class _Dependency(msgspec.Struct, frozen=True):
+    ok: bool
+    error: str = ""
+
+
+class _Loop(msgspec.Struct, frozen=True):
+    alive: int
+    lag: int | None = None
+
+
+class _Health(msgspec.Struct, frozen=True):
+    """What is read here of `/health/ready`."""
+
+    dependencies: dict[str, _Dependency]
+    loops: dict[str, _Loop]
+
+
+def check_stack(data: Path) -> list[Finding]:
+    """The stack that `weir up` runs on a data folder: its servers and its loops."""
+    folder = DataFolder(data)
+    if not folder.remembers:
+        return ok("stack", f"there is none on {data}")
+    if not folder.is_held:
+        return warn("stack", f"is stopped on {data}", "start it with `weir up`")
+    see = f"see {folder.logs}"
+    try:
+        url = msgspec.json.decode(folder.credentials.read_bytes(), type=_Credentials).url
+    except FileNotFoundError:
+        return warn("stack", f"is starting on {data}", f"if it takes minutes, {see}")
+    except msgspec.DecodeError as error:
+        return fail("stack", f"{folder.credentials} is damaged: {error}", see)
+    try:
+        health = msgspec.json.decode(_answer(f"{url}/health/ready"), type=_Health)
+    except (OSError, msgspec.DecodeError) as error:
+        return fail("stack", f"{url} does not say how it is: {error}", see)
+    found: list[Finding] = []
+    for name, dependency in health.dependencies.items():
+        if not dependency.ok:
+            found += fail(name, f"is not reached: {dependency.error}", see)
+    for name, loop in health.loops.items():
+        if not loop.alive:
+            advice = f"it is started again by itself; if it does not last, {see}"
+            found += fail(name, "does not run, so its work waits", advice)
+    behind = max((loop.lag or 0 for loop in health.loops.values()), default=0)
+    return found or ok("stack", f"{url} is ready; its loops are {behind} records behind at most")
+
+
+def _answer(url: str) -> bytes:
+    """The body at a URL, whatever the status. Raises OSError."""
+    try:
+        with urlopen(url, timeout=ANSWER_SECONDS) as answer:
+            return bytes(answer.read())
+    except HTTPError as refused:
+        with refused:
+            return refused.read()
+
+
 def examine(data: Path = Path("data"), environ: Mapping[str, str] | None = None) -> list[Finding]:
     """All findings, in the order in which a person should read them."""
     source = os.environ if environ is None else environ
@@ -306,6 +374,7 @@ def examine(data: Path = Path("data"), environ: Mapping[str, str] | None = None)
         lambda: check_disk(cache_folder()),
         check_ports,
         lambda: check_settings(source),
+        lambda: check_stack(data),
     ]
     return [finding for check in checks for finding in check()]
 

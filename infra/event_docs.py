@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from schemas.avro_derivation import derive, tag_of
-from schemas.envelope import SEALED_FOR
+from schemas.envelope import ATTEMPT, SEALED_FOR
 from schemas.topics import Topic, holds, topics
 
 Json = dict[str, Any]
@@ -36,9 +36,11 @@ HEADERS = {
     "ce_correlationid": "the HTTP request that led to it, if one did",
     "ce_causationid": "the command or event that caused it, if one did",
     "content-type": "application/avro",
+    ATTEMPT: "of a report without an Idempotency-Key: which API process took it, and a keyed hash "
+    "of the request",
     SEALED_FOR: "the name of the key that the personal fields are sealed under, if they are",
 }
-_OPTIONAL = frozenset({"ce_actorname", "ce_correlationid", "ce_causationid", SEALED_FOR})
+_OPTIONAL = frozenset({"ce_actorname", "ce_correlationid", "ce_causationid", ATTEMPT, SEALED_FOR})
 _NUMBERS = frozenset({"ce_streamversion"})
 
 

@@ -120,6 +120,7 @@ class Signer:
         self._secret_key = hmac.digest(secret, b"weir/derived-secret/v1", "sha256")
         self._person_key = hmac.digest(secret, b"weir/person/v1", "sha256")
         self._webhook_key = hmac.digest(secret, b"weir/webhook/v1", "sha256")
+        self._request_key = hmac.digest(secret, b"weir/request/v1", "sha256")
         self._proven: dict[str, str] = {}
         self.jwt_key = hmac.digest(secret, b"weir/jwt/v1", "sha256")
         self._seal = AESSIV(hmac.digest(secret, b"weir/seal/v1", "sha512"))
@@ -128,6 +129,18 @@ class Signer:
         """Whom a tenant's `user_id` names: `person_` + 16 characters that don't tell it."""
         mac = hmac.digest(self._person_key, f"{tenant}\0{user_id}".encode(), "sha256")
         return _PERSON + _short(mac)
+
+    def request(self, *parts: bytes) -> str:
+        """What a request of these parts is known by among the API processes: 32 hex digits.
+
+        A keyed hash (BLAKE2b), since it is also on the log for good and must not tell what is in
+        the request to those who guess.
+        """
+        digest = hashlib.blake2b(key=self._request_key, digest_size=16)
+        for part in parts:
+            digest.update(b"%d:" % len(part))
+            digest.update(part)
+        return digest.hexdigest()
 
     def run_id(self, tenant: str, command_id: str = "", person: str = "") -> str:
         """The id of the run that a command starts: `run_` + 26 characters + 16 of MAC.

@@ -32,14 +32,16 @@ CREATE TABLE IF NOT EXISTS lease_members (
 ALTER TABLE lease_members ADD COLUMN IF NOT EXISTS session_pid int,
   ADD COLUMN IF NOT EXISTS session_began timestamptz;
 """
-_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 # Sessions from before Postgres was restarted say nothing about their processes, nor do those whose
 # beginning is another database user's secret.
-_DROP_DEAD = """
-DELETE FROM lease_members AS m WHERE loop = %s AND (expires_at < now() OR (
+SESSION_ENDED = """(
   session_began > pg_postmaster_start_time() AND NOT EXISTS (
     SELECT FROM pg_stat_activity AS s WHERE s.pid = m.session_pid
-      AND (s.backend_start IS NULL OR s.backend_start = m.session_began))))
+      AND (s.backend_start IS NULL OR s.backend_start = m.session_began)))"""
+"""Whether the session of whoever keeps the row `m` (session_pid, session_began) has ended."""
+_DROP_DEAD = f"""
+DELETE FROM lease_members AS m WHERE loop = %s AND (expires_at < now() OR {SESSION_ENDED})
 """
 _TAKE = """
 INSERT INTO leases VALUES (%s, %s, %s, now() + make_interval(secs => %s))
@@ -111,7 +113,7 @@ class Leases:
             async with self._connection.transaction():
                 await self._connection.execute("SELECT pg_advisory_xact_lock(7300)")
                 await self._connection.execute(_DDL)
-                session = await (await self._connection.execute(_SESSION)).fetchone()
+                session = await (await self._connection.execute(SESSION)).fetchone()
             assert session is not None  # a session sees itself
             self._session = (session["pid"], session["backend_start"])
         members = await self._beat(self._connection)
@@ -131,7 +133,7 @@ class Leases:
             "session_began = EXCLUDED.session_began, expires_at = EXCLUDED.expires_at",
             (self._loop, self._owner, *self._session, self._ttl),
         )
-        await connection.execute(_DROP_DEAD, (self._loop,))
+        await connection.execute(_DROP_DEAD.encode(), (self._loop,))
         cursor = await connection.execute(
             "SELECT count(*) AS n FROM lease_members WHERE loop = %s", (self._loop,)
         )

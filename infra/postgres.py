@@ -1,7 +1,7 @@
 """Postgres: a small pool for reads, and connections for the loops that own rows."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import psycopg
@@ -38,6 +38,15 @@ async def connect(url: str, *, autocommit: bool = False) -> psycopg.AsyncConnect
         )
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(str(error).strip()) from error
+
+
+async def execute_ddl(
+    connection: psycopg.AsyncConnection[Any], lock: int, statements: Iterable[str]
+) -> None:
+    """Execute statements in the caller's transaction, one process at a time: `lock` is theirs."""
+    await connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock,))
+    for statement in statements:
+        await connection.execute(statement.encode())
 
 
 class Reads:

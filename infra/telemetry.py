@@ -44,6 +44,12 @@ LOOP_LAG = Gauge(
     registry=REGISTRY,
 )
 
+LOST_ANSWERS = Gauge(
+    "weir_lost_answers",
+    "Reports of the last minute that were not answered, here or elsewhere, as this process knows.",
+    registry=REGISTRY,
+)
+
 WEBHOOKS = Gauge(
     "weir_webhooks",
     "Webhooks that wait to be delivered, and dead ones that can be redriven.",

@@ -28,7 +28,9 @@ class Placed(Protocol):
     def offset(self) -> int: ...
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
+    """A place of the log, without its record."""
+
     partition: int
     offset: int
 
@@ -44,8 +46,11 @@ class Batch(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def add(self, event: Any, envelope: Envelope, partition: int, offset: int) -> int:
-        """Reduce one event that stands at this place of the log. Returns the rows it gave."""
+    def add(
+        self, events: Sequence[Any], envelopes: Sequence[Envelope], places: Sequence[Placed]
+    ) -> int:
+        """Reduce events that stand at these places in the order of the log; all or, when one raises
+        what its view does, none. Returns the rows they gave."""
 
     @abstractmethod
     def columns(self) -> Sequence[Any]:
@@ -89,13 +94,18 @@ class RowBatch(Batch):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def add(self, event: Any, envelope: Envelope, partition: int, offset: int) -> int:
+    def add(
+        self, events: Sequence[Any], envelopes: Sequence[Envelope], places: Sequence[Placed]
+    ) -> int:
         assert self.view.rows is not None
-        made = self.view.rows(event, envelope)
-        for index, row in enumerate(made):
-            self.rows.append((*row, partition, offset, index))
-        if made:
-            self._cover(partition, offset)
+        made = [
+            (*row, place.partition, place.offset, index)
+            for event, envelope, place in zip(events, envelopes, places, strict=True)
+            for index, row in enumerate(self.view.rows(event, envelope))
+        ]
+        self.rows += made
+        for row in made:
+            self._cover(row[-3], row[-2])
         return len(made)
 
     def columns(self) -> Sequence[Any]:
@@ -127,16 +137,22 @@ class ItemBatch(Batch):
     def __len__(self) -> int:
         return sum(len(part[0]) for part in self._parts)
 
-    def add(self, event: Any, envelope: Envelope, partition: int, offset: int) -> int:
-        items = first_reports(getattr(event, self._items))
-        if not items:
+    def add(
+        self, events: Sequence[Any], envelopes: Sequence[Envelope], places: Sequence[Placed]
+    ) -> int:
+        first = [first_reports(getattr(event, self._items)) for event in events]
+        some = [index for index, items in enumerate(first) if items]
+        if not some:
             return 0
+        items = [item for index in some for item in first[index]]
         fields = {
             name: column_of([getattr(item, name) for item in items], kind)
             for name, kind in self._kinds.items()
         }
-        read = Columns(np.array([len(items)]), fields)
-        return self.add_columns(read, [envelope], [_Place(partition, offset)])
+        read = Columns(np.array([len(first[index]) for index in some]), fields)
+        return self.add_columns(
+            read, [envelopes[index] for index in some], [places[index] for index in some]
+        )
 
     def add_columns(
         self, read: Columns, envelopes: Sequence[Envelope], places: Sequence[Placed]

@@ -7,6 +7,7 @@ one, so a hot row costs one write a batch.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from schemas.envelope import Envelope
@@ -35,6 +36,13 @@ class Delete(Struct, frozen=True):
 
 
 Statement = Put | Set | Delete
+
+
+def json_text(value: Any) -> str:
+    """What a `jsonb` column takes."""
+    return msgspec.json.encode(value).decode()
+
+
 Reduce = Callable[[Any, Envelope], Sequence[Statement]]
 
 

@@ -15,6 +15,8 @@ ActorKind = Literal["user", "agent", "api_key", "system", "anonymous"]
 
 SPEC_VERSION = b"1.0"
 CONTENT_TYPE = b"application/avro"
+ATTEMPT = "ce_attempt"
+"""The header of `Envelope.attempt`."""
 SEALED_FOR = "ce_sealedfor"
 """The header of `Envelope.sealed_for`: the last one, so that one look tells whether it is there."""
 
@@ -36,6 +38,8 @@ class Envelope(Struct, frozen=True):
     id: unique per event (`evt_…`). type: the tag, `domain.name.vN`. tenant: the owner.
     stream: `domain.stream/id`. version: 1..n within the stream. time: microseconds since 1970 UTC.
     correlation_id: the HTTP request's id. causation_id: the command's (or event's) id.
+    attempt: of a report without an Idempotency-Key: which API process took it, and a keyed hash of
+    the request, as `process.hash`, by which a repeat is known if that process has died.
     sealed_for: the name of the person's key that the event's personal fields are sealed under,
     empty where nothing is sealed (`schemas.observability.personal`).
     """
@@ -50,6 +54,7 @@ class Envelope(Struct, frozen=True):
     correlation_id: str = ""
     causation_id: str = ""
     source: str = "weir"
+    attempt: str = ""
     sealed_for: str = ""
 
     @property
@@ -101,6 +106,8 @@ def to_headers(envelope: Envelope) -> Headers:
         headers.append(("ce_correlationid", envelope.correlation_id.encode()))
     if envelope.causation_id:
         headers.append(("ce_causationid", envelope.causation_id.encode()))
+    if envelope.attempt:
+        headers.append((ATTEMPT, envelope.attempt.encode()))
     if envelope.sealed_for:
         headers.append((SEALED_FOR, envelope.sealed_for.encode()))
     return headers
@@ -124,5 +131,6 @@ def from_headers(headers: Iterable[tuple[str, bytes]]) -> Envelope:
         correlation_id=found.get("ce_correlationid", ""),
         causation_id=found.get("ce_causationid", ""),
         source=found["ce_source"],
+        attempt=found.get(ATTEMPT, ""),
         sealed_for=found.get(SEALED_FOR, ""),
     )

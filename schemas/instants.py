@@ -14,6 +14,11 @@ def iso(micros: int) -> str:
     return (_EPOCH + timedelta(microseconds=micros)).isoformat() + "Z"
 
 
+def iso_or_none(micros: int | None) -> str | None:
+    """`iso` of an instant that may not have come."""
+    return None if micros is None else iso(micros)
+
+
 def parse_iso(text: str) -> int:
     """Microseconds of an ISO 8601 instant or date; one without a zone is UTC. Raises ValueError."""
     moment = datetime.fromisoformat(text)

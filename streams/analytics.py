@@ -1,16 +1,10 @@
 """The analytics loop: from the log to ClickHouse in columnar batches, exactly.
 
-For each flush, in this order:
-1. records that nobody can read go to the dead letters;
-2. one block per table, with a token that names the range of offsets it holds;
-3. one block into `log_positions`: how far every table is.
-A crash before 2 costs nothing. Between two tables of 2, or before 3: the restart begins at the
-stored position, and each table skips what it holds already, by its own greatest `_offset`. A
-repeated insert of a lost connection carries the same token. And should a process that lost its
-partition still write, its rows replace their equals, since a table is ordered by event identity.
-Consumer groups have no part in this: where to start is asked of ClickHouse alone.
-What is sealed for a person is opened before it becomes rows; its key is asked of the object store
-once. A record whose key is neither there nor destroyed goes to the dead letters.
+What is read collects in a `Pending` (`streams/batching.py`) until a flush is due; a `Flusher`
+(`streams/flushing.py`) writes it, and says why no crash loses a row or counts one twice. Consumer
+groups have no part in this: where to start is asked of ClickHouse alone. What is sealed for a
+person is opened before it becomes rows; its key is asked of the object store once. A record whose
+key is neither there nor destroyed goes to the dead letters.
 """
 
 import asyncio
@@ -23,27 +17,18 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from infra.clickhouse import (
-    POSITIONS_COLUMNS,
-    POSITIONS_TABLE,
-    POSITIONS_TYPES,
-    AnalyticsUnavailable,
-    ClickHouse,
-    RowsRefused,
-)
-from infra.failpoints import failpoint
-from infra.kafka import Log, LogUnavailable, Record, consumer, stop_consumer
+from infra.clickhouse import AnalyticsUnavailable, ClickHouse
+from infra.kafka import Log, LogUnavailable, consumer, stop_consumer
 from infra.leases import Leases
 from infra.memory import tune_arrow
 from infra.objects import ObjectsUnavailable
-from projections.batches import Batch
 from projections.clickhouse import ClickHouseView
 from schemas.codec import Codec
-from schemas.topics import topics
-from streams.batching import DeadLetter, Pending, Router, Unreadable
+from streams.batching import SLICE_BYTES, SLICE_RECORDS, Pending, Router, Unreadable
 from streams.batching import TopicPartition as Place
+from streams.flushing import Flusher
 from streams.person_keys import PersonKeys
-from streams.sealing import Keyring, LogRecord, Opened
+from streams.sealing import Keyring, LogRecord
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +41,6 @@ _FORESEEN = (
     TimeoutError,
 )
 
-SLICE_BYTES, SLICE_RECORDS = 1024 * 1024, 400
-"""What is made into rows without a pause in between: some milliseconds."""
 FETCH_RECORDS = 1_000
 
 
@@ -102,23 +85,16 @@ class AnalyticsLoop:
     ) -> None:
         tune_arrow()
         self._bootstrap, self._clickhouse, self._views = bootstrap, clickhouse, list(views)
-        self._codec, self._dead, self._leases = codec, dead_letters, leases
+        self._codec, self._leases = codec, leases
         self._person_keys = person_keys
         self._limits = limits or Limits()
         self._topics = sorted({view.topic for view in views})
-        self._with_dead_letters = frozenset(
-            topic for topic in self._topics if f"{topic}.dlq" in topics()
-        )
-        self._filled: dict[tuple[str, int], int] = {}
+        self.flusher = Flusher(clickhouse, self._views, dead_letters)
         self._reached: dict[Place, int] = {}
         self._since = 0.0
         self.ready = False
         self._serving = asyncio.Event()
-        self.alive_at = 0.0
         self.halted: dict[Place, str] = {}
-        self.rows_written = 0
-        self.flushes = 0
-        self.dead_letters_written = 0
 
     async def run(self) -> None:
         """Fill until cancelled; what goes wrong outside is waited out."""
@@ -133,15 +109,11 @@ class AnalyticsLoop:
                 delay = 0.1 if self.ready else min(2.0, delay * 2)
             finally:
                 self.ready = False
-            self._beat()
             await asyncio.sleep(delay)
 
     async def serving(self) -> None:
         """Return once the loop fills, or knows that other processes hold every partition."""
         await self._serving.wait()
-
-    def _beat(self) -> None:
-        self.alive_at = asyncio.get_running_loop().time()
 
     async def _fill(self) -> None:
         """Read from where the tables are until the leases change. Raises what goes wrong."""
@@ -178,14 +150,15 @@ class AnalyticsLoop:
 
     async def _seek(self, reader: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
         """Start each partition at what its slowest table lacks. Raises LogTruncated."""
-        self._filled = await self._stored_positions()
+        await self.flusher.look_up()
+        filled = self.flusher.filled
         self.halted = {}
         starts: dict[Place, int] = {}
         firsts, ends = await reader.beginning_offsets(places), await reader.end_offsets(places)
         for place in places:
             end = ends[place]
             tables = [view.table for view in self._views if view.topic == place.topic]
-            start = min(self._filled.get((table, place.partition), 0) for table in tables)
+            start = min(filled.get((table, place.partition), 0) for table in tables)
             if start > end:
                 raise LogTruncated(
                     f"{place.topic}:{place.partition} ends at {end}, the tables are at {start}"
@@ -197,37 +170,17 @@ class AnalyticsLoop:
         self._reached = {}
         self._advance(starts)
 
-    async def _stored_positions(self) -> dict[tuple[str, int], int]:
-        """By table and partition, the next offset that the table needs."""
-        filled: dict[tuple[str, int], int] = {}
-        rows = await self._clickhouse.query(
-            f"SELECT view, partition, max(next_offset) AS next FROM {POSITIONS_TABLE}"
-            " GROUP BY view, partition"
-        )
-        for row in rows:
-            filled[row["view"], row["partition"]] = row["next"]
-        for view in self._views:
-            # What a table holds beyond the stored position came with a flush that a crash cut off.
-            rows = await self._clickhouse.query(
-                f"SELECT _partition AS p, max(_offset) + 1 AS next FROM {view.table} GROUP BY p"
-                " SETTINGS final = 0"
-            )
-            for row in rows:
-                place = (view.table, row["p"])
-                filled[place] = max(filled.get(place, 0), row["next"])
-        return filled
-
     async def _read(self, reader: AIOKafkaConsumer, held: set[int] | None) -> None:
         loop, limits = asyncio.get_running_loop(), self._limits
         # Anew with each start: where another process filled, a key may have come to its end.
         keyring = Keyring(self._person_keys, self._codec)
-        router = Router(self._views, self._codec, self._filled, self._with_dead_letters, keyring)
+        to = self.flusher
+        router = Router(self._views, self._codec, to.filled, to.with_dead_letters, keyring)
         pending = Pending(self._views)
         flush: asyncio.Task[None] | None = None
         fetch: asyncio.Task[dict[TopicPartition, list[Any]]] | None = None
         try:
             while held is None or self._leases is None or self._leases.held == held:
-                self._beat()
                 if fetch is None:
                     wait = int(limits.age_seconds / 2 * 1000)
                     fetch = asyncio.create_task(
@@ -251,6 +204,7 @@ class AnalyticsLoop:
                     or pending.rows >= limits.rows
                 )
                 if pending and due and flush is None:
+                    router.settle(pending)
                     flush = asyncio.create_task(self._flush(pending), name="analytics-flush")
                     pending = Pending(self._views)
                 elif flush is not None and (
@@ -291,17 +245,8 @@ class AnalyticsLoop:
             await asyncio.sleep(0)
 
     async def _flush(self, pending: Pending) -> None:
-        """Write one flush. Raises AnalyticsUnavailable or LogUnavailable with nothing lost."""
-        if pending.dead:
-            await self._bury(pending.dead)
-        for batch in pending.batches.values():
-            if len(batch):
-                await self._insert(pending, batch)
-                failpoint("analytics.inserted")
-        await self._store_positions(pending.next)
-        failpoint("analytics.positioned")
+        await self.flusher.write(pending)
         self._advance(pending.next)
-        self.flushes += 1
 
     def _advance(self, reached: Mapping[Place, int]) -> None:
         self._reached.update(reached)
@@ -317,68 +262,6 @@ class AnalyticsLoop:
                 ahead[place] = at
         if ahead:
             self._advance(ahead)
-
-    async def _insert(self, pending: Pending, batch: Batch) -> None:
-        """Insert a batch. A record whose rows ClickHouse will never take is cut out and put aside.
-
-        Raises RowsRefused for a record of a topic without dead letters.
-        """
-        view = batch.view
-        try:
-            await self._clickhouse.insert(
-                view.table, view.stored, view.types, batch.columns(), token=batch.token
-            )
-            self.rows_written += len(batch)
-        except RowsRefused as error:
-            halves = batch.split()
-            for half in halves:
-                await self._insert(pending, half)
-            if not halves:
-                ((partition, (offset, _)),) = batch.ranges.items()
-                record = pending.record_at(view.topic, partition, offset)
-                if record is None or view.topic not in self._with_dead_letters:
-                    raise
-                reason = str(error)
-                if isinstance(record, Opened):
-                    record, reason = record.written, f"{view.table} refused what was sealed in it"
-                await self._bury([DeadLetter(record, reason)])
-
-    async def _store_positions(self, reached: Mapping[Place, int]) -> None:
-        rows = [
-            (topic, partition, view.table, max(next_offset, self._ahead(view, partition)))
-            for (topic, partition), next_offset in sorted(reached.items())
-            for view in self._views
-            if view.topic == topic
-        ]
-        token = ",".join(f"{topic}:{p}:{offset}" for (topic, p), offset in sorted(reached.items()))
-        await self._clickhouse.insert(
-            POSITIONS_TABLE,
-            POSITIONS_COLUMNS,
-            POSITIONS_TYPES,
-            list(zip(*rows, strict=True)),
-            token=token,
-        )
-
-    def _ahead(self, view: ClickHouseView, partition: int) -> int:
-        """Where a table was at the start: beyond the loop while a newer one catches up."""
-        return self._filled.get((view.table, partition), 0)
-
-    async def _bury(self, dead: Sequence[DeadLetter]) -> None:
-        """Put records aside with the reason. After a crash one may be put aside twice."""
-        by_topic: dict[str, list[Record]] = {}
-        for record, reason in dead:
-            place = f"{record.topic}:{record.partition}:{record.offset}"
-            logger.warning("%s is put aside: %s", place, reason)
-            headers = [
-                *record.headers,
-                ("reason", reason[:2000].encode()),
-                ("source", place.encode()),
-            ]
-            letter = Record(record.key or b"", record.value, headers)
-            by_topic.setdefault(f"{record.topic}.dlq", []).append(letter)
-        for topic, records in by_topic.items():
-            await self._dead.append(topic, records)
-            self.dead_letters_written += len(records)
 
     async def _lease_change(self, held: set[int], timeout: float) -> None:
         leases = self._leases

@@ -5,26 +5,21 @@ was on the log. In the first three `data` is the event as JSON (text in csv and 
 base64); in avro it is the event's own record. The same records give the same bytes.
 """
 
-import csv
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, Literal, Protocol
 
 import msgspec
 import pyarrow
-import pyarrow.parquet
 from fastavro.write import Writer
 
 from infra.clock import iso
 from schemas.codec import SchemaVersion
 from streams.replay import Entry
+from streams.tabular import ParquetRows, csv_lines
 
 Format = Literal["jsonl", "csv", "parquet", "avro"]
 FORMATS: tuple[Format, ...] = ("jsonl", "csv", "parquet", "avro")
-
-GROUP_ROWS = 10_000
-GROUP_BYTES = 16 * 1024 * 1024
 
 # Column -> Avro type; parquet's follow from them.
 COLUMNS: dict[str, str] = {
@@ -47,7 +42,7 @@ COLUMNS: dict[str, str] = {
 
 
 class RecordWriter(Protocol):
-    """Writes entries to an open file. Holds at most GROUP_ROWS rows or about GROUP_BYTES."""
+    """Writes entries to an open file. Holds at most a group of rows (`streams/tabular.py`)."""
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Add rows, in order."""
@@ -117,16 +112,11 @@ class _JsonLines:
 
 
 class _Csv:
-    """RFC 4180: a header, CRLF, quotes where needed."""
+    """A header, then a line for each record."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._write([[*COLUMNS, "data"]])
-
-    def _write(self, rows: Sequence[Sequence[Any]]) -> None:
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows(rows)
-        self._file.write(text.getvalue().encode())
+        self._file.write(csv_lines([[*COLUMNS, "data"]]))
 
     def write(self, entries: Sequence[Entry]) -> None:
         rows = []
@@ -134,7 +124,7 @@ class _Csv:
             row = columns_of(entry)
             row["time"] = iso(row["time"])
             rows.append([*row.values(), _data_text(entry)])
-        self._write(rows)
+        self._file.write(csv_lines(rows))
 
     def finish(self) -> None:
         pass
@@ -146,32 +136,18 @@ _ARROW = {"string": pyarrow.string(), "long": pyarrow.int64()}
 class _Parquet:
     def __init__(self, file: BinaryIO) -> None:
         fields = [(name, _ARROW[kind]) for name, kind in COLUMNS.items()]
-        self._schema = pyarrow.schema([*fields, ("data", pyarrow.string())])
-        self._schema = self._schema.set(
-            self._schema.get_field_index("time"),
-            pyarrow.field("time", pyarrow.timestamp("us", tz="UTC")),
-        )
-        self._writer = pyarrow.parquet.ParquetWriter(file, self._schema, compression="zstd")
-        self._rows: list[dict[str, Any]] = []
-        self._bytes = 0
+        schema = pyarrow.schema([*fields, ("data", pyarrow.string())])
+        time = pyarrow.field("time", pyarrow.timestamp("us", tz="UTC"))
+        self._rows = ParquetRows(file, schema.set(schema.get_field_index("time"), time))
 
     def write(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             row = columns_of(entry)
             row["data"] = _data_text(entry)
-            self._rows.append(row)
-            self._bytes += len(row["data"])
-            if len(self._rows) >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
-                self._flush()
-
-    def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_table(pyarrow.Table.from_pylist(self._rows, self._schema))
-            self._rows, self._bytes = [], 0
+            self._rows.add(row, len(row["data"]))
 
     def finish(self) -> None:
-        self._flush()
-        self._writer.close()
+        self._rows.finish()
 
 
 class _Avro:

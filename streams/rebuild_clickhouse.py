@@ -137,16 +137,21 @@ class ClickHouseRebuild:
                 raise CannotRebuild(f"a newer release has to read it: {error}") from error
             self.events += len(records)
             if pending.rows >= _FLUSH_ROWS or pending.bytes >= _FLUSH_BYTES:
-                await self._insert(table, pending.batches[self._view.table])
+                await self._insert(table, pending)
                 pending = Pending([self._view])
-        await self._insert(table, pending.batches[self._view.table])
+        await self._insert(table, pending)
         while self._keyring.dropped:
             # Erased while we read: what was read before goes the way of the live table's rows.
             await blank_view(self._engine, self._view, *self._keyring.dropped.pop())
         for span in spans:
             self._next[span.partition] = max(span.end, self._next.get(span.partition, 0))
 
-    async def _insert(self, table: str, batch: Batch) -> None:
+    async def _insert(self, table: str, pending: Pending) -> None:
+        """Insert what was read."""
+        self._router.settle(pending)
+        await self._insert_batch(table, pending.batches[self._view.table])
+
+    async def _insert_batch(self, table: str, batch: Batch) -> None:
         """Insert a batch; a record that ClickHouse will never take is with the dead letters."""
         if not len(batch):
             return
@@ -160,7 +165,7 @@ class ClickHouseRebuild:
             )
         except RowsRefused:
             for half in batch.split():
-                await self._insert(table, half)
+                await self._insert_batch(table, half)
 
     async def _compare(self, reader: TopicReader) -> tuple[Side, Side]:
         """Both sides up to where the loop is. A moment in which it writes may look like a

@@ -215,14 +215,16 @@ class TopicReader:
     async def __aexit__(self, *_: object) -> None:
         await stop_consumer(self._consumer)
 
-    async def spans(self, start: Bound = UNBOUNDED, end: Bound = UNBOUNDED) -> list[Span]:
+    async def spans(
+        self, start: Bound = UNBOUNDED, end: Bound = UNBOUNDED, skew_ms: int = CLOCK_SKEW_MS
+    ) -> list[Span]:
         """What lies between the bounds now. An instant gives a span that is wide enough for
-        CLOCK_SKEW_MS of difference between an event's time and its record's: filter it too.
+        `skew_ms` of difference between an event's time and its record's: filter it too.
         """
         first = await self._consumer.beginning_offsets(self.partitions)
         last = await self._consumer.end_offsets(self.partitions)
-        begins = await self._offsets(start, -CLOCK_SKEW_MS, last)
-        ends = await self._offsets(end, CLOCK_SKEW_MS, last)
+        begins = await self._offsets(start, -skew_ms, last)
+        ends = await self._offsets(end, skew_ms, last)
         spans = []
         for each in self.partitions:
             begin = min(max(first[each], begins.get(each.partition, 0)), last[each])

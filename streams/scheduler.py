@@ -58,7 +58,6 @@ class Scheduler:
         self._bus, self._codec, self._clock = bus, codec, clock
         self._leases = Leases(database, "scheduler", 1, owner, ttl=LEASE_SECONDS)
         self._sent: dict[tuple[str, str, str, int], int] = {}
-        self.fired = 0
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -92,7 +91,6 @@ class Scheduler:
             await self._bus.post_many([self._request(row) for row in part])
             failpoint("scheduler.posted")
             self._sent |= {_key(row): now for row in part}
-            self.fired += len(part)
         return len(due)
 
     def _request(self, row: dict[str, Any]) -> CommandRequest:

@@ -14,6 +14,7 @@ import msgspec
 import psycopg
 from msgspec import Struct
 
+from infra.postgres import execute_ddl
 from projections import VIEWS
 from projections.billing import usage_windows
 from projections.platform import webhook_deliveries
@@ -77,16 +78,11 @@ class Checkpoint(Struct, frozen=True):
 async def create_tables(connection: Connection) -> None:
     """Make every table, the views' too; safe from many processes at once."""
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_DDL_LOCK,))
-        await connection.execute(_DDL.encode())
-        for view in VIEWS:
-            for statement in create_table(view):
-                await connection.execute(statement.encode())
+        of_views = [statement for view in VIEWS for statement in create_table(view)]
+        await execute_ddl(connection, _DDL_LOCK, [_DDL, *of_views])
         # The usage processor's and the sender's, so that they can be asked before those ever ran.
         for tables in (usage_windows, webhook_deliveries):
-            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (tables.DDL_LOCK,))
-            for statement in tables.DDL:
-                await connection.execute(statement.encode())
+            await execute_ddl(connection, tables.DDL_LOCK, tables.DDL)
 
 
 class Store:

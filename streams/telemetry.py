@@ -52,12 +52,13 @@ class ItemTooLarge(ValueError):
 
 
 class Origin(Struct, frozen=True):
-    """Whose report it is and which request brought it."""
+    """Whose report it is and which request brought it; attempt: as `Envelope` has it."""
 
     tenant: str
     actor: Actor
     command_id: str
     correlation_id: str = ""
+    attempt: str = ""
 
 
 @cache
@@ -137,6 +138,7 @@ class Telemetry:
                     actor=origin.actor,
                     correlation_id=origin.correlation_id,
                     causation_id=origin.command_id,
+                    attempt=origin.attempt,
                     sealed_for=sealed_for,
                 )
                 records.append(Record(key.encode(), value, to_headers(envelope)))

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from api.approvals.envelopes import PageQuery, after, cursor_of
+from api.approvals.declaring import route
+from api.approvals.envelopes import Data, Page, PageQuery, after, data, page_of
 from api.approvals.visible import room_id_of
 from api.credentials import AGENT_KEY_PREFIX, lookup_prefix
 from api.problems import Problem, not_found
-from api.routing import Call, answer_of, data, page
+from api.routing import Call, Who, answer_of
 from commands.approvals.agent import AgentAnswered, DeactivateAgent, RegisterAgent
 from commands.approvals.trust import FORMULA, score_of
 from infra.clock import iso
@@ -123,10 +124,7 @@ async def list_agents(call: Call[None, PageQuery]) -> Any:
     found = await call.services.reads.all(
         agents.PAGE, call.tenant, *after(query.cursor), query.limit + 1
     )
-    more = len(found) > query.limit
-    found = found[: query.limit]
-    cursor = cursor_of(found[-1]["registered_at"], found[-1]["id"]) if more else None
-    return page([_item(row) for row in found], cursor, more)
+    return page_of(found, query.limit, _item, "registered_at")
 
 
 async def get_agent(call: Call[None, None]) -> Any:
@@ -214,3 +212,54 @@ def _trust(row: Any, score: float, moves: list[TrustMove]) -> TrustItem:
         updated_at=iso(row["updated_at"]),
         moves=moves,
     )
+
+
+ROUTES = [
+    route(
+        "POST",
+        "/v1/agents/register",
+        register_agent,
+        Who.HUMAN,
+        "Register an agent and make its key",
+        body=RegisterBody,
+        response=Data[RegisteredAgent],
+        status=201,
+        refusals=(409,),
+    ),
+    route(
+        "GET",
+        "/v1/agents",
+        list_agents,
+        Who.HUMAN,
+        "List agents",
+        query=PageQuery,
+        response=Page[AgentItem],
+    ),
+    route(
+        "GET",
+        "/v1/agents/{agent}",
+        get_agent,
+        Who.HUMAN,
+        "Get an agent",
+        response=Data[AgentItem],
+        refusals=(404,),
+    ),
+    route(
+        "DELETE",
+        "/v1/agents/{agent}",
+        deactivate_agent,
+        Who.HUMAN,
+        "Deactivate an agent and its key for good",
+        response=Data[AgentItem],
+        refusals=(404,),
+    ),
+    route(
+        "GET",
+        "/v1/agents/{agent}/trust",
+        get_trust,
+        Who.HUMAN,
+        "Get an agent's trust in each room",
+        response=TrustList,
+        refusals=(404,),
+    ),
+]

@@ -5,10 +5,12 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Raw, Struct
 
-from api.approvals.envelopes import FIRST, Cursor, Limit, after, cursor_of
+from api.approvals.declaring import route
+from api.approvals.envelopes import Cursor, Limit, Page, after, cursor_of, page
 from api.approvals.visible import is_task, room_row
+from api.cursors import NEWEST
 from api.problems import not_found
-from api.routing import Call, page
+from api.routing import Call, Who
 from commands.approvals.payload import modified, payload_hash
 from infra.clock import iso
 from projections.approvals import agents, check_ins, tasks
@@ -111,7 +113,7 @@ async def _page(call: Call[None, Any], wanted: AuditFilter) -> Any:
         call.tenant,
         wanted,
         limit=query.limit + 1,
-        before=None if behind == FIRST else behind[0],
+        before=None if behind == NEWEST else behind[0],
     )
     more = len(found) > query.limit
     found = found[: query.limit]
@@ -174,3 +176,39 @@ def _item(record: AuditRecorded, payload: ModifiedPayload | None) -> AuditItem:
         hash=record.hash,
         payload=payload,
     )
+
+
+ROUTES = [
+    route(
+        "GET",
+        "/v1/rooms/{room}/audit",
+        room_audit,
+        Who.HUMAN,
+        "Get a room's audit trail",
+        query=AuditQuery,
+        response=Page[AuditItem],
+        refusals=(404,),
+        analytics=True,
+    ),
+    route(
+        "GET",
+        "/v1/agents/{agent}/audit",
+        agent_audit,
+        Who.HUMAN,
+        "Get an agent's audit trail",
+        query=AgentAuditQuery,
+        response=Page[AuditItem],
+        refusals=(404,),
+        analytics=True,
+    ),
+    route(
+        "GET",
+        "/v1/audit",
+        tenant_audit,
+        Who.HUMAN,
+        "Get the tenant's audit trail",
+        query=AuditQuery,
+        response=Page[AuditItem],
+        analytics=True,
+    ),
+]

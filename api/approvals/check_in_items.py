@@ -7,7 +7,6 @@ import msgspec
 from msgspec import Raw, Struct
 
 from commands.approvals.payload import modified, payload_hash
-from infra.clock import iso
 from schemas.approvals.check_in import Decision, Outcome, Vote
 from schemas.approvals.policies import Verdict
 from schemas.approvals.vocabulary import (
@@ -18,6 +17,7 @@ from schemas.approvals.vocabulary import (
     Urgency,
 )
 from schemas.envelope import ActorKind
+from schemas.instants import iso, iso_or_none
 
 
 class StatusItem(Struct, frozen=True):
@@ -184,11 +184,6 @@ def _outcome_of(check_in: Mapping[str, Any]) -> OutcomeItem | None:
         return None
     details = Raw(outcome.details)
     return OutcomeItem(outcome.status, outcome.message, details, iso(outcome.reported_at))
-
-
-def iso_or_none(at: int | None) -> str | None:
-    """An instant (microseconds) as clients read it, if there is one."""
-    return None if at is None else iso(at)
 
 
 def status_fields(check_in: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from api.approvals.check_in_items import item_of, status_of
-from api.approvals.envelopes import Cursor, Limit, after, cursor_of
+from api.approvals.check_in_items import CheckInItem, StatusItem, item_of, status_of
+from api.approvals.declaring import route
+from api.approvals.envelopes import Cursor, Data, Limit, Page, after, data, page_of
 from api.approvals.policies import TimeoutMinutes
 from api.approvals.sending import canonical, send
+from api.approvals.task_items import AnyCheckIn
 from api.approvals.tasks import show_alive
 from api.approvals.visible import (
     Owners,
@@ -19,7 +21,7 @@ from api.approvals.visible import (
 )
 from api.approvals.waiting import settled_within
 from api.problems import Problem
-from api.routing import Call, data, page
+from api.routing import Call, Who
 from commands.approvals.check_in_state import (
     ApproveCheckIn,
     CreateCheckIn,
@@ -203,7 +205,88 @@ async def list_pending(call: Call[None, PendingQuery]) -> Any:
         call.tenant, room["id"], filters, after(query.cursor), query.limit + 1
     )
     found = await call.services.reads.all(sql, *parameters)
-    more = len(found) > query.limit
-    found = found[: query.limit]
-    cursor = cursor_of(found[-1]["created_at"], found[-1]["id"]) if more else None
-    return page([item_of(row, call.actor.kind) for row in found], cursor, more)
+    return page_of(found, query.limit, lambda row: item_of(row, call.actor.kind))
+
+
+ROUTES = [
+    route(
+        "GET",
+        "/v1/rooms/{room}/pending",
+        list_pending,
+        Who.HUMAN,
+        "List a room's check-ins, the pending ones by default",
+        query=PendingQuery,
+        response=Page[CheckInItem],
+        refusals=(404,),
+    ),
+    route(
+        "POST",
+        "/v1/rooms/{room}/check-in",
+        create_check_in,
+        Who.AGENT,
+        "Create a check-in",
+        body=CheckInBody,
+        response=Data[CheckInItem],
+        status=201,
+        refusals=(403, 404, 409),
+    ),
+    route(
+        "GET",
+        "/v1/check-ins/{id}/status",
+        get_status,
+        Who.ANY,
+        "Get a check-in's status, waiting for it if asked to",
+        query=StatusQuery,
+        response=Data[StatusItem],
+        refusals=(404,),
+    ),
+    route(
+        "POST",
+        "/v1/check-ins/{id}/approve",
+        approve,
+        Who.HUMAN,
+        "Approve a check-in",
+        body=ApproveBody,
+        response=AnyCheckIn,
+        refusals=(404, 409),
+    ),
+    route(
+        "POST",
+        "/v1/check-ins/{id}/reject",
+        reject,
+        Who.HUMAN,
+        "Reject a check-in",
+        body=RejectBody,
+        response=AnyCheckIn,
+        refusals=(404, 409),
+    ),
+    route(
+        "POST",
+        "/v1/check-ins/{id}/modify",
+        modify,
+        Who.HUMAN,
+        "Approve a check-in with modifications",
+        body=ModifyBody,
+        response=AnyCheckIn,
+        refusals=(404, 409),
+    ),
+    route(
+        "DELETE",
+        "/v1/check-ins/{id}",
+        withdraw,
+        Who.AGENT,
+        "Withdraw a check-in",
+        response=Data[CheckInItem],
+        refusals=(403, 404, 409),
+    ),
+    route(
+        "POST",
+        "/v1/check-ins/{id}/outcome",
+        report_outcome,
+        Who.AGENT,
+        "Report what came of a check-in that was allowed",
+        body=OutcomeBody,
+        response=Data[CheckInItem],
+        refusals=(403, 404, 409),
+    ),
+]

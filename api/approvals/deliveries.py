@@ -4,10 +4,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from api.approvals.envelopes import Cursor, Limit, after, cursor_of
+from api.approvals.declaring import route
+from api.approvals.envelopes import Cursor, Data, Limit, Page, after, cursor_of, data, page
 from api.approvals.watchers import watcher_row
-from api.platform.webhook_deliveries import Status, delivery_page, send_again
-from api.routing import Call, data, page
+from api.platform.webhook_deliveries import DeliveryItem, Status, delivery_page, send_again
+from api.routing import Call, Who
 
 
 class DeliveriesQuery(Struct, frozen=True):
@@ -31,3 +32,27 @@ async def redeliver(call: Call[None, None]) -> Any:
     """Send a settled delivery again, behind what waits, under the same `webhook-id`."""
     watcher_id = (await watcher_row(call))["id"]
     return data(await send_again(call, watcher_id, call.path["event"]))
+
+
+ROUTES = [
+    route(
+        "GET",
+        "/v1/watchers/{id}/deliveries",
+        list_deliveries,
+        Who.ANY,
+        "List what became of a watcher's webhooks",
+        query=DeliveriesQuery,
+        response=Page[DeliveryItem],
+        refusals=(404,),
+    ),
+    route(
+        "POST",
+        "/v1/watchers/{id}/deliveries/{event}/redeliver",
+        redeliver,
+        Who.HUMAN,
+        "Send a settled webhook again",
+        response=Data[DeliveryItem],
+        status=202,
+        refusals=(404, 409),
+    ),
+]

@@ -1,18 +1,15 @@
-"""What Waitroom's answers are wrapped in, for OpenAPI, and its opaque cursors."""
+"""What Waitroom's answers are wrapped in, as values and for OpenAPI, and its opaque cursors."""
 
-import base64
-import binascii
-from typing import Annotated, Generic, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import Annotated, Any, Generic, TypeVar
 
 from msgspec import Meta, Struct
 
-from api.problems import Problem
+from api.cursors import read_cursor, write_cursor
 from schemas.types import Text
 
 T = TypeVar("T")
 
-# Behind any row: where the first page begins.
-FIRST = (2**63 - 1, "")
 Limit = Annotated[int, Meta(ge=1, le=100)]
 Cursor = Annotated[Text, Meta(max_length=200)]
 
@@ -31,6 +28,25 @@ class Page(Struct, Generic[T], frozen=True):
     has_more: bool
 
 
+def data(value: Any) -> dict[str, Any]:
+    """The answer of one thing."""
+    return {"data": value}
+
+
+def page(items: Collection[Any], cursor: str | None = None, has_more: bool = False) -> Any:
+    """The answer of a list."""
+    return {"data": items, "cursor": cursor, "has_more": has_more}
+
+
+def page_of(
+    rows: Sequence[Any], limit: int, item_of: Callable[[Any], Any], at_column: str = "created_at"
+) -> Any:
+    """The answer of a list, from up to `limit + 1` of its rows, ordered by `at_column` and id."""
+    more, shown = len(rows) > limit, rows[:limit]
+    cursor = cursor_of(shown[-1][at_column], shown[-1]["id"]) if more else None
+    return page([item_of(row) for row in shown], cursor, more)
+
+
 class PageQuery(Struct, frozen=True):
     """Which page of a list."""
 
@@ -40,21 +56,9 @@ class PageQuery(Struct, frozen=True):
 
 def cursor_of(at: int, id: str) -> str:
     """The cursor behind a row made at `at` (microseconds)."""
-    return base64.urlsafe_b64encode(f"{at}:{id}".encode()).decode().rstrip("=")
+    return write_cursor(at, id).rstrip("=")
 
 
 def after(cursor: str) -> tuple[int, str]:
-    """What a cursor stands for; FIRST for an empty one. Raises Problem (400)."""
-    if not cursor:
-        return FIRST
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        at, _, id = base64.b64decode(padded, b"-_", validate=True).decode().partition(":")
-        found = int(at), id
-    except (binascii.Error, ValueError):
-        found = (-1, "")
-    if not 0 <= found[0] < 2**63 or "\x00" in found[1]:
-        raise Problem(
-            400, "validation_error", "Not a cursor of ours", field="cursor", where="query"
-        )
-    return found
+    """What a cursor stands for; the newest for an empty one. Raises Problem (400)."""
+    return read_cursor(cursor + "=" * (-len(cursor) % 4))

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct
 
 from api.approvals.check_in_items import CheckInItem
-from api.approvals.envelopes import PageQuery, after, cursor_of
+from api.approvals.declaring import route
+from api.approvals.envelopes import Data, Page, PageQuery, after, cursor_of, data, page
 from api.approvals.sending import canonical
 from api.approvals.task_items import TaskItem, any_item_of
 from api.approvals.visible import check_in_row, is_task, owners_of
-from api.routing import Call, answer_of, data, page
+from api.routing import Call, Who, answer_of
 from commands.approvals.thread import MESSAGES_MAX, MessageAnswered, PostMessage
 from infra.clock import iso
 from projections.approvals import messages
@@ -181,3 +182,37 @@ def _item(row: Mapping[str, Any]) -> MessageItem:
         attachments=Raw(row["attachments"]),
         created_at=iso(row["posted_at"]),
     )
+
+
+ROUTES = [
+    route(
+        "GET",
+        "/v1/check-ins/{id}",
+        get_check_in,
+        Who.ANY,
+        "Get a check-in or a task with its thread",
+        response=WholeThread,
+        refusals=(404,),
+    ),
+    route(
+        "POST",
+        "/v1/check-ins/{id}/messages",
+        post_message,
+        Who.ANY,
+        "Post a message to a check-in's thread",
+        body=MessageBody,
+        response=Data[MessageItem],
+        status=201,
+        refusals=(403, 404, 409),
+    ),
+    route(
+        "GET",
+        "/v1/check-ins/{id}/messages",
+        list_messages,
+        Who.ANY,
+        "List the messages of a check-in's thread, oldest first",
+        query=PageQuery,
+        response=Page[MessageItem],
+        refusals=(404,),
+    ),
+]

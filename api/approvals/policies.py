@@ -14,11 +14,11 @@ from commands.approvals.payload import NotCanonical, canonical_json
 from commands.approvals.policy import (
     DEFAULT_POLICIES,
     MAX_APPROVALS,
-    MAX_LIST,
     MAX_REVIEWERS,
     MAX_RULES,
     MAX_VALUE_BYTES,
 )
+from commands.faults import MAX_LIST
 from schemas.approvals.policies import (
     Operator,
     Policies,

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from api.approvals.declaring import route
 from api.approvals.envelopes import Cursor, after, cursor_of
 from api.approvals.policies import PoliciesBody, policies_of
 from api.approvals.visible import room_row
 from api.problems import Problem
 from api.replaying import replayed
-from api.routing import Call
+from api.routing import Call, Who
 from commands.approvals.conditions import Asked
 from commands.approvals.policy import check
 from commands.approvals.policy_replay import Difference, Judged, Replayed, Tally
@@ -199,3 +200,20 @@ def _item(changed: Changed) -> ChangedItem:
         before=JudgedItem(before.verdict, before.approvals_required),
         after=JudgedItem(after.verdict, after.approvals_required),
     )
+
+
+ROUTES = [
+    route(
+        "POST",
+        "/v1/rooms/{room}/policies/simulate",
+        simulate,
+        Who.HUMAN,
+        "Replay a room's check-ins through proposed policies",
+        body=SimulateBody,
+        response=SimulationPage,
+        refusals=(404,),
+        description="Judges the check-ins of the last days by the proposed policies, each as it "
+        "was when it was asked, and tells which would have gone otherwise. Nothing is changed. "
+        "What was forbidden left no check-in, so it is not among them.",
+    ),
+]

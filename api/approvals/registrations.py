@@ -12,10 +12,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from api.approvals.agents import AgentItem, agent_item, answered_agent
+from api.approvals.declaring import route
+from api.approvals.envelopes import Data, data
 from api.credentials import AGENT_KEY_PREFIX, DIRECTORY, lookup_prefix
 from api.limits import RateLimiter
 from api.problems import Problem, not_found
-from api.routing import Call, answer_of, data
+from api.routing import Call, Who, answer_of
 from commands.approvals.agent import AgentAnswered
 from commands.approvals.registration import ClaimAgent, RegistrationAnswered, SelfRegisterAgent
 from infra.clock import iso
@@ -146,3 +148,38 @@ def _unclaimed(row: Mapping[str, Any]) -> AgentItem:
 
 def _fields(agent: AgentItem) -> dict[str, Any]:
     return {name: getattr(agent, name) for name in agent.__struct_fields__}
+
+
+ROUTES = [
+    route(
+        "POST",
+        "/v1/agents/self-register",
+        self_register,
+        Who.PUBLIC,
+        "Register oneself as an agent that nobody has claimed",
+        body=SelfRegisterBody,
+        response=Data[SelfRegisteredAgent],
+        status=201,
+        refusals=(409,),
+    ),
+    route(
+        "POST",
+        "/v1/agents/claim",
+        claim_agent,
+        Who.HUMAN,
+        "Claim an agent that registered itself",
+        body=ClaimBody,
+        response=Data[AgentItem],
+        refusals=(404, 409),
+    ),
+    route(
+        "GET",
+        "/v1/agents/me",
+        get_me,
+        Who.AGENT,
+        "Get the calling agent",
+        response=Data[OwnAgent],
+        refusals=(404,),
+        unclaimed=True,
+    ),
+]

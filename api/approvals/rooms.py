@@ -5,10 +5,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from api.approvals.envelopes import PageQuery, after, cursor_of
+from api.approvals.declaring import route
+from api.approvals.envelopes import Data, Page, PageQuery, after, data, page_of
 from api.approvals.policies import PartialPolicies, PoliciesBody, policies_answer, policies_of
 from api.approvals.visible import room_id_of, room_row
-from api.routing import Call, answer_of, data, page
+from api.routing import Call, Who, answer_of
 from commands.approvals.room import (
     SLUG_PATTERN,
     CreateRoom,
@@ -79,10 +80,7 @@ async def list_rooms(call: Call[None, PageQuery]) -> Any:
         found = await reads.all(rooms.PAGE_OF_SCOPES, call.tenant, scopes, *behind, limit + 1)
     else:
         found = await reads.all(rooms.PAGE, call.tenant, *behind, limit + 1)
-    more = len(found) > limit
-    found = found[:limit]
-    cursor = cursor_of(found[-1]["created_at"], found[-1]["id"]) if more else None
-    return page([_item(row) for row in found], cursor, more)
+    return page_of(found, limit, _item)
 
 
 async def get_room(call: Call[None, None]) -> Any:
@@ -113,3 +111,46 @@ def _item(room: Any) -> RoomItem:
         created_at=iso(room["created_at"]),
         updated_at=iso(room["updated_at"]),
     )
+
+
+ROUTES = [
+    route(
+        "POST",
+        "/v1/rooms",
+        create_room,
+        Who.HUMAN,
+        "Create a room",
+        body=CreateRoomBody,
+        response=Data[RoomItem],
+        status=201,
+        refusals=(409,),
+    ),
+    route(
+        "GET",
+        "/v1/rooms",
+        list_rooms,
+        Who.ANY,
+        "List rooms",
+        query=PageQuery,
+        response=Page[RoomItem],
+    ),
+    route(
+        "GET",
+        "/v1/rooms/{room}",
+        get_room,
+        Who.ANY,
+        "Get a room by slug or id",
+        response=Data[RoomItem],
+        refusals=(404,),
+    ),
+    route(
+        "PUT",
+        "/v1/rooms/{room}/policies",
+        replace_policies,
+        Who.HUMAN,
+        "Replace a room's policies",
+        body=ReplacePoliciesBody,
+        response=Data[RoomItem],
+        refusals=(404,),
+    ),
+]

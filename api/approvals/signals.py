@@ -4,9 +4,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Raw, Struct
 
+from api.approvals.declaring import route
+from api.approvals.envelopes import Data, data
 from api.approvals.sending import canonical
 from api.approvals.visible import room_id_of
-from api.routing import Call, answer_of, data
+from api.routing import Call, Who, answer_of
 from commands.approvals.signal import BroadcastSignal, SignalAnswered
 from infra.clock import iso
 from schemas.types import Text
@@ -49,3 +51,18 @@ async def broadcast(call: Call[SignalBody, None]) -> Any:
             "created_at": iso(sent.broadcast_at),
         }
     )
+
+
+ROUTES = [
+    route(
+        "POST",
+        "/v1/rooms/{room}/signal",
+        broadcast,
+        Who.HUMAN,
+        "Broadcast a signal to all watchers in a room",
+        body=SignalBody,
+        response=Data[SignalItem],
+        status=201,
+        refusals=(404, 409),
+    ),
+]

@@ -10,16 +10,15 @@ from api.approvals.check_in_items import (
     CheckInItem,
     StatusItem,
     context_for,
-    iso_or_none,
     item_of,
     status_fields,
 )
 from api.approvals.visible import is_task
 from commands.approvals.task_state import TaskAnswered
-from infra.clock import iso
 from schemas.approvals.task import Helper
 from schemas.approvals.vocabulary import RiskLevel, Urgency
 from schemas.envelope import ActorKind
+from schemas.instants import iso, iso_or_none
 
 
 class HelpItem(Struct, frozen=True):

@@ -5,12 +5,13 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from api.approvals.envelopes import Cursor, Limit, after, cursor_of
+from api.approvals.declaring import route
+from api.approvals.envelopes import Cursor, Data, Limit, Page, after, data, page_of
 from api.approvals.sending import canonical, send
-from api.approvals.task_items import task_item_of
+from api.approvals.task_items import TaskItem, task_item_of
 from api.approvals.visible import is_task, owners_of, room_id_of, room_row
 from api.problems import Problem
-from api.routing import Call, data, page
+from api.routing import Call, Who
 from commands.approvals.task_state import (
     ClaimTask,
     JoinTask,
@@ -153,7 +154,75 @@ async def _page(call: Call[None, Any], filters: dict[str, Any]) -> Any:
     asked = {name: value for name, value in filters.items() if value is not None}
     sql, parameters = tasks.page(call.tenant, asked, after(query.cursor), query.limit + 1)
     found = await call.services.reads.all(sql, *parameters)
-    more = len(found) > query.limit
-    found = found[: query.limit]
-    cursor = cursor_of(found[-1]["posted_at"], found[-1]["id"]) if more else None
-    return page([task_item_of(row, call.actor.kind) for row in found], cursor, more)
+    return page_of(found, query.limit, lambda row: task_item_of(row, call.actor.kind), "posted_at")
+
+
+ROUTES = [
+    route(
+        "POST",
+        "/v1/rooms/{room}/tasks",
+        post_task,
+        Who.HUMAN,
+        "Post a task to a room",
+        body=TaskBody,
+        response=Data[TaskItem],
+        status=201,
+        refusals=(404, 409),
+    ),
+    route(
+        "GET",
+        "/v1/rooms/{room}/tasks",
+        list_tasks,
+        Who.ANY,
+        "List a room's tasks",
+        query=TasksQuery,
+        response=Page[TaskItem],
+        refusals=(404,),
+    ),
+    route(
+        "GET",
+        "/v1/check-ins/claimed",
+        list_claimed,
+        Who.AGENT,
+        "List the tasks that the calling agent has claimed",
+        query=ClaimedQuery,
+        response=Page[TaskItem],
+    ),
+    route(
+        "POST",
+        "/v1/check-ins/{id}/claim",
+        claim,
+        Who.AGENT,
+        "Claim a task",
+        response=Data[TaskItem],
+        refusals=(403, 404, 409),
+    ),
+    route(
+        "POST",
+        "/v1/check-ins/{id}/release",
+        release,
+        Who.AGENT,
+        "Release a claimed task back to the room",
+        response=Data[TaskItem],
+        refusals=(403, 404, 409),
+    ),
+    route(
+        "POST",
+        "/v1/check-ins/{id}/help",
+        request_help,
+        Who.AGENT,
+        "Request help on a claimed task",
+        body=HelpBody,
+        response=Data[TaskItem],
+        refusals=(403, 404, 409),
+    ),
+    route(
+        "POST",
+        "/v1/check-ins/{id}/join",
+        join,
+        Who.AGENT,
+        "Join a task as a helper",
+        response=Data[TaskItem],
+        refusals=(403, 404, 409),
+    ),
+]

@@ -5,16 +5,17 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from api.approvals.envelopes import PageQuery, after, cursor_of
+from api.approvals.declaring import route
+from api.approvals.envelopes import Data, Page, PageQuery, after, data, page_of
 from api.approvals.sending import canonical
 from api.approvals.visible import reaches, room_id_of, room_row
 from api.platform.webhook_urls import check_url
 from api.problems import not_found
-from api.routing import Call, answer_of, data, page
+from api.routing import Call, Who, answer_of
 from commands.approvals.watcher import CreateWatcher, RemoveWatcher, WatcherAnswered
-from infra.clock import iso
 from projections.approvals import watchers
 from schemas.approvals.vocabulary import WatchedType
+from schemas.instants import iso, iso_or_none
 from schemas.types import Text
 
 
@@ -97,10 +98,7 @@ async def list_watchers(call: Call[None, PageQuery]) -> Any:
         *after(call.query.cursor),
         call.query.limit + 1,
     )
-    more = len(found) > call.query.limit
-    found = found[: call.query.limit]
-    cursor = cursor_of(found[-1]["created_at"], found[-1]["id"]) if more else None
-    return page([item_of(row) for row in found], cursor, more)
+    return page_of(found, call.query.limit, item_of)
 
 
 async def remove_watcher(call: Call[None, None]) -> Any:
@@ -143,6 +141,49 @@ def item_of(row: Any) -> WatcherItem:
         status=row["endpoint_status"] or "active",
         status_reason=row["endpoint_reason"] or "",
         created_at=iso(row["created_at"]),
-        last_triggered_at=None if triggered_at is None else iso(triggered_at),
+        last_triggered_at=iso_or_none(triggered_at),
         last_event_id=row["triggered_by"] or None,
     )
+
+
+ROUTES = [
+    route(
+        "POST",
+        "/v1/rooms/{room}/watch",
+        watch,
+        Who.AGENT,
+        "Subscribe a watcher to events in a room",
+        body=WatchBody,
+        response=Data[CreatedWatcher],
+        status=201,
+        refusals=(403, 404, 409),
+    ),
+    route(
+        "GET",
+        "/v1/rooms/{room}/watchers",
+        list_watchers,
+        Who.ANY,
+        "List a room's watchers",
+        query=PageQuery,
+        response=Page[WatcherItem],
+        refusals=(404,),
+    ),
+    route(
+        "GET",
+        "/v1/watchers/{id}",
+        get_watcher,
+        Who.ANY,
+        "Get a watcher",
+        response=Data[WatcherItem],
+        refusals=(404,),
+    ),
+    route(
+        "DELETE",
+        "/v1/watchers/{id}",
+        remove_watcher,
+        Who.AGENT,
+        "Remove a watcher",
+        response=Data[WatcherItem],
+        refusals=(403, 404),
+    ),
+]

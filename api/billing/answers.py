@@ -6,12 +6,12 @@ from typing import Any, Literal, assert_never
 import msgspec
 from msgspec import Raw, Struct
 
-from infra.clock import iso
 from schemas.billing.account import CapThresholdReached, PlanAssigned, SpendingCapsSet
 from schemas.billing.budget import BudgetReached, BudgetRemoved, BudgetSet
 from schemas.billing.subscription import InvoiceChanged, SubscriptionChanged
 from schemas.billing.usage import UsageRecorded
 from schemas.billing.window import WindowKind
+from schemas.instants import iso, iso_or_none
 
 EventType = Literal[
     "usage_recorded",
@@ -179,7 +179,10 @@ def event_response(
     match event:
         case UsageRecorded():
             used = BillingEventUsageResponse(
-                event.meter, event.quantity, _iso(event.period_start), _iso(event.period_end)
+                event.meter,
+                event.quantity,
+                iso_or_none(event.period_start),
+                iso_or_none(event.period_end),
             )
             base |= {"occurred_at": iso(event.occurred_at), "metadata": Raw(event.metadata)}
             return BillingEventResponse(
@@ -276,7 +279,3 @@ def event_of_row(row: Mapping[str, Any], tenant: str) -> BillingEventResponse:
     """An event of the view `billing_events`."""
     event = msgspec.convert(row["payload"], BillingEvent)
     return event_response(row["event_id"], tenant, row["recorded_at"], event)
-
-
-def _iso(at: int | None) -> str | None:
-    return None if at is None else iso(at)

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from api.billing.declaring import fhe_route
+from api.roles import BILLERS, BILLING_READERS
 from api.routing import Call, answer_of
-from commands.billing.account import AccountAnswer, SetSpendingCaps, balance_at
+from commands.billing.account_state import AccountAnswer, SetSpendingCaps, balance_at
 from commands.billing.plans import PAYG, plan_of
 from infra.clock import iso
 from projections.billing import billing_accounts
@@ -148,3 +150,27 @@ def _spending(
 
 def _left(limit: int | None, taken: int) -> int | None:
     return None if limit is None else max(0, limit - taken)
+
+
+ROUTES = [
+    fhe_route(
+        "GET",
+        "/api/v1/billing/budget-caps",
+        get_budget_caps,
+        roles=BILLING_READERS,
+        response=BudgetCapsItem,
+        summary="Show budget caps",
+    ),
+    fhe_route(
+        "PATCH",
+        "/api/v1/billing/budget-caps",
+        set_budget_caps,
+        roles=BILLERS,
+        body=CapsBody,
+        response=BudgetCapsItem,
+        summary="Change budget caps",
+        max_body=16 * 1024,
+        description="A hard cap is never exceeded: a job's price is reserved when it is submitted, "
+        "and a job that would exceed the cap is refused (402).",
+    ),
+]

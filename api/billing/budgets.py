@@ -6,9 +6,11 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from api.billing.answers import BudgetListResponse, BudgetResponse
-from api.billing.cursors import read_cursor, write_cursor
+from api.billing.declaring import TENANT, service_route
 from api.billing.tenant import own_tenant
+from api.cursors import read_cursor, write_cursor
 from api.problems import Problem, not_found
+from api.roles import BILLERS, BILLING_READERS
 from api.routing import Answer, Call, answer_of
 from commands.billing.budget import RemoveBudget, SetBudget, budget_id
 from infra.clock import iso
@@ -66,7 +68,7 @@ async def remove_budget(call: Call[None, None]) -> Answer:
 async def list_budgets(call: Call[None, BudgetsQuery]) -> BudgetListResponse:
     """The tenant's budgets by id, and what was reached of each."""
     own_tenant(call)
-    _, after = read_cursor(call.query.cursor, (0, ""))
+    _, after = read_cursor(call.query.cursor, (0, ""), status=422)
     rows = await call.services.reads.all(budgets.PAGE, call.tenant, after, call.query.limit + 1)
     page = rows[: call.query.limit]
     more = len(rows) > call.query.limit
@@ -102,3 +104,39 @@ def _place(call: Call[Any, None]) -> tuple[str, WindowKind]:
     except msgspec.ValidationError:
         message = "Not the name of a meter"
         raise Problem(422, "validation_error", message, field="meter", where="path") from None
+
+
+ROUTES = [
+    service_route(
+        "GET",
+        f"{TENANT}/budgets",
+        list_budgets,
+        roles=BILLING_READERS,
+        query=BudgetsQuery,
+        response=BudgetListResponse,
+        summary="List Budgets",
+        refusals=(404,),
+    ),
+    service_route(
+        "PUT",
+        f"{TENANT}/budgets/{{meter}}/{{window}}",
+        set_budget,
+        roles=BILLERS,
+        body=BudgetRequest,
+        response=BudgetResponse,
+        summary="Set Budget",
+        refusals=(404,),
+        max_body=16 * 1024,
+        description="`window` is hour, day or month. An event `budget_reached` comes once in each "
+        "window for each percent of the limit that usage comes to.",
+    ),
+    service_route(
+        "DELETE",
+        f"{TENANT}/budgets/{{meter}}/{{window}}",
+        remove_budget,
+        roles=BILLERS,
+        status=204,
+        summary="Remove Budget",
+        refusals=(404, 422),
+    ),
+]

@@ -10,13 +10,15 @@ from api.billing.answers import (
     event_of_row,
     event_response,
 )
-from api.billing.cursors import instant, read_cursor, write_cursor
+from api.billing.declaring import TENANT, service_route
+from api.billing.instants import instant
 from api.billing.tenant import own_tenant
-from api.live import TooManyListeners
-from api.problems import Problem
+from api.cursors import read_cursor, write_cursor
+from api.listening import listen
+from api.roles import BILLING_READERS
 from api.routing import Call
 from api.sse import EventStream, Frame
-from api.subscription import BadPosition, LiveEvent
+from api.subscription import LiveEvent
 from projections.billing import billing_events
 from schemas.types import Text
 
@@ -49,7 +51,7 @@ async def list_events(call: Call[None, EventsQuery]) -> BillingEventHistoryRespo
     """A page of the tenant's billing events."""
     own_tenant(call)
     query = call.query
-    recorded_at, event_id = read_cursor(query.cursor, (2**63 - 1, ""))
+    recorded_at, event_id = read_cursor(query.cursor, status=422)
     tag = f"billing.{query.event_type}.v1" if query.event_type else ""
     rows = await call.services.reads.all(
         billing_events.PAGE,
@@ -81,23 +83,7 @@ async def stream_events(call: Call[None, StreamQuery]) -> Any:
             return False
         return not query.meter or meter_of(event.event) == query.meter
 
-    try:
-        subscription = await call.services.live.subscribe(
-            call.tenant,
-            topic=TOPIC,
-            wants=wants,
-            after=call.raw.headers.get("last-event-id", "") or query.last_event_id or None,
-            credential=call.principal.key_id or call.principal.session_id,
-            holder=call.actor.id,
-        )
-    except BadPosition as error:
-        raise Problem(
-            400, "validation_error", str(error), field="Last-Event-ID", where="header"
-        ) from None
-    except TooManyListeners:
-        message = "Too many event streams are open"
-        raise Problem(429, "rate_limited", message, headers={"retry-after": "10"}) from None
-    return EventStream(subscription, frame_of)
+    return EventStream(await listen(call, wants, topic=TOPIC), frame_of)
 
 
 def meter_of(event: Any) -> str:
@@ -110,3 +96,31 @@ def frame_of(item: LiveEvent) -> Frame:
     envelope = item.envelope
     shown = event_response(envelope.id, envelope.tenant, envelope.time, item.event)
     return Frame(shown.event_type, shown)
+
+
+ROUTES = [
+    service_route(
+        "GET",
+        f"{TENANT}/events",
+        list_events,
+        roles=BILLING_READERS,
+        query=EventsQuery,
+        response=BillingEventHistoryResponse,
+        summary="List Billing Events",
+        refusals=(404,),
+    ),
+    service_route(
+        "GET",
+        "/api/v1/billing/stream",
+        stream_events,
+        roles=BILLING_READERS,
+        query=StreamQuery,
+        stream=True,
+        media_type="text/event-stream",
+        summary="Billing Event Stream",
+        refusals=(400, 429),
+        description="Server-sent events. `id` is a log position: send the last one as "
+        "`Last-Event-ID` to go on without loss. An event `resync` says that the log does not hold "
+        "that position any more.",
+    ),
+]

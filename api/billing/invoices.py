@@ -4,8 +4,10 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from api.fhe.cursors import read_cursor, write_cursor
+from api.billing.declaring import fhe_route
+from api.cursors import newest_page
 from api.problems import not_found
+from api.roles import BILLING_READERS
 from api.routing import Call
 from infra.clock import iso
 from projections.billing import invoices
@@ -44,15 +46,8 @@ class InvoicePage(Struct, frozen=True):
 
 async def list_invoices(call: Call[None, InvoicesQuery]) -> InvoicePage:
     """The tenant's invoices, newest first."""
-    after, limit = read_cursor(call.query.cursor), call.query.limit
-    rows = await call.services.reads.all(invoices.PAGE, call.tenant, *after, limit + 1)
-    more = len(rows) > limit
-    last = rows[limit - 1] if more else None
-    return InvoicePage(
-        data=[_item(row) for row in rows[:limit]],
-        next_cursor=write_cursor(last["created_at"], last["invoice_id"]) if last else None,
-        has_more=more,
-    )
+    rows, cursor = await newest_page(call, invoices.PAGE, "invoice_id")
+    return InvoicePage([_item(row) for row in rows], cursor, cursor is not None)
 
 
 async def get_invoice(call: Call[None, None]) -> InvoiceItem:
@@ -77,3 +72,25 @@ def _item(row: dict[str, Any]) -> InvoiceItem:
         period_end=iso(row["period_end"]),
         created_at=iso(row["created_at"]),
     )
+
+
+ROUTES = [
+    fhe_route(
+        "GET",
+        "/api/v1/billing/invoices",
+        list_invoices,
+        roles=BILLING_READERS,
+        query=InvoicesQuery,
+        response=InvoicePage,
+        summary="List invoices",
+        refusals=(400,),
+    ),
+    fhe_route(
+        "GET",
+        "/api/v1/billing/invoices/{invoice_id}",
+        get_invoice,
+        roles=BILLING_READERS,
+        response=InvoiceItem,
+        summary="Show an invoice",
+    ),
+]

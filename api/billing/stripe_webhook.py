@@ -10,10 +10,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from api.problems import Problem
-from api.routing import Call
+from api.problems import FHE, Problem
+from api.routing import Call, Route, Who
 from commands.billing.invoice import RecordStripeInvoice
-from commands.billing.subscription import RecordStripeSubscription
+from commands.billing.subscription_state import RecordStripeSubscription
 from infra.ids import command_id
 from infra.stripe import BadStripeEvent, Told
 from projections.billing import subscriptions
@@ -83,3 +83,21 @@ def _command(told: Told) -> tuple[str, RecordStripeSubscription | RecordStripeIn
     if not told.subscription_id:
         return None
     return told.subscription_id, RecordStripeSubscription(told.what)
+
+
+ROUTES = [
+    Route(
+        "POST",
+        "/api/v1/billing/stripe_webhook",
+        receive,
+        dialect=FHE,
+        who=Who.PUBLIC,
+        body=bytes,
+        raw_body=True,
+        response=ReceivedItem,
+        tags=("billing",),
+        summary="Receive Stripe's events",
+        description="For Stripe alone: verified by the header `Stripe-Signature`. An event has one "
+        "effect, however often and in whatever order it comes.",
+    ),
+]

@@ -9,11 +9,13 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from api.fhe.cursors import read_cursor, write_cursor
+from api.billing.declaring import fhe_route
+from api.cursors import newest_page
 from api.problems import Problem, not_found
+from api.roles import BILLERS, BILLING_READERS
 from api.routing import Answer, Call, answer_of
 from commands.billing.plans import SubscribablePlan
-from commands.billing.subscription import (
+from commands.billing.subscription_state import (
     PendingChange,
     RecordStripeSubscription,
     RequestCancellation,
@@ -22,11 +24,11 @@ from commands.billing.subscription import (
     SubscriptionAnswer,
     WithdrawSubscriptionChange,
 )
-from infra.clock import iso
 from infra.ids import derived_id
 from infra.stripe import StripeRefused, StripeUnavailable
 from projections.billing import subscriptions
 from schemas.envelope import SYSTEM
+from schemas.instants import iso, iso_or_none
 from schemas.types import Text
 from streams.billing.subscription_changes import carry_out
 
@@ -92,15 +94,8 @@ class SubscriptionPage(Struct, frozen=True):
 
 async def list_subscriptions(call: Call[None, ListQuery]) -> SubscriptionPage:
     """The tenant's subscriptions, ended ones too, newest first."""
-    after, limit = read_cursor(call.query.cursor), call.query.limit
-    rows = await call.services.reads.all(subscriptions.PAGE, call.tenant, *after, limit + 1)
-    more = len(rows) > limit
-    last = rows[limit - 1] if more else None
-    return SubscriptionPage(
-        data=[_item(row) for row in rows[:limit]],
-        next_cursor=write_cursor(last["created_at"], last["subscription_id"]) if last else None,
-        has_more=more,
-    )
+    rows, cursor = await newest_page(call, subscriptions.PAGE, "subscription_id")
+    return SubscriptionPage([_item(row) for row in rows], cursor, cursor is not None)
 
 
 async def subscribe(call: Call[SubscribeBody, None]) -> Answer:
@@ -221,8 +216,57 @@ def _item(row: dict[str, Any], payment_url: str | None = None) -> SubscriptionIt
         plan=row["plan_code"],
         status=row["status"],
         change=change,
-        current_period_end=None if ends is None else iso(ends),
+        current_period_end=iso_or_none(ends),
         cancel_at_period_end=row["cancel_at_period_end"],
         created_at=iso(row["created_at"]),
         payment_url=payment_url,
     )
+
+
+ROUTES = [
+    fhe_route(
+        "GET",
+        "/api/v1/billing/subscriptions",
+        list_subscriptions,
+        roles=BILLING_READERS,
+        query=ListQuery,
+        response=SubscriptionPage,
+        summary="List subscriptions",
+        refusals=(400,),
+    ),
+    fhe_route(
+        "POST",
+        "/api/v1/billing/subscriptions",
+        subscribe,
+        roles=BILLERS,
+        body=SubscribeBody,
+        response=SubscriptionItem,
+        status=201,
+        summary="Subscribe to a plan",
+        refusals=(409, 502),
+        max_body=16 * 1024,
+        description="A tenant has one subscription at a time. It is `incomplete` until it is paid "
+        "at `payment_url`. 502 when Stripe does not answer: nothing has changed then.",
+    ),
+    fhe_route(
+        "PATCH",
+        "/api/v1/billing/subscriptions/{subscription_id}",
+        change_plan,
+        roles=BILLERS,
+        body=ChangePlanBody,
+        response=SubscriptionItem,
+        summary="Change a subscription's plan",
+        refusals=(409, 502),
+        max_body=16 * 1024,
+    ),
+    fhe_route(
+        "DELETE",
+        "/api/v1/billing/subscriptions/{subscription_id}",
+        cancel,
+        roles=BILLERS,
+        query=CancelQuery,
+        response=SubscriptionItem,
+        summary="Cancel a subscription",
+        refusals=(409, 502),
+    ),
+]

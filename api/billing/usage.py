@@ -11,9 +11,12 @@ from api.billing.answers import (
     UsageTotal,
     UsageWindow,
 )
-from api.billing.cursors import LAST_MICROS, instant, read_cursor, write_cursor
+from api.billing.declaring import TENANT, service_route
+from api.billing.instants import LAST_MICROS, instant
 from api.billing.tenant import own_tenant
+from api.cursors import read_cursor, write_cursor
 from api.problems import Problem
+from api.roles import BILLING_READERS, USAGE_REPORTERS
 from api.routing import Answer, Call, answer_of
 from commands.billing.usage import RecordUsage
 from commands.billing.usage import UsageAnswer as Recorded
@@ -98,7 +101,7 @@ async def summarize_usage(call: Call[None, UsageQuery]) -> UsageSummaryResponse:
     query = call.query
     since = instant(query.since, "from", 0)
     before = instant(query.before, "to", LAST_MICROS)
-    start, meter = read_cursor(query.cursor, (-1, ""))
+    start, meter = read_cursor(query.cursor, (-1, ""), status=422)
     chosen = (call.tenant, query.window, query.meter, query.meter, since, before)
     reads = call.services.reads
     rows = await reads.all(usage_windows.PAGE, *chosen, start, meter, query.limit + 1)
@@ -141,3 +144,33 @@ def _metadata(metadata: Raw) -> str:
         message = f"At most {METADATA_BYTES} bytes fit"
         raise Problem(422, "validation_error", message, field="metadata")
     return data.decode()
+
+
+ROUTES = [
+    service_route(
+        "POST",
+        f"{TENANT}/usage",
+        record_usage,
+        roles=USAGE_REPORTERS,
+        body=UsageRecordRequest,
+        response=UsageRecordedResponse,
+        status=201,
+        summary="Record Usage",
+        refusals=(404, 409),
+        max_body=64 * 1024,
+        description="An idempotency key, in the body or in the header `Idempotency-Key`, counts "
+        "once for ever. The same key with another meter, quantity or time is refused (409).",
+    ),
+    service_route(
+        "GET",
+        f"{TENANT}/usage",
+        summarize_usage,
+        roles=BILLING_READERS,
+        query=UsageQuery,
+        response=UsageSummaryResponse,
+        summary="Summarize Usage",
+        refusals=(404,),
+        description="Totals by meter and UTC hour, day or month. LLM calls that agents report are "
+        "metered as `llm.calls`, `llm.tokens_in`, `llm.tokens_out` and `llm.cost_nanodollars`.",
+    ),
+]

@@ -11,7 +11,7 @@ from api.fhe.submission import ComputeQuery, Taken, json_of, submit
 from api.problems import FHE, Problem
 from api.roles import COMPUTERS
 from api.routing import Answer, Call, Route, Who
-from commands.fhe.job import Input
+from commands.fhe.job_state import Input
 from commands.fhe.operations import MatmulArguments
 from schemas.fhe.job import Operation
 from schemas.fhe.linear import MATRIX_SIZE_MAX, VECTOR_SIZE_MAX

@@ -9,12 +9,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from api.fhe.declaring import fhe_route
 from api.fhe.jobs import JobItem
 from api.fhe.operands import BitsBody, Intake
 from api.fhe.submission import ComputeQuery, Taken, submit
-from api.problems import FHE, Problem, not_found
+from api.problems import Problem, not_found
 from api.roles import COMPUTERS
-from api.routing import Answer, Call, Route, Who
+from api.routing import Answer, Call
 from schemas.fhe.circuit import (
     ARITY,
     DEPTH_MAX,
@@ -97,14 +98,11 @@ async def compute_circuit(call: Call[CircuitBody, ComputeQuery]) -> Answer:
 _GATES = ", ".join(gate.upper() for gate in ARITY)
 
 ROUTES = [
-    Route(
+    fhe_route(
         "POST",
         "/api/v1/tfhe/gates/{gate}",
         compute_gate,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTERS,
-        by_plan=True,
         tags=("tfhe",),
         summary="Compute a boolean gate",
         description=(
@@ -121,14 +119,11 @@ ROUTES = [
         refusals=(202, 400, 402, 404, 409, 503),
         max_body=_GATE_BODY_BYTES_MAX,
     ),
-    Route(
+    fhe_route(
         "POST",
         "/api/v1/tfhe/circuits",
         compute_circuit,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTERS,
-        by_plan=True,
         tags=("tfhe",),
         summary="Compute a circuit of gates",
         description=(

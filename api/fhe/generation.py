@@ -11,11 +11,11 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from api.fhe import uploads
+from api.fhe.declaring import fhe_route
 from api.fhe.key_checks import generated_parts, refused
 from api.fhe.keys import EvaluationKeyItem, item_of_key, register
-from api.problems import FHE
 from api.roles import COMPUTERS
-from api.routing import Answer, Call, Route, Who
+from api.routing import Answer, Call
 from infra.keyholder import PUBLIC, SECRET
 from schemas.fhe.parameters import KEY_BYTES_MAX, SEAL_SETS
 from schemas.types import Text
@@ -85,14 +85,11 @@ async def _chunks(data: memoryview) -> AsyncIterator[bytes]:
 
 
 ROUTES = [
-    Route(
+    fhe_route(
         "POST",
         "/api/v1/keys/generate",
         generate,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTERS,
-        by_plan=True,
         tags=("keys",),
         summary="Generate keys for a trial; the secret key is shown once",
         description=(

@@ -7,15 +7,16 @@ import msgspec
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
+from api.fhe.declaring import fhe_route
 from api.fhe.jobs import find_row, row_at_end
-from api.live import TooManyListeners
-from api.problems import FHE, Problem, not_found
+from api.listening import listen
+from api.problems import not_found
 from api.roles import COMPUTE_READERS
-from api.routing import Call, Route, Who
+from api.routing import Call
 from api.sse import EventStream, Frame
-from api.subscription import BadPosition, LiveEvent, Resync, Subscription
+from api.subscription import LiveEvent, Resync, Subscription
 from api.views import position_of_views
-from commands.fhe.job import STREAM
+from commands.fhe.job_state import STREAM
 from schemas.avro_derivation import tag_of
 from schemas.fhe.job import JobCancelled, JobFailed, JobProgressed, JobSucceeded
 from schemas.types import Text
@@ -55,22 +56,11 @@ async def stream_job_events(call: Call[None, JobEventsQuery]) -> Any:
     if row["status"] != "queued":
         return _ended(JobEnd(job_id, row["status"]))
     stream = f"{STREAM}/{job_id}"
-    last_seen = call.raw.headers.get("last-event-id", "") or call.query.last_event_id
-    try:
-        subscription = await call.services.live.subscribe(
-            call.tenant,
-            wants=lambda event: event.type in _TOLD and event.envelope.stream == stream,
-            after=last_seen or shown,
-            credential=call.principal.key_id or call.principal.session_id,
-            holder=call.actor.id,
-        )
-    except BadPosition as error:
-        raise Problem(
-            400, "validation_error", str(error), field="Last-Event-ID", where="header"
-        ) from None
-    except TooManyListeners:
-        message = "Too many event streams are open"
-        raise Problem(429, "rate_limited", message, headers={"retry-after": "10"}) from None
+    subscription = await listen(
+        call,
+        lambda event: event.type in _TOLD and event.envelope.stream == stream,
+        after=shown,
+    )
 
     async def settle(items: Sequence[LiveEvent | Resync]) -> None:
         # Whoever is told of the end asks for the result.
@@ -111,14 +101,11 @@ class _Following:
 
 
 ROUTES = [
-    Route(
+    fhe_route(
         "GET",
         "/api/v1/jobs/{job_id}/events",
         stream_job_events,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTE_READERS,
-        by_plan=True,
         tags=("jobs",),
         summary="Follow a job",
         description=(

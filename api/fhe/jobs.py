@@ -6,17 +6,18 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from api.fhe.cursors import read_cursor, write_cursor
+from api.cursors import newest_page
+from api.fhe.declaring import fhe_route
 from api.fhe.storage import answered
-from api.problems import FHE, Problem, not_found
+from api.problems import Problem, not_found
 from api.roles import COMPUTE_READERS, COMPUTERS
-from api.routing import Call, Route, Who
-from commands.fhe.job import CancelJob
+from api.routing import Call
+from commands.fhe.job_state import CancelJob
 from commands.fhe.precision import precision_bits
-from infra.clock import iso
 from infra.objects import ObjectMissing
 from projections.fhe import fhe_jobs
 from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
+from schemas.instants import iso, iso_or_none
 from schemas.types import Text
 
 JOB_PREFIX, HANDLE_PREFIX = "job_", "ct_"
@@ -114,18 +115,10 @@ class JobPage(Struct, frozen=True):
 
 async def list_jobs(call: Call[None, JobsQuery]) -> JobPage:
     """The tenant's jobs, newest first."""
-    query, after = call.query, read_cursor(call.query.cursor)
-    status, key_id, limit = query.status, query.key_id, query.limit
-    rows = await call.services.reads.all(
-        fhe_jobs.PAGE, call.tenant, status, status, key_id, key_id, *after, limit + 1
-    )
-    more = len(rows) > limit
-    last = rows[limit - 1] if more else None
-    return JobPage(
-        data=[item_of(row) for row in rows[:limit]],
-        next_cursor=write_cursor(last["created_at"], last["job_id"]) if last else None,
-        has_more=more,
-    )
+    status, key_id = call.query.status, call.query.key_id
+    filters = status, status, key_id, key_id
+    rows, cursor = await newest_page(call, fhe_jobs.PAGE, "job_id", *filters)
+    return JobPage([item_of(row) for row in rows], cursor, cursor is not None)
 
 
 async def get_job(call: Call[None, None]) -> JobItem:
@@ -184,7 +177,7 @@ def item_of(row: dict[str, Any], ciphertext: str | None = None) -> JobItem:
         key_id=row["key_id"],
         params_id=row["params_id"],
         created_at=iso(row["created_at"]),
-        finished_at=None if row["finished_at"] is None else iso(row["finished_at"]),
+        finished_at=iso_or_none(row["finished_at"]),
         cpu_ms=None if row["cpu_us"] is None else row["cpu_us"] / 1000,
         price=JobPrice(row["price_nanodollars"], row["price_version"]),
         result=result,
@@ -225,40 +218,31 @@ async def _row(call: Call[Any, Any]) -> dict[str, Any]:
 
 
 ROUTES = [
-    Route(
+    fhe_route(
         "GET",
         "/api/v1/jobs",
         list_jobs,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTE_READERS,
-        by_plan=True,
         tags=("jobs",),
         summary="List jobs",
         query=JobsQuery,
         response=JobPage,
         refusals=(400,),
     ),
-    Route(
+    fhe_route(
         "GET",
         "/api/v1/jobs/{job_id}",
         get_job,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTE_READERS,
-        by_plan=True,
         tags=("jobs",),
         summary="Show a job and its result",
         response=JobItem,
     ),
-    Route(
+    fhe_route(
         "DELETE",
         "/api/v1/jobs/{job_id}",
         cancel_job,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTERS,
-        by_plan=True,
         tags=("jobs",),
         summary="Cancel a job",
         response=JobItem,

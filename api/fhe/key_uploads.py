@@ -6,18 +6,20 @@ its last piece is there, so no more than a chunk is ever in memory.
 """
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from api.bodies import declared_length
+from api.fhe.declaring import fhe_route
 from api.fhe.key_checks import refused
 from api.fhe.keys import EvaluationKeyItem, item_of_key, key_id_of
 from api.fhe.storage import answered, discard, reachable
 from api.fhe.uploads import Upload, store_part
-from api.problems import FHE, Problem, not_found
+from api.problems import Problem, not_found
 from api.roles import COMPUTERS
-from api.routing import Answer, Call, Route, Who, answer_of
+from api.routing import Answer, Call, answer_of
 from commands.fhe.key_upload import (
     PARTS_MAX,
     PATIENCE_MICROS,
@@ -273,24 +275,14 @@ def _part_item(row: dict[str, Any]) -> UploadPartItem:
     )
 
 
-def _route(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
-    row = {
-        "dialect": FHE,
-        "who": Who.SESSION_OR_KEY,
-        "roles": COMPUTERS,
-        "by_plan": True,
-        "tags": ("keys",),
-        **more,
-    }
-    return Route(method, path, handler, summary=summary, **row)
-
+_route = partial(fhe_route, roles=COMPUTERS, tags=("keys",))
 
 ROUTES = [
     _route(
         "POST",
         _PATH,
         open_upload,
-        "Begin to upload a key in parts",
+        summary="Begin to upload a key in parts",
         description=(
             "For keys over 40 MB: each part has 40 MB at most and is sent in one PATCH or in "
             "several. An upload to which nothing was added for a day is erased."
@@ -300,12 +292,12 @@ ROUTES = [
         status=201,
         refusals=(400, 409),
     ),
-    _route("GET", _ONE, get_upload, "Show how far an upload is", response=KeyUploadItem),
+    _route("GET", _ONE, get_upload, summary="Show how far an upload is", response=KeyUploadItem),
     _route(
         "PATCH",
         f"{_ONE}/parts/{{part}}",
         send_piece,
-        "Send the next bytes of a part",
+        summary="Send the next bytes of a part",
         description=(
             "The header Upload-Offset says where in the part they begin: where it ends so far "
             "(409 `offset_mismatch` with the right one otherwise), or 0 to begin anew. A request "
@@ -321,11 +313,11 @@ ROUTES = [
         "POST",
         f"{_ONE}/complete",
         complete,
-        "Have the parts be a key",
+        summary="Have the parts be a key",
         body=CompleteBody,
         response=EvaluationKeyItem,
         status=201,
         refusals=(200, 400, 402, 409),
     ),
-    _route("DELETE", _ONE, cancel, "Give an upload up", status=204, refusals=(409,)),
+    _route("DELETE", _ONE, cancel, summary="Give an upload up", status=204, refusals=(409,)),
 ]

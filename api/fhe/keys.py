@@ -5,22 +5,23 @@ from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta, Struct
 
+from api.cursors import newest_page
 from api.fhe import uploads
-from api.fhe.cursors import read_cursor, write_cursor
+from api.fhe.declaring import fhe_route
 from api.fhe.storage import discard
-from api.problems import FHE, Problem, not_found
+from api.problems import Problem, not_found
 from api.roles import COMPUTE_READERS, COMPUTERS
-from api.routing import Answer, Call, Route, Who, answer_of
+from api.routing import Answer, Call, answer_of
 from commands.fhe.evaluation_key import (
     DeleteEvaluationKey,
     EvaluationKeyAnswer,
     RegisterEvaluationKey,
 )
-from infra.clock import iso
 from infra.ids import derived_id
 from projections.fhe import fhe_keys
 from schemas.fhe.key_material import RELIN
 from schemas.fhe.parameters import PARAMETER_SETS
+from schemas.instants import iso, iso_or_none
 from schemas.types import Text
 
 
@@ -127,15 +128,8 @@ def key_id_of(tenant: str, fingerprint: str) -> str:
 
 async def list_keys(call: Call[None, KeysQuery]) -> EvaluationKeyPage:
     """The tenant's evaluation keys, newest first."""
-    limit, after = call.query.limit, read_cursor(call.query.cursor)
-    rows = await call.services.reads.all(fhe_keys.PAGE, call.tenant, *after, limit + 1)
-    more = len(rows) > limit
-    last = rows[limit - 1] if more else None
-    return EvaluationKeyPage(
-        data=[_item(row) for row in rows[:limit]],
-        next_cursor=write_cursor(last["created_at"], last["key_id"]) if last else None,
-        has_more=more,
-    )
+    rows, cursor = await newest_page(call, fhe_keys.PAGE, "key_id")
+    return EvaluationKeyPage([_item(row) for row in rows], cursor, cursor is not None)
 
 
 async def get_key(call: Call[None, None]) -> EvaluationKeyItem:
@@ -180,19 +174,16 @@ def _item(row: dict[str, Any]) -> EvaluationKeyItem:
         parts=[KeyPartItem(part["kind"], part["sha256"], part["size_bytes"]) for part in parts],
         generated=row["generated"],
         created_at=iso(row["created_at"]),
-        last_used_at=None if row["last_used_at"] is None else iso(row["last_used_at"]),
+        last_used_at=iso_or_none(row["last_used_at"]),
     )
 
 
 ROUTES = [
-    Route(
+    fhe_route(
         "POST",
         "/api/v1/keys",
         upload,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTERS,
-        by_plan=True,
         tags=("keys",),
         summary="Upload an evaluation key",
         description=(
@@ -211,40 +202,31 @@ ROUTES = [
         streamed=True,
         accepts="application/octet-stream",
     ),
-    Route(
+    fhe_route(
         "GET",
         "/api/v1/keys",
         list_keys,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTE_READERS,
-        by_plan=True,
         tags=("keys",),
         summary="List evaluation keys",
         query=KeysQuery,
         response=EvaluationKeyPage,
         refusals=(400,),
     ),
-    Route(
+    fhe_route(
         "GET",
         "/api/v1/keys/{key_id}",
         get_key,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTE_READERS,
-        by_plan=True,
         tags=("keys",),
         summary="Show an evaluation key",
         response=EvaluationKeyItem,
     ),
-    Route(
+    fhe_route(
         "DELETE",
         "/api/v1/keys/{key_id}",
         delete_key,
-        dialect=FHE,
-        who=Who.SESSION_OR_KEY,
         roles=COMPUTERS,
-        by_plan=True,
         tags=("keys",),
         summary="Delete an evaluation key",
         status=204,

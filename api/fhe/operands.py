@@ -12,7 +12,7 @@ from api.bodies import too_large
 from api.fhe.jobs import HANDLE_PREFIX, JOB_PREFIX
 from api.fhe.storage import answered
 from api.problems import Problem
-from commands.fhe.job import Input
+from commands.fhe.job_state import Input
 from infra.objects import Objects
 from schemas.fhe.bits import read_bits
 from schemas.fhe.ciphertext import CiphertextInvalid, read_ciphertext

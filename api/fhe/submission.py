@@ -21,7 +21,7 @@ from api.live import TooManyListeners
 from api.problems import Problem
 from api.routing import Answer, Call, answer_of
 from api.subscription import LiveEvent, Subscription
-from commands.fhe.job import STREAM, Input, JobAnswer, ReuseResult, SubmitJob
+from commands.fhe.job_state import STREAM, Input, JobAnswer, ReuseResult, SubmitJob
 from infra.ids import derived_id
 from schemas.avro_derivation import tag_of
 from schemas.fhe.job import JobCancelled, JobFailed, JobSucceeded, Operation

@@ -1,13 +1,15 @@
 """API keys: `/api/v1/api-keys`. The key itself is shown once, when it is made or rotated."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.credentials import API_KEY_PREFIX, lookup_prefix
-from api.fhe.cursors import read_cursor, write_cursor
-from api.problems import Problem, not_found
-from api.routing import Call, answer_of
+from api.cursors import newest_page
+from api.problems import FHE, Problem, not_found
+from api.roles import ADMINS
+from api.routing import Call, Route, Who, answer_of
 from commands.identity.api_key import (
     GRACE_SECONDS_MAX,
     ApiKeyAnswer,
@@ -16,10 +18,10 @@ from commands.identity.api_key import (
     RevokeApiKey,
     RotateApiKey,
 )
-from infra.clock import iso, parse_iso
 from infra.ids import secret_hash
 from projections.identity import api_keys
 from schemas.identity.roles import Role, Scope
+from schemas.instants import iso, iso_or_none, parse_iso
 from schemas.types import Text
 
 Name = Annotated[Text, Meta(min_length=1, max_length=200)]
@@ -129,21 +131,14 @@ async def issue(call: Call[IssueBody, None]) -> IssuedApiKey:
         prefix=prefix,
         roles=list(key.roles),
         scopes=list(key.scopes),
-        expires_at=_iso(key.expires_at),
+        expires_at=iso_or_none(key.expires_at),
     )
 
 
 async def list_keys(call: Call[None, KeysQuery]) -> ApiKeyPage:
     """The tenant's keys, revoked ones too, newest first."""
-    after, limit = read_cursor(call.query.cursor), call.query.limit
-    rows = await call.services.reads.all(api_keys.PAGE, call.tenant, *after, limit + 1)
-    more = len(rows) > limit
-    last = rows[limit - 1] if more else None
-    return ApiKeyPage(
-        data=[_item(row) for row in rows[:limit]],
-        next_cursor=write_cursor(last["created_at"], last["key_id"]) if last else None,
-        has_more=more,
-    )
+    rows, cursor = await newest_page(call, api_keys.PAGE, "key_id")
+    return ApiKeyPage([_item(row) for row in rows], cursor, cursor is not None)
 
 
 async def revise(call: Call[ReviseBody, None]) -> ApiKeyItem:
@@ -180,7 +175,7 @@ async def rotate(call: Call[RotateBody, None]) -> RotatedApiKey:
         prefix=command.prefix,
         roles=list(key.roles),
         scopes=list(key.scopes),
-        expires_at=_iso(key.expires_at),
+        expires_at=iso_or_none(key.expires_at),
         previous_valid_until=iso(key.previous_until),
     )
 
@@ -208,15 +203,11 @@ def _item(row: dict[str, Any]) -> ApiKeyItem:
         scopes=row["scopes"],
         created_at=iso(row["created_at"]),
         created_by=row["created_by"],
-        expires_at=_iso(row["expires_at"]),
-        revoked_at=_iso(row["revoked_at"]),
-        last_used_at=_iso(row["last_used_at"]),
-        previous_valid_until=_iso(row["previous_until"]),
+        expires_at=iso_or_none(row["expires_at"]),
+        revoked_at=iso_or_none(row["revoked_at"]),
+        last_used_at=iso_or_none(row["last_used_at"]),
+        previous_valid_until=iso_or_none(row["previous_until"]),
     )
-
-
-def _iso(micros: int | None) -> str | None:
-    return None if micros is None else iso(micros)
 
 
 def _micros(text: str | None) -> int | None:
@@ -227,3 +218,62 @@ def _micros(text: str | None) -> int | None:
     except (ValueError, OverflowError):
         message = "Not an ISO 8601 instant"
         raise Problem(422, "validation_error", message, field="expires_at") from None
+
+
+_PATH = "/api/v1/api-keys"
+_route = partial(Route, dialect=FHE, who=Who.SESSION_OR_KEY, roles=ADMINS, tags=("auth",))
+
+ROUTES = [
+    _route(
+        "POST",
+        _PATH,
+        issue,
+        body=IssueBody,
+        response=IssuedApiKey,
+        status=201,
+        summary="Issue an API key; the key is shown once",
+        refusals=(400,),
+        max_body=16 * 1024,
+    ),
+    _route(
+        "GET",
+        _PATH,
+        list_keys,
+        query=KeysQuery,
+        response=ApiKeyPage,
+        summary="List API keys",
+        refusals=(400,),
+    ),
+    _route(
+        "PATCH",
+        f"{_PATH}/{{api_key_id}}",
+        revise,
+        body=ReviseBody,
+        response=ApiKeyItem,
+        summary="Change an API key",
+        refusals=(400, 404, 409),
+        max_body=16 * 1024,
+    ),
+    _route(
+        "POST",
+        f"{_PATH}/{{api_key_id}}/rotate",
+        rotate,
+        body=RotateBody,
+        response=RotatedApiKey,
+        summary="Give an API key another secret",
+        description=(
+            "The new secret is shown in this answer and never again. The one so far works for "
+            "`grace_seconds` more; one that is older stops at once."
+        ),
+        refusals=(400, 404, 409),
+        max_body=16 * 1024,
+    ),
+    _route(
+        "DELETE",
+        f"{_PATH}/{{api_key_id}}",
+        revoke,
+        status=204,
+        summary="Revoke an API key",
+        refusals=(404,),
+    ),
+]

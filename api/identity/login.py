@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from api.decoding import body_decoder, invalid
 from api.identity.answers import SessionTokens, Success
+from api.identity.declaring import AUTH, auth_route
 from api.identity.email import email_hash
 from api.identity.guessing import guard_of
 from api.identity.passwords import MAX_CHARACTERS
@@ -19,7 +20,7 @@ from api.identity.secrets import (
     refresh_token,
 )
 from api.problems import Problem
-from api.routing import Answer, Call, answer_of
+from api.routing import Answer, Call, Who, answer_of
 from commands.identity.session import OpenSession, RefreshSession, RevokeSession, SessionAnswer
 from commands.identity.user import RevokeAllSessions
 from infra.clock import iso
@@ -255,3 +256,48 @@ def _over() -> Problem:
         "The refresh token is not valid any more; log in again",
         headers={"www-authenticate": 'Bearer realm="weir"'},
     )
+
+
+ROUTES = [
+    auth_route(
+        "POST",
+        f"{AUTH}/token",
+        log_in,
+        who=Who.PUBLIC,
+        body=LoginBody,
+        raw_body=True,
+        response=SessionTokens,
+        summary="Login For Access Token",
+        refusals=(401, 429),
+        max_body=16 * 1024,
+    ),
+    auth_route(
+        "POST",
+        f"{AUTH}/refresh",
+        refresh,
+        who=Who.PUBLIC,
+        body=RefreshBody,
+        response=SessionTokens,
+        summary="Refresh Access Token",
+        refusals=(401,),
+        max_body=16 * 1024,
+    ),
+    auth_route(
+        "POST",
+        f"{AUTH}/logout",
+        log_out,
+        body=LogoutBody,
+        response=Success,
+        summary="Logout Session",
+        refusals=(404,),
+        max_body=16 * 1024,
+    ),
+    auth_route(
+        "POST",
+        f"{AUTH}/logout/all",
+        log_out_everywhere,
+        response=Success,
+        summary="Logout All Sessions",
+        refusals=(404,),
+    ),
+]

@@ -12,6 +12,7 @@ from api.identity.answers import (
     SessionList,
     Success,
 )
+from api.identity.declaring import AUTH, auth_route
 from api.identity.guessing import guard_of
 from api.identity.login import Password, wrong_password
 from api.identity.passwords import MAX_CHARACTERS, MIN_CHARACTERS
@@ -123,3 +124,41 @@ def masked(address: str) -> str | None:
         return None
     width = 24 if parsed.version == 4 else 48
     return str(ipaddress.ip_network((parsed, width), strict=False))
+
+
+ROUTES = [
+    auth_route(
+        "GET",
+        f"{AUTH}/me",
+        current_user,
+        response=CurrentUser,
+        summary="Get Current User Info",
+        refusals=(404,),
+    ),
+    auth_route(
+        "GET",
+        f"{AUTH}/sessions",
+        list_sessions,
+        query=SessionsQuery,
+        response=SessionList,
+        summary="List User Sessions",
+    ),
+    auth_route(
+        "DELETE",
+        f"{AUTH}/sessions/{{session_id}}",
+        revoke_session,
+        response=Success,
+        summary="Revoke User Session",
+        refusals=(404,),
+    ),
+    auth_route(
+        "POST",
+        f"{AUTH}/password/change",
+        change_password,
+        body=PasswordBody,
+        response=Success,
+        summary="Change Password",
+        refusals=(401, 403, 404, 429),
+        max_body=16 * 1024,
+    ),
+]

@@ -20,6 +20,7 @@ Label = Annotated[str, Meta(max_length=500)]
 ItemId = Annotated[str, Meta(min_length=1, max_length=128)]
 DataType = Literal["numeric", "categorical", "boolean"]
 ScoreText = Annotated[str, Meta(max_length=10_000)]
+Milliseconds = Annotated[float, Meta(ge=-(2.0**53), le=2.0**53)]
 JsonObject = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
 
 
@@ -82,12 +83,13 @@ class StepsBody(Struct):
 
 
 class SpanBody(Struct):
-    """`kind` and `status` are kept as they come, also those that the document doesn't list."""
+    """`kind` and `status` are kept as they come, also those that the document doesn't list. A
+    fraction of a millisecond is rounded."""
 
     name: Name
     kind: Name
     status: Label | None = "ok"
-    duration_ms: Int64 | None = None
+    duration_ms: Milliseconds | None = None
     position: Int64 | None = None
     attributes: JsonObject = field(default_factory=Raw)
     input_data: JsonObject = field(default_factory=Raw)

@@ -172,6 +172,7 @@ ROUTES = [
         max_body=MAX_BODY,
         lenient=True,
         repeats=True,
+        quiet=True,
     ),
     Route(
         "GET",

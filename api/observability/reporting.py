@@ -50,7 +50,7 @@ async def append(
 
     at: when they arrived, now unless given. Raises Problem (413) for what no record can hold.
     """
-    origin = Origin(call.tenant, call.actor, call.command_id, call.request_id)
+    origin = Origin(call.tenant, call.actor, call.command_id, call.request_id, call.attempt)
     telemetry = Telemetry(call.services.log, call.services.clock)
     seal = await seal_of(call, key) if stream == STREAM else None
     try:

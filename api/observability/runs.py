@@ -132,7 +132,7 @@ async def record_spans(call: Call[SpansBody, None]) -> Counted:
             name=item.name,
             kind=item.kind,
             status=item.status or "ok",
-            duration_ms=item.duration_ms,
+            duration_ms=None if item.duration_ms is None else round(item.duration_ms),
             position=item.position,
             attributes=object_text(item.attributes, f"spans[{index}].attributes"),
             input_data=object_text(item.input_data, f"spans[{index}].input_data"),
@@ -193,6 +193,7 @@ def _report(path: str, handler: Any, body: Any, response: Any, summary: str) -> 
         max_body=MAX_BODY,
         lenient=True,
         repeats=True,
+        quiet=True,
     )
 
 

@@ -1,15 +1,12 @@
 """The platform's own routes."""
 
-from typing import Any
+from functools import partial
 
 from api.platform import audit, audit_exports, docs, health, outcomes, schema_registry, webhooks
 from api.problems import FHE, SERVICE
 from api.routing import Route, Who
 
-
-def _public(path: str, handler: Any, summary: str, **more: Any) -> Route:
-    row = {"dialect": SERVICE, "tags": ("health",), "quiet": True, **more}
-    return Route("GET", path, handler, who=Who.PUBLIC, summary=summary, **row)
+_public = partial(Route, "GET", dialect=SERVICE, who=Who.PUBLIC, tags=("health",), quiet=True)
 
 
 def _outcome(path: str) -> Route:
@@ -27,31 +24,39 @@ def _outcome(path: str) -> Route:
 
 
 ROUTES = [
-    _public("/", health.root, "Root", response=health.Welcome, tags=("default",)),
-    _public("/health", health.health, "Health Check", response=health.Health),
-    _public("/health/ready", health.ready, "Readiness Check", response=health.Ready),
-    _public("/health/storage", health.storage, "Storage Health", response=health.Storage),
+    _public("/", health.root, summary="Root", response=health.Welcome, tags=("default",)),
+    _public("/health", health.health, summary="Health Check", response=health.Health),
+    _public("/health/ready", health.ready, summary="Readiness Check", response=health.Ready),
+    _public("/health/storage", health.storage, summary="Storage Health", response=health.Storage),
     _public(
         "/api/v1/health",
         health.health,
-        "Public liveness probe",
+        summary="Public liveness probe",
         response=health.Health,
         dialect=FHE,
     ),
     _public(
-        "/metrics", health.metrics, "Prometheus metrics", response=str, media_type="text/plain"
+        "/metrics",
+        health.metrics,
+        summary="Prometheus metrics",
+        response=str,
+        media_type="text/plain",
     ),
-    _public("/openapi.json", docs.openapi, "This document", tags=("docs",)),
-    _public("/asyncapi.json", docs.asyncapi, "The topics and events of the log", tags=("docs",)),
+    _public("/openapi.json", docs.openapi, summary="This document", tags=("docs",)),
+    _public(
+        "/asyncapi.json", docs.asyncapi, summary="The topics and events of the log", tags=("docs",)
+    ),
     _public(
         "/docs",
         docs.page,
-        "This document, to be read",
+        summary="This document, to be read",
         response=str,
         media_type="text/html",
         tags=("docs",),
     ),
-    _public("/.well-known/jwks.json", docs.jwks, "Keys of our access tokens", tags=("auth",)),
+    _public(
+        "/.well-known/jwks.json", docs.jwks, summary="Keys of our access tokens", tags=("auth",)
+    ),
     _outcome("/api/v1/commands/{command_id}"),
     _outcome("/commands/{command_id}"),
     *audit.ROUTES,

@@ -6,6 +6,7 @@ not there. The file is a replay of the log with a manifest; `weir audit verify -
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -16,9 +17,9 @@ from api.observability.pages import instant
 from api.problems import ENTERPRISE, Problem, not_found
 from api.routing import Call, Route, Who
 from commands.platform.audit_export import RequestAuditExport
-from infra.clock import iso
 from infra.objects import ObjectMissing
 from projections.platform.audit_exports import BY_ID
+from schemas.instants import iso, iso_or_none
 from schemas.platform.audit_export import AuditFormat
 from schemas.types import Text
 from streams.platform.trail_files import MEDIA_TYPES, SUFFIXES
@@ -151,10 +152,10 @@ def _answer(call: Call[Any, None], row: Mapping[str, Any]) -> AuditExportAnswer:
         export_id=row["export_id"],
         status=row["status"],
         format=row["format"],
-        start_date=_iso(row["start_at"]),
-        end_date=_iso(end),
+        start_date=iso_or_none(row["start_at"]),
+        end_date=iso_or_none(end),
         requested_at=iso(row["requested_at"]),
-        completed_at=_iso(row["finished_at"]) if completed else None,
+        completed_at=iso_or_none(row["finished_at"]) if completed else None,
         download_url=f"{own}download/" if completed else None,
         manifest_url=f"{own}manifest/" if completed else None,
         size_bytes=row["size"],
@@ -166,55 +167,41 @@ def _answer(call: Call[Any, None], row: Mapping[str, Any]) -> AuditExportAnswer:
     )
 
 
-def _iso(micros: int | None) -> str | None:
-    return None if micros is None else iso(micros)
-
-
-def _route(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
-    return Route(
-        method,
-        PATH + path,
-        handler,
-        dialect=ENTERPRISE,
-        who=Who.SESSION_OR_KEY,
-        roles=EXPORTERS,
-        tags=("audit",),
-        summary=summary,
-        **more,
-    )
-
+_route = partial(
+    Route, dialect=ENTERPRISE, who=Who.SESSION_OR_KEY, roles=EXPORTERS, tags=("audit",)
+)
 
 ROUTES: list[Route] = [
     _route(
         "POST",
-        "",
+        PATH,
         request_export,
-        "Export audit logs",
+        summary="Export audit logs",
         body=ExportBody,
         response=AuditExportAnswer,
         status=202,
     ),
     _route(
         "GET",
-        "{export_id}/",
+        f"{PATH}{{export_id}}/",
         get_export,
-        "Get export status",
+        summary="Get export status",
         response=AuditExportAnswer,
         refusals=(404,),
     ),
     _route(
         "GET",
-        "{export_id}/download/",
+        f"{PATH}{{export_id}}/download/",
         download,
-        "Download an export",
+        summary="Download an export",
         media_type="application/octet-stream",
         refusals=(404, 409),
     ),
     _route(
         "GET",
-        "{export_id}/manifest/",
+        f"{PATH}{{export_id}}/manifest/",
         manifest,
-        "What an export holds",
+        summary="What an export holds",
         response=dict[str, Any],
         refusals=(404, 409),
     ),

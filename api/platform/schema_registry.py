@@ -6,7 +6,7 @@ registry does, so that serializers with `auto.register.schemas` work; anything n
 """
 
 import json
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any
 
 import fastavro
@@ -236,128 +236,143 @@ def _canonical(text: str) -> str:
         raise Problem(422, "invalid_schema", f"Invalid schema: {error}"[:500]) from None
 
 
-def _route(method: str, path: str, handler: Any, summary: str, response: Any, **more: Any) -> Route:
-    return Route(
-        method,
-        f"/schema-registry{path}",
-        handler,
-        dialect=REGISTRY,
-        who=Who.PUBLIC,
-        tags=("schema-registry",),
-        summary=summary,
-        response=response,
-        media_type=MEDIA_TYPE,
-        quiet=True,
-        **more,
-    )
-
-
-_IN_SUBJECT: dict[str, Any] = {"refusals": (404,)}
-_OF_VERSION: dict[str, Any] = {"refusals": (404, 422)}
-_LIST: dict[str, Any] = {"query": ListQuery}
+_ROOT = "/schema-registry"
+_SUBJECT = f"{_ROOT}/subjects/{{subject}}"
+_VERSION = f"{_SUBJECT}/versions/{{version}}"
+_SCHEMA = f"{_ROOT}/schemas/ids/{{id}}"
+_route = partial(
+    Route,
+    dialect=REGISTRY,
+    who=Who.PUBLIC,
+    tags=("schema-registry",),
+    media_type=MEDIA_TYPE,
+    quiet=True,
+)
 
 ROUTES = [
-    _route("GET", "/", root, "Whether the registry is there", dict[str, str]),
-    _route("GET", "/subjects", subjects, "Subjects", list[str], **_LIST),
+    _route(
+        "GET", f"{_ROOT}/", root, summary="Whether the registry is there", response=dict[str, str]
+    ),
     _route(
         "GET",
-        "/subjects/{subject}/versions",
+        f"{_ROOT}/subjects",
+        subjects,
+        summary="Subjects",
+        response=list[str],
+        query=ListQuery,
+    ),
+    _route(
+        "GET",
+        f"{_SUBJECT}/versions",
         versions,
-        "Versions of a subject",
-        list[int],
-        **_LIST,
-        **_IN_SUBJECT,
+        summary="Versions of a subject",
+        response=list[int],
+        query=ListQuery,
+        refusals=(404,),
     ),
     _route(
         "GET",
-        "/subjects/{subject}/versions/{version}",
+        _VERSION,
         version,
-        "A version of a subject, or `latest`",
-        SchemaAnswer,
-        **_OF_VERSION,
+        summary="A version of a subject, or `latest`",
+        response=SchemaAnswer,
+        refusals=(404, 422),
     ),
     _route(
         "GET",
-        "/subjects/{subject}/versions/{version}/schema",
+        f"{_VERSION}/schema",
         version_schema,
-        "The bare schema of a version",
-        dict[str, Any],
-        **_OF_VERSION,
+        summary="The bare schema of a version",
+        response=dict[str, Any],
+        refusals=(404, 422),
     ),
     _route(
         "GET",
-        "/subjects/{subject}/versions/{version}/referencedby",
+        f"{_VERSION}/referencedby",
         referenced_by,
-        "Schemas that refer to a version",
-        list[int],
-        **_OF_VERSION,
+        summary="Schemas that refer to a version",
+        response=list[int],
+        refusals=(404, 422),
     ),
     _route(
         "POST",
-        "/subjects/{subject}",
+        _SUBJECT,
         lookup,
-        "Look a schema up in a subject",
-        SchemaAnswer,
+        summary="Look a schema up in a subject",
+        response=SchemaAnswer,
         body=SchemaBody,
         refusals=(404, 422),
         accepts=MEDIA_TYPE,
     ),
     _route(
         "POST",
-        "/subjects/{subject}/versions",
+        f"{_SUBJECT}/versions",
         register,
-        "The id of a registered schema; new ones are refused",
-        IdAnswer,
+        summary="The id of a registered schema; new ones are refused",
+        response=IdAnswer,
         body=SchemaBody,
         refusals=(404, 422),
         accepts=MEDIA_TYPE,
     ),
-    _route("GET", "/schemas/types", types, "Kinds of schemas", list[str]),
+    _route("GET", f"{_ROOT}/schemas/types", types, summary="Kinds of schemas", response=list[str]),
     _route(
         "GET",
-        "/schemas/ids/{id}",
+        _SCHEMA,
         schema,
-        "A schema by its id",
-        SchemaAnswer,
-        **_LIST,
+        summary="A schema by its id",
+        response=SchemaAnswer,
+        query=ListQuery,
         refusals=(404,),
     ),
     _route(
         "GET",
-        "/schemas/ids/{id}/schema",
+        f"{_SCHEMA}/schema",
         schema_text,
-        "The bare schema of an id",
-        dict[str, Any],
+        summary="The bare schema of an id",
+        response=dict[str, Any],
         refusals=(404,),
     ),
     _route(
         "GET",
-        "/schemas/ids/{id}/subjects",
+        f"{_SCHEMA}/subjects",
         schema_subjects,
-        "Subjects of a schema",
-        list[str],
-        **_LIST,
+        summary="Subjects of a schema",
+        response=list[str],
+        query=ListQuery,
         refusals=(404,),
     ),
     _route(
         "GET",
-        "/schemas/ids/{id}/versions",
+        f"{_SCHEMA}/versions",
         schema_versions,
-        "Subjects and versions of a schema",
-        list[SubjectVersion],
-        **_LIST,
+        summary="Subjects and versions of a schema",
+        response=list[SubjectVersion],
+        query=ListQuery,
         refusals=(404,),
     ),
-    _route("GET", "/contexts", contexts, "Contexts", list[str]),
-    _route("GET", "/config", config, "Compatibility of new versions", Compatibility),
+    _route("GET", f"{_ROOT}/contexts", contexts, summary="Contexts", response=list[str]),
     _route(
         "GET",
-        "/config/{subject}",
+        f"{_ROOT}/config",
         config,
-        "Compatibility in a subject",
-        Compatibility,
-        **_IN_SUBJECT,
+        summary="Compatibility of new versions",
+        response=Compatibility,
     ),
-    _route("GET", "/mode", mode, "Mode of the registry", Mode),
-    _route("GET", "/mode/{subject}", mode, "Mode of a subject", Mode, **_IN_SUBJECT),
+    _route(
+        "GET",
+        f"{_ROOT}/config/{{subject}}",
+        config,
+        summary="Compatibility in a subject",
+        response=Compatibility,
+        refusals=(404,),
+    ),
+    _route("GET", f"{_ROOT}/mode", mode, summary="Mode of the registry", response=Mode),
+    _route(
+        "GET",
+        f"{_ROOT}/mode/{{subject}}",
+        mode,
+        summary="Mode of a subject",
+        response=Mode,
+        refusals=(404,),
+    ),
 ]

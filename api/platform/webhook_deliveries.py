@@ -7,8 +7,8 @@ from msgspec import Raw, Struct
 from api.problems import Problem, not_found
 from api.routing import Call
 from commands.platform.webhook_endpoint import RedriveWebhook
-from infra.clock import iso
 from projections.platform import webhook_deliveries
+from schemas.instants import iso, iso_or_none
 from schemas.platform.webhook import WebhookOutcome
 
 ATTEMPTS_SHOWN = 20
@@ -112,7 +112,7 @@ def _item(row: Any, attempts: list[AttemptItem]) -> dict[str, Any]:
         "attempt_count": row["attempts"],
         "requested_at": iso(row["requested_at"]),
         "updated_at": iso(row["updated_at"]),
-        "next_attempt_at": None if retry_at is None else iso(retry_at),
+        "next_attempt_at": iso_or_none(retry_at),
         "attempts": attempts,
         "body": Raw(row["body"].encode()),
     }

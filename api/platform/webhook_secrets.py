@@ -11,7 +11,7 @@ from commands.platform.webhook_endpoint import (
     RotateWebhookSecret,
     WebhookEndpointAnswered,
 )
-from infra.clock import iso
+from schemas.instants import iso_or_none
 
 
 class RotateSecretBody(Struct, frozen=True):
@@ -27,4 +27,4 @@ async def rotated(call: Call[RotateSecretBody, Any], endpoint_id: str) -> tuple[
     call.headers["cache-control"] = "no-store"
     until = answer_of(reply, WebhookEndpointAnswered).retiring_until
     secret = call.services.signer.webhook_secret(call.command_id)
-    return secret, None if until is None else iso(until)
+    return secret, iso_or_none(until)

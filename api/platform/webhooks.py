@@ -1,11 +1,12 @@
 """Webhooks: `/api/v1/webhooks`, a tenant's events told to URLs of its own. The secret that signs
 them is shown once."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from api.fhe.cursors import read_cursor, write_cursor
+from api.cursors import newest_page, read_cursor, write_cursor
 from api.platform.webhook_deliveries import DeliveryItem, Status, delivery_page, send_again
 from api.platform.webhook_secrets import RotateSecretBody, rotated
 from api.platform.webhook_urls import check_url
@@ -20,8 +21,8 @@ from commands.platform.webhook_subscription import (
     UnsubscribeWebhook,
     WebhookSubscriptionAnswered,
 )
-from infra.clock import iso
 from projections.platform import webhook_subscriptions
+from schemas.instants import iso, iso_or_none
 from schemas.platform.announcements import selectable
 from schemas.types import Text
 
@@ -143,11 +144,8 @@ async def create(call: Call[WebhookBody, None]) -> CreatedWebhook:
 
 async def list_webhooks(call: Call[None, PageQuery]) -> WebhookPage:
     """The tenant's webhooks, newest first."""
-    limit, after = call.query.limit, read_cursor(call.query.cursor)
-    rows = await call.services.reads.all(webhook_subscriptions.PAGE, call.tenant, *after, limit + 1)
-    more, rows = len(rows) > limit, rows[:limit]
-    cursor = write_cursor(rows[-1]["created_at"], rows[-1]["id"]) if more else None
-    return WebhookPage([WebhookItem(**_item(row)) for row in rows], cursor, more)
+    rows, cursor = await newest_page(call, webhook_subscriptions.PAGE, "id")
+    return WebhookPage([WebhookItem(**_item(row)) for row in rows], cursor, cursor is not None)
 
 
 async def get_webhook(call: Call[None, None]) -> WebhookItem:
@@ -228,7 +226,7 @@ def _item(row: dict[str, Any]) -> dict[str, Any]:
         "status_reason": row["reason"],
         "created_at": iso(row["created_at"]),
         "created_by": row["created_by"],
-        "last_triggered_at": None if triggered_at is None else iso(triggered_at),
+        "last_triggered_at": iso_or_none(triggered_at),
     }
 
 
@@ -236,83 +234,78 @@ def _delivery(item: dict[str, Any]) -> dict[str, Any]:
     return {"delivery_id": item["event_id"], **item}
 
 
-def _route(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
-    row = {
-        "dialect": FHE,
-        "who": Who.SESSION_OR_KEY,
-        "roles": READERS if method == "GET" else BUILDERS,
-        "tags": ("webhooks",),
-        "max_body": 16 * 1024,
-        **more,
-    }
-    return Route(method, path, handler, summary=summary, **row)
-
+_route = partial(Route, dialect=FHE, who=Who.SESSION_OR_KEY, tags=("webhooks",), max_body=16 * 1024)
+_read, _write = partial(_route, roles=READERS), partial(_route, roles=BUILDERS)
 
 ROUTES = [
-    _route(
+    _write(
         "POST",
         _PATH,
         create,
-        "Create a webhook; its secret is shown once",
+        summary="Create a webhook; its secret is shown once",
         body=WebhookBody,
         response=CreatedWebhook,
         status=201,
         refusals=(400, 409),
     ),
-    _route(
+    _read(
         "GET",
         _PATH,
         list_webhooks,
-        "List webhooks",
+        summary="List webhooks",
         query=PageQuery,
         response=WebhookPage,
         refusals=(400,),
     ),
-    _route("GET", _ONE, get_webhook, "Show a webhook", response=WebhookItem),
-    _route(
+    _read("GET", _ONE, get_webhook, summary="Show a webhook", response=WebhookItem),
+    _write(
         "PATCH",
         _ONE,
         revise,
-        "Change a webhook",
+        summary="Change a webhook",
         body=ReviseWebhookBody,
         response=WebhookItem,
         refusals=(400,),
     ),
-    _route("DELETE", _ONE, delete, "Delete a webhook", status=204),
-    _route(
-        "POST", f"{_ONE}/enable", enable, "Send to a disabled webhook again", response=WebhookItem
+    _write("DELETE", _ONE, delete, summary="Delete a webhook", status=204),
+    _write(
+        "POST",
+        f"{_ONE}/enable",
+        enable,
+        summary="Send to a disabled webhook again",
+        response=WebhookItem,
     ),
-    _route(
+    _write(
         "POST",
         f"{_ONE}/rotate-secret",
         rotate_secret,
-        "Rotate the secret; the one before signs too, for a while",
+        summary="Rotate the secret; the one before signs too, for a while",
         body=RotateSecretBody,
         response=RotatedSecret,
     ),
-    _route(
+    _write(
         "POST",
         f"{_ONE}/test",
         send_test,
-        "Send a test event",
+        summary="Send a test event",
         response=TestSent,
         status=202,
         refusals=(409,),
     ),
-    _route(
+    _read(
         "GET",
         f"{_ONE}/deliveries",
         list_deliveries,
-        "List what was sent, with attempts and answers",
+        summary="List what was sent, with attempts and answers",
         query=DeliveriesQuery,
         response=DeliveryPage,
         refusals=(400,),
     ),
-    _route(
+    _write(
         "POST",
         f"{_ONE}/deliveries/{{delivery_id}}/redeliver",
         redeliver,
-        "Send a settled delivery again",
+        summary="Send a settled delivery again",
         response=Delivery,
         status=202,
         refusals=(409,),

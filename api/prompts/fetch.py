@@ -7,9 +7,10 @@ from msgspec import Meta, Raw, Struct
 
 from api.observability.bodies import JsonObject
 from api.observability.pages import instant
-from api.problems import not_found
+from api.problems import OBSERVE, not_found
 from api.prompts.bodies import AnyJson, Instant, VersionNumber
-from api.routing import Call
+from api.roles import READERS
+from api.routing import Call, Route, Who
 from projections.prompts import prompt_versions as versions
 from projections.prompts import prompts
 
@@ -67,3 +68,19 @@ def _which(query: FetchQuery) -> tuple[str, list[str | int], str]:
     if until is None:
         return versions.FETCH_LATEST, [], "The prompt has no version"
     return versions.FETCH_LATEST_UNTIL, [until, until], "The prompt had no version then"
+
+
+ROUTES = [
+    Route(
+        "GET",
+        "/api/v1/observe/prompts/{name}/",
+        fetch_prompt,
+        dialect=OBSERVE,
+        who=Who.API_KEY,
+        roles=READERS,
+        query=FetchQuery,
+        response=FetchedPrompt,
+        tags=("prompts",),
+        summary="Fetch a prompt",
+    ),
+]

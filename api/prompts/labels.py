@@ -15,6 +15,7 @@ from api.prompts.bodies import (
     author_of,
     prompt_id_of,
 )
+from api.prompts.declaring import PROMPT, read_route, write_route
 from api.routing import Call, answer_of
 from commands.prompts.prompt import LabelAnswered, MovePromptLabel, RemovePromptLabel
 from infra.clock import iso
@@ -118,3 +119,34 @@ def _label(call: Call[Any, Any]) -> str:
     if not re.fullmatch(LABEL_PATTERN, label):
         not_found("The prompt has no such label")
     return label
+
+
+_LABEL = f"{PROMPT}labels/{{label}}/"
+
+ROUTES = [
+    read_route(
+        "GET",
+        _LABEL,
+        get_label,
+        summary="Get where a label points",
+        query=LabelQuery,
+        response=LabelStanding,
+    ),
+    write_route(
+        "PUT",
+        _LABEL,
+        move_label,
+        summary="Point a label at a version",
+        body=MoveLabelBody,
+        response=MovedLabel,
+    ),
+    write_route("DELETE", _LABEL, remove_label, summary="Remove a label", status=204),
+    read_route(
+        "GET",
+        f"{_LABEL}history/",
+        label_history,
+        summary="List the moves of a label",
+        query=PageQuery,
+        response=LabelHistory,
+    ),
+]

@@ -9,6 +9,7 @@ from api.observability.latest_costs import costs_now
 from api.observability.llm_calls import dollars
 from api.problems import not_found
 from api.prompts.bodies import prompt_id_of
+from api.prompts.declaring import PROMPT, read_route
 from api.routing import Call
 from projections.prompts import prompt_versions, prompts
 from projections.prompts.prompt_calls import per_hash
@@ -72,3 +73,15 @@ def _usage(*rows: Mapping[str, Any]) -> dict[str, Any]:
         "total_tokens": sum(int(row["tokens"]) for row in rows),
         "total_cost": dollars(sum(int(row["total_pico"]) for row in rows)),
     }
+
+
+ROUTES = [
+    read_route(
+        "GET",
+        f"{PROMPT}metrics/",
+        prompt_metrics,
+        summary="Get how much each version was used",
+        response=PromptMetrics,
+        analytics=True,
+    ),
+]

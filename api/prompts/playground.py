@@ -20,7 +20,8 @@ from api.observability.otlp.contents import preview, prompt_preview
 from api.observability.pricing import pricing_of
 from api.observability.reporting import person_named, seal_of
 from api.problems import Problem
-from api.prompts.bodies import AnyJson, content_of
+from api.prompts.bodies import MAX_BODY, AnyJson, content_of
+from api.prompts.declaring import PROMPTS, write_route
 from api.prompts.provider import provider_of
 from api.routing import Call
 from commands.prompts.template import (
@@ -265,3 +266,36 @@ async def _record(call: Call[Any, Any], run_id: str, events: Sequence[RunEvent])
 def _answer(question: Question, *, latency_ms: int, **found: Any) -> VariantAnswer:
     nothing = {"output": "", "tokens_in": 0, "tokens_out": 0, "cost": 0.0}
     return VariantAnswer(model=question.model, latency_ms=latency_ms, **{**nothing, **found})
+
+
+_TRIED = (
+    "Each `{{name}}` in the content needs a value in `variables`. Every call of a model is a run "
+    "of the agent `playground`, priced as any other call. An `Idempotency-Key` keeps nothing: the "
+    "same request again asks the model again."
+)
+
+ROUTES = [
+    write_route(
+        "POST",
+        f"{PROMPTS}playground/",
+        run_prompt,
+        summary="Try a prompt on a model",
+        body=PlaygroundBody,
+        response=PlaygroundAnswer,
+        refusals=(502,),
+        max_body=MAX_BODY,
+        description=f"{_TRIED} A provider that fails, or gives no answer in two minutes, is a 502 "
+        "with what it said.",
+    ),
+    write_route(
+        "POST",
+        f"{PROMPTS}playground/compare/",
+        compare_prompts,
+        summary="Try several prompts side by side",
+        body=CompareBody,
+        response=Comparison,
+        max_body=MAX_BODY,
+        description=f"{_TRIED} The variants are tried at the same time. One that fails has an "
+        "`error` in its result, and the others have theirs.",
+    ),
+]

@@ -10,6 +10,7 @@ from api.observability.bodies import JsonObject
 from api.observability.pages import MAX_LIMIT, links
 from api.problems import not_found
 from api.prompts.bodies import (
+    MAX_BODY,
     CreatePromptBody,
     PromptsQuery,
     RevisePromptBody,
@@ -19,6 +20,7 @@ from api.prompts.bodies import (
     metadata_of,
     prompt_id_of,
 )
+from api.prompts.declaring import PROMPT, PROMPTS, read_route, write_route
 from api.prompts.versions import VersionItem, version_item
 from api.routing import Call, answer_of
 from commands.prompts.prompt import CreatePrompt, DeletePrompt, RevisePrompt
@@ -158,3 +160,37 @@ def _head(row: Mapping[str, Any]) -> dict[str, Any]:
         "config": Raw(row["config"].encode()),
         "created_by": row["created_by"],
     }
+
+
+ROUTES = [
+    read_route(
+        "GET",
+        PROMPTS,
+        list_prompts,
+        summary="List prompts",
+        query=PromptsQuery,
+        response=PromptPage,
+    ),
+    write_route(
+        "POST",
+        PROMPTS,
+        create_prompt,
+        summary="Create a prompt",
+        body=CreatePromptBody,
+        response=PromptDetail,
+        status=201,
+        refusals=(409,),
+        max_body=MAX_BODY,
+    ),
+    read_route("GET", PROMPT, get_prompt, summary="Get a prompt", response=PromptDetail),
+    write_route(
+        "PUT",
+        PROMPT,
+        revise_prompt,
+        summary="Change what a prompt is called and said to be",
+        body=RevisePromptBody,
+        response=PromptHead,
+        refusals=(409,),
+    ),
+    write_route("DELETE", PROMPT, delete_prompt, summary="Delete a prompt", status=204),
+]

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from api.problems import Problem, not_found
 from api.prompts.bodies import author_of
+from api.prompts.declaring import PROMPTS, admin_route
 from api.routing import Call, answer_of
 from commands.prompts.playground import (
     ProviderAnswered,
@@ -129,3 +130,35 @@ def _checked(base_url: str) -> str:
 
 def _row(found: Mapping[str, Any]) -> ProviderRow:
     return ProviderRow(found["base_url"], found["key_hint"], found["set_by"], iso(found["set_at"]))
+
+
+_PROVIDER = f"{PROMPTS}playground/provider/"
+
+ROUTES = [
+    admin_route(
+        "GET",
+        _PROVIDER,
+        get_provider,
+        summary="Get the provider that prompts are tried on",
+        response=ProviderRow,
+        refusals=(404,),
+    ),
+    admin_route(
+        "PUT",
+        _PROVIDER,
+        set_provider,
+        summary="Set the provider that prompts are tried on",
+        body=ProviderBody,
+        response=ProviderRow,
+        max_body=16 * 1024,
+        description="The key is kept encrypted and is never shown again.",
+    ),
+    admin_route(
+        "DELETE",
+        _PROVIDER,
+        remove_provider,
+        summary="Remove the provider that prompts are tried on",
+        status=204,
+        refusals=(404,),
+    ),
+]

@@ -10,6 +10,7 @@ from api.observability.bodies import JsonObject
 from api.observability.pages import MAX_LIMIT, links
 from api.problems import not_found
 from api.prompts.bodies import (
+    MAX_BODY,
     AddVersionBody,
     AnyJson,
     PageQuery,
@@ -18,6 +19,7 @@ from api.prompts.bodies import (
     content_of,
     prompt_id_of,
 )
+from api.prompts.declaring import PROMPT, read_route, write_route
 from api.routing import Call, answer_of
 from commands.prompts.prompt import AddPromptVersion, VersionAnswered
 from infra.clock import iso
@@ -131,3 +133,32 @@ def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
         "config": Raw(row["config"].encode()),
         "created_at": iso(row["created_at"]),
     }
+
+
+ROUTES = [
+    read_route(
+        "GET",
+        f"{PROMPT}versions/",
+        list_versions,
+        summary="List a prompt's versions",
+        query=PageQuery,
+        response=VersionPage,
+    ),
+    write_route(
+        "POST",
+        f"{PROMPT}versions/",
+        add_version,
+        summary="Add a version",
+        body=AddVersionBody,
+        response=AddedVersion,
+        status=201,
+        max_body=MAX_BODY,
+    ),
+    read_route(
+        "GET",
+        f"{PROMPT}versions/{{version_num}}/",
+        get_version,
+        summary="Get a version",
+        response=VersionDetail,
+    ),
+]

@@ -16,6 +16,7 @@ from schemas.approvals.agent import (
     AgentRegistered,
 )
 from schemas.types import Micros, Sha256, Text
+from schemas.unions import members
 
 STREAM = "approvals.agent"
 
@@ -217,8 +218,8 @@ def describe(command: AgentCommand) -> dict[str, object]:
 
 DECIDER: Decider[AgentCommand, Agent, AgentEvent] = Decider(
     stream=STREAM,
-    commands=(RegisterAgent, AdoptAgent, DeactivateAgent),
-    events=(AgentRegistered, AgentAdopted, AgentDeactivated),
+    commands=members(AgentCommand),
+    events=members(AgentEvent),
     initial=Agent(),
     decide=decide,
     evolve=evolve,

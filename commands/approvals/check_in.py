@@ -4,22 +4,20 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from commands.approvals.agent import STREAM as AGENT
-from commands.approvals.agent import Agent
+from commands.approvals.check_in_creation import create
+from commands.approvals.check_in_outcome import report
 from commands.approvals.check_in_state import (
     STREAM,
     ApproveCheckIn,
     CheckIn,
     CheckInAnswered,
     CheckInCommand,
-    CheckInExists,
     CheckInNotFound,
     CreateCheckIn,
+    Emitted,
     EscalateCheckIn,
     ExpireCheckIn,
     ModifyCheckIn,
-    NothingWasAllowed,
-    OutcomeReported,
-    PolicyForbids,
     RejectCheckIn,
     ReportOutcome,
     Verdicts,
@@ -29,16 +27,11 @@ from commands.approvals.check_in_state import (
     decision_of,
     evolve,
 )
-from commands.approvals.conditions import Asked
-from commands.approvals.payload import payload_hash
-from commands.approvals.policy import approvals_required, judge
 from commands.approvals.quorum import standing_hash, voted
 from commands.approvals.room import STREAM as ROOM
-from commands.approvals.room import Room, RoomNotFound
-from commands.approvals.thread import MESSAGES_MAX, Thread, posted
 from commands.approvals.thread import STREAM as THREAD
 from commands.approvals.trust import STREAM as TRUST
-from commands.approvals.trust import Trust, moved, trust_id
+from commands.approvals.trust import moved, trust_id
 from commands.decider import ClearTimer, Context, Decider, Emit, Ref, SetTimer
 from commands.identity.user import STREAM as USER
 from commands.refusals import ActorForbidden
@@ -54,19 +47,13 @@ from schemas.approvals.check_in import (
     CheckInRejected,
     CheckInVoted,
     CheckInWithdrawn,
-    Decision,
-    Outcome,
 )
-from schemas.approvals.policies import Policies, Verdict
 from schemas.approvals.vocabulary import TrustOutcome
 from schemas.types import Json
+from schemas.unions import members
 
 TIMEOUT = "timeout"
 ESCALATION = "escalation"
-_MINUTE = 60_000_000
-
-
-Emitted = CheckInEvent | Emit
 
 
 def loads(command: CheckInCommand, check_in_id: str) -> Sequence[Ref]:
@@ -84,7 +71,7 @@ def loads(command: CheckInCommand, check_in_id: str) -> Sequence[Ref]:
 def decide(command: CheckInCommand, check_in: CheckIn, context: Context) -> Sequence[Emitted]:
     match command:
         case CreateCheckIn():
-            return _create(command, check_in, context)
+            return create(command, check_in, context)
         case ApproveCheckIn() | RejectCheckIn() | ModifyCheckIn():
             return _decide(command, check_in, context)
         case WithdrawCheckIn():
@@ -94,101 +81,8 @@ def decide(command: CheckInCommand, check_in: CheckIn, context: Context) -> Sequ
         case EscalateCheckIn():
             return _escalate(command, check_in, context)
         case ReportOutcome():
-            return _report(command, check_in, context)
+            return report(command, check_in, context)
     assert_never(command)
-
-
-def _create(command: CreateCheckIn, check_in: CheckIn, context: Context) -> Sequence[Emitted]:
-    room: Room = context.state(ROOM, command.room_id)
-    agent: Agent = context.state(AGENT, command.agent_id)
-    if room.policies is None:
-        raise RoomNotFound("no such room")
-    if context.actor.kind != "agent" or context.actor.id != command.agent_id or not agent.active:
-        raise ActorForbidden("only a registered agent checks in, for itself")
-    if not agent.sees(command.room_id):
-        raise RoomNotFound("no such room")
-    if check_in.status != "absent":
-        if _repeats(command, check_in):
-            return []
-        raise CheckInExists("a check-in with this id exists already")
-    trust: Trust = context.state(TRUST, trust_id(command.agent_id, command.room_id))
-    verdict = _judge(command, room.policies, agent, trust, context.now)
-    created = _created(command, context, verdict)
-    if verdict.action == "require_approval":
-        return [created]
-    decision = Decision(
-        id=context.command_id,
-        source="policy",
-        by="policy",
-        by_name=verdict.rule_name,
-        reason=verdict.reason,
-        payload_hash=created.payload_hash,
-        decided_at=context.now,
-    )
-    return [created, CheckInApproved(command.room_id, command.agent_id, decision)]
-
-
-def _repeats(command: CreateCheckIn, check_in: CheckIn) -> bool:
-    asked = (command.room_id, command.agent_id, command.action, command.context)
-    return asked == (check_in.room_id, check_in.agent_id, check_in.action, check_in.context)
-
-
-def _judge(
-    command: CreateCheckIn, policies: Policies, agent: Agent, trust: Trust, now: int
-) -> Verdict:
-    """The policies' verdict. Raises PolicyForbids."""
-    overrides = command.timeout_minutes is not None or command.timeout_action is not None
-    if overrides and not policies.timeout_override:
-        raise PolicyForbids("the room does not let agents set the timeout", source="timeout")
-    asked = Asked(
-        action=command.action,
-        risk_level=command.risk_level,
-        urgency=command.urgency,
-        agent_id=command.agent_id,
-        platform=agent.platform,
-        context=command.context,
-        at=now,
-        trust_score=trust.score,
-    )
-    verdict = judge(policies, asked)
-    if verdict.action == "forbid":
-        raise PolicyForbids(
-            verdict.reason,
-            source=verdict.source,
-            rule_index=verdict.rule_index,
-            rule_name=verdict.rule_name,
-        )
-    return verdict
-
-
-def _created(command: CreateCheckIn, context: Context, verdict: Verdict) -> CheckInCreated:
-    policies: Policies = context.state(ROOM, command.room_id).policies
-    agent: Agent = context.state(AGENT, command.agent_id)
-    trust: Trust = context.state(TRUST, trust_id(command.agent_id, command.room_id))
-    now = context.now
-    minutes = command.timeout_minutes or policies.timeout_minutes
-    escalate_after = policies.escalate_after_minutes
-    waits = verdict.action == "require_approval"
-    return CheckInCreated(
-        room_id=command.room_id,
-        agent_id=command.agent_id,
-        agent_name=agent.name,
-        action=command.action,
-        description=command.description,
-        risk_level=command.risk_level,
-        urgency=command.urgency,
-        context=command.context,
-        payload_hash=payload_hash(command.action, command.context),
-        verdict=verdict,
-        trust_score=trust.score,
-        timeout_minutes=minutes,
-        timeout_action=command.timeout_action or policies.timeout_action,
-        created_at=now,
-        due_at=now + minutes * _MINUTE if waits else None,
-        approvals_required=approvals_required(policies, verdict),
-        escalate_at=now + escalate_after * _MINUTE if waits and escalate_after else None,
-        escalate_to=policies.escalate_to if waits else [],
-    )
 
 
 def _decide(command: Verdicts, check_in: CheckIn, context: Context) -> Sequence[Emitted]:
@@ -285,46 +179,6 @@ def _escalate(command: EscalateCheckIn, check_in: CheckIn, context: Context) -> 
     return [CheckInEscalated(*ids, reviewers, context.now)]
 
 
-def _report(command: ReportOutcome, check_in: CheckIn, context: Context) -> Sequence[Emitted]:
-    named = (command.room_id, command.agent_id)
-    if check_in.status == "absent" or named != (check_in.room_id, check_in.agent_id):
-        raise CheckInNotFound("no such check-in")
-    agent: Agent = context.state(AGENT, command.agent_id)
-    if context.actor.kind != "agent" or context.actor.id != check_in.agent_id or not agent.active:
-        raise ActorForbidden("only the agent that asked reports what came of it")
-    if check_in.status not in ("approved", "modified"):
-        raise NothingWasAllowed(
-            f"the check-in is {check_in.status}: nothing was allowed to run", status=check_in.status
-        )
-    outcome = Outcome(command.status, command.message, command.details, context.now)
-    before = check_in.outcome
-    if before is not None:
-        if (before.status, before.message, before.details) == (
-            outcome.status,
-            outcome.message,
-            outcome.details,
-        ):
-            return []
-        raise OutcomeReported(
-            f"the outcome is {before.status} already",
-            outcome=before.status,
-            reported_at=before.reported_at,
-        )
-    reported = CheckInOutcomeReported(*named, outcome)
-    thread: Thread = context.state(THREAD, context.stream_id)
-    if thread.count >= MESSAGES_MAX:
-        return [reported]
-    message = posted(
-        thread,
-        context,
-        room_id=check_in.room_id,
-        body=outcome.message or outcome.status,
-        message_type="result",
-        metadata=f'{{"details":{outcome.details},"outcome":"{outcome.status}"}}',
-    )
-    return [reported, Emit(THREAD, context.stream_id, message)]
-
-
 def _moved(check_in: CheckIn, context: Context, outcome: TrustOutcome) -> Emit:
     id = trust_id(check_in.agent_id, check_in.room_id)
     event = moved(
@@ -378,28 +232,8 @@ def describe(command: CheckInCommand) -> dict[str, object]:
 
 DECIDER: Decider[CheckInCommand, CheckIn, CheckInEvent] = Decider(
     stream=STREAM,
-    commands=(
-        CreateCheckIn,
-        ApproveCheckIn,
-        RejectCheckIn,
-        ModifyCheckIn,
-        WithdrawCheckIn,
-        ExpireCheckIn,
-        EscalateCheckIn,
-        ReportOutcome,
-    ),
-    events=(
-        CheckInCreated,
-        CheckInApproved,
-        CheckInRejected,
-        CheckInModified,
-        CheckInWithdrawn,
-        CheckInExpired,
-        CheckInHeld,
-        CheckInVoted,
-        CheckInEscalated,
-        CheckInOutcomeReported,
-    ),
+    commands=members(CheckInCommand),
+    events=members(CheckInEvent),
     version=2,
     initial=CheckIn(),
     decide=decide,

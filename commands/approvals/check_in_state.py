@@ -5,7 +5,7 @@ from typing import Literal, assert_never
 import msgspec
 from msgspec import Struct
 
-from commands.decider import Context
+from commands.decider import Context, Emit
 from commands.refusals import AlreadyDone, NotFound, Refusal
 from schemas.approvals.check_in import (
     CheckInApproved,
@@ -116,6 +116,7 @@ Verdicts = ApproveCheckIn | RejectCheckIn | ModifyCheckIn
 CheckInCommand = (
     CreateCheckIn | Verdicts | WithdrawCheckIn | ExpireCheckIn | EscalateCheckIn | ReportOutcome
 )
+Emitted = CheckInEvent | Emit
 
 
 class CheckInNotFound(NotFound):

@@ -8,26 +8,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from commands.approvals.conditions import Asked, is_number, matched
 from commands.approvals.json_path import PathFault, parse_path
-from commands.opening_hours import faults_of
+from commands.faults import MAX_LIST, MAX_TEXT, Fault, hours_faults, text_faults
 from commands.refusals import InvalidCommand
 from schemas.approvals.policies import (
     Conditions,
     ContextTest,
     Policies,
     Rule,
-    Schedule,
     TextMatch,
     TrustRange,
     Verdict,
 )
 
 MAX_RULES = 100
-MAX_LIST = 100
-MAX_TEXT = 500
 MAX_VALUE_BYTES = 1024
 MAX_APPROVALS = 20
 MAX_REVIEWERS = 20
@@ -35,13 +31,6 @@ MAX_REVIEWERS = 20
 DEFAULT_POLICIES = Policies(
     default_action="require_approval", timeout_minutes=60, timeout_action="cancel"
 )
-
-
-class Fault(Struct, frozen=True):
-    """What is wrong with policies, and where: `rules[2].when.context[0].path`."""
-
-    place: str
-    message: str
 
 
 def judge(policies: Policies, asked: Asked) -> Verdict:
@@ -135,7 +124,7 @@ def _escalation_faults(policies: Policies) -> Iterator[Fault]:
 
 def _rule_faults(rule: Rule, place: str) -> Iterator[Fault]:
     for name in ("name", "reason"):
-        yield from _length_faults(getattr(rule, name), f"{place}.{name}", least=0)
+        yield from text_faults(getattr(rule, name), f"{place}.{name}", least=0)
     if rule.approvals_required is not None:
         yield from _approvals_faults(rule.approvals_required, f"{place}.approvals_required")
         if rule.action != "require_approval":
@@ -152,20 +141,15 @@ def _rule_faults(rule: Rule, place: str) -> Iterator[Fault]:
         if len(values) > MAX_LIST:
             yield Fault(f"{place}.when.{name}", f"at most {MAX_LIST} values")
         for index, value in enumerate(values[:MAX_LIST]):
-            yield from _length_faults(value, f"{place}.when.{name}[{index}]")
+            yield from text_faults(value, f"{place}.when.{name}[{index}]")
     if len(when.context) > MAX_LIST:
         yield Fault(f"{place}.when.context", f"at most {MAX_LIST} tests")
     for index, test in enumerate(when.context[:MAX_LIST]):
         yield from context_faults(test, f"{place}.when.context[{index}]")
     if when.schedule is not None:
-        yield from _schedule_faults(when.schedule, f"{place}.when.schedule")
+        yield from hours_faults(when.schedule, f"{place}.when.schedule")
     if when.trust is not None:
         yield from _trust_faults(when.trust, f"{place}.when.trust")
-
-
-def _length_faults(text: str, place: str, least: int = 1) -> Iterator[Fault]:
-    if not least <= len(text) <= MAX_TEXT:
-        yield Fault(place, f"must have {least} to {MAX_TEXT} characters")
 
 
 def _text_match_faults(match: TextMatch, place: str) -> Iterator[Fault]:
@@ -174,7 +158,7 @@ def _text_match_faults(match: TextMatch, place: str) -> Iterator[Fault]:
         yield Fault(place, "needs equals, glob or prefix")
     for name, value in given.items():
         if value is not None:
-            yield from _length_faults(value, f"{place}.{name}")
+            yield from text_faults(value, f"{place}.{name}")
 
 
 def context_faults(test: ContextTest, place: str) -> Iterator[Fault]:
@@ -210,11 +194,6 @@ def _operand_fault(operator: str, value: Any) -> str:
         case "exists":
             return "" if isinstance(value, bool) else "true or false"
     return ""
-
-
-def _schedule_faults(schedule: Schedule, place: str) -> Iterator[Fault]:
-    for field, what in faults_of(schedule):
-        yield Fault(f"{place}.{field}" if field else place, what)
 
 
 def _trust_faults(trust: TrustRange, place: str) -> Iterator[Fault]:

@@ -20,6 +20,7 @@ from schemas.approvals.registration import (
     RegistrationEvent,
 )
 from schemas.types import Micros, Sha256, Text
+from schemas.unions import members
 
 STREAM = "approvals.registration"
 CLAIM_MICROS = 7 * 24 * 3600 * 1_000_000
@@ -207,8 +208,8 @@ def describe(command: RegistrationCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[RegistrationCommand, Registration, RegistrationEvent] = Decider(
     stream=STREAM,
-    commands=(SelfRegisterAgent, ClaimAgent, ExpireAgentClaim),
-    events=(AgentSelfRegistered, AgentClaimed, AgentClaimExpired),
+    commands=members(RegistrationCommand),
+    events=members(RegistrationEvent),
     initial=Registration(),
     decide=decide,
     evolve=evolve,

@@ -16,6 +16,7 @@ from schemas.approvals.policies import Policies
 from schemas.approvals.room import RoomCreated, RoomEvent, RoomPoliciesReplaced
 from schemas.identity.roles import DECIDING
 from schemas.types import Text
+from schemas.unions import members
 
 STREAM = "approvals.room"
 SLUG = "approvals.room_slug"
@@ -221,8 +222,8 @@ def describe(command: RoomCommand) -> dict[str, object]:
 
 DECIDER: Decider[RoomCommand, Room, RoomEvent] = Decider(
     stream=STREAM,
-    commands=(CreateRoom, ReplaceRoomPolicies),
-    events=(RoomCreated, RoomPoliciesReplaced),
+    commands=members(RoomCommand),
+    events=members(RoomEvent),
     initial=Room(),
     decide=decide,
     evolve=evolve,

@@ -57,6 +57,7 @@ from schemas.approvals.task import (
     TaskPosted,
     TaskReleased,
 )
+from schemas.unions import members
 
 LEASE = "lease"
 _MINUTE = 60_000_000
@@ -277,25 +278,8 @@ def describe(command: TaskCommand) -> dict[str, object]:
 
 DECIDER: Decider[TaskCommand, Task, TaskEvent] = Decider(
     stream=STREAM,
-    commands=(
-        PostTask,
-        ClaimTask,
-        RenewTaskClaim,
-        ReleaseTask,
-        ReturnTask,
-        RequestHelp,
-        JoinTask,
-        DecideTask,
-    ),
-    events=(
-        TaskPosted,
-        TaskClaimed,
-        TaskClaimRenewed,
-        TaskReleased,
-        TaskHelpRequested,
-        TaskHelperJoined,
-        TaskDecided,
-    ),
+    commands=members(TaskCommand),
+    events=members(TaskEvent),
     initial=Task(),
     decide=decide,
     evolve=evolve,

@@ -12,7 +12,8 @@ from typing import Any, get_args
 import msgspec
 
 from commands.approvals.conditions import context_test_holds
-from commands.approvals.policy import MAX_LIST, Fault, context_faults
+from commands.approvals.policy import context_faults
+from commands.faults import MAX_LIST, Fault
 from schemas.approvals.policies import ContextTest, Operator
 from schemas.types import Json
 

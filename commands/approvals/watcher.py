@@ -27,6 +27,7 @@ from schemas.approvals.watcher import (
     WatcherTriggered,
 )
 from schemas.types import Count, Json, Text
+from schemas.unions import members
 
 STREAM = "approvals.watcher"
 SLOT = "approvals.watcher_slot"
@@ -255,8 +256,8 @@ def _describe(command: WatcherCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[WatcherCommand, Watcher, WatcherEvent] = Decider(
     stream=STREAM,
-    commands=(CreateWatcher, TriggerWatcher, RemoveWatcher),
-    events=(WatcherCreated, WatcherTriggered, WatcherRemoved),
+    commands=members(WatcherCommand),
+    events=members(WatcherEvent),
     initial=Watcher(),
     decide=decide,
     evolve=evolve,

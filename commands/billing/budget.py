@@ -17,6 +17,7 @@ from schemas.billing.budget import (
 )
 from schemas.billing.usage import Meter
 from schemas.billing.window import WindowKind
+from schemas.unions import members
 
 
 class SetBudget(Struct, frozen=True, tag="billing.set_budget.v1", kw_only=True):
@@ -110,8 +111,8 @@ def _describe(command: BudgetCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[BudgetCommand, Budget, BudgetEvent] = Decider(
     stream=STREAM,
-    commands=(SetBudget, RemoveBudget),
-    events=(BudgetSet, BudgetRemoved),
+    commands=members(BudgetCommand),
+    events=members(BudgetEvent),
     initial=Budget(),
     decide=decide,
     evolve=evolve,

@@ -13,10 +13,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 import msgspec
-from msgspec import Struct
 
-from commands.billing.account import Account, assign_plan
-from commands.billing.plans import PAYG, SubscribablePlan
+from commands.billing.account import assign_plan
+from commands.billing.account_state import Account
+from commands.billing.plans import PAYG
+from commands.billing.subscription_state import (
+    ChangePending,
+    PendingChange,
+    RecordStripeSubscription,
+    RequestCancellation,
+    RequestPlanChange,
+    RequestSubscription,
+    ResumeSubscriptionChange,
+    Subscription,
+    SubscriptionAnswer,
+    SubscriptionCommand,
+    SubscriptionEnded,
+    SubscriptionExists,
+    WithdrawSubscriptionChange,
+    evolve,
+)
 from commands.decider import (
     Claim,
     ClearTimer,
@@ -28,7 +44,7 @@ from commands.decider import (
     Release,
     SetTimer,
 )
-from commands.refusals import ActorForbidden, AlreadyDone, NotFound, Refusal
+from commands.refusals import ActorForbidden, NotFound
 from schemas.billing.account import ACCOUNT_ID
 from schemas.billing.account import STREAM as ACCOUNT_STREAM
 from schemas.billing.subscription import (
@@ -42,7 +58,7 @@ from schemas.billing.subscription import (
     SubscriptionChangeWithdrawn,
     SubscriptionEvent,
 )
-from schemas.types import Text
+from schemas.unions import members
 
 # The answer of a healthy Stripe takes seconds; whoever waits longer has probably died.
 RESUME_AFTER_MICROS = 60 * 1_000_000
@@ -53,100 +69,6 @@ _RESUME = "resume"
 _INDEX, _LIVE = "billing.subscription", "live"
 _ENDED = ("incomplete_expired", "canceled")
 _HOLDS = ("trialing", "active", "past_due")
-
-
-class SubscriptionExists(Refusal):
-    """The tenant has a subscription; its plan can be changed."""
-
-    code = "subscription_exists"
-
-
-class ChangePending(Refusal):
-    """Another change is on its way to Stripe."""
-
-    code = "change_pending"
-
-
-class SubscriptionEnded(AlreadyDone):
-    """The subscription has ended, so that it cannot change any more."""
-
-    code = "subscription_ended"
-
-
-class RequestSubscription(Struct, frozen=True, tag="billing.request_subscription.v1"):
-    """Subscribe to a plan. customer_id: the tenant's at Stripe, empty for a new one."""
-
-    plan_code: SubscribablePlan
-    customer_id: Text = ""
-
-
-class RequestPlanChange(Struct, frozen=True, tag="billing.request_plan_change.v1"):
-    """Go over to another plan."""
-
-    plan_code: SubscribablePlan
-
-
-class RequestCancellation(Struct, frozen=True, tag="billing.request_cancellation.v1"):
-    """End the subscription, with the period that is paid for or at once."""
-
-    at_period_end: bool
-
-
-class WithdrawSubscriptionChange(
-    Struct, frozen=True, tag="billing.withdraw_subscription_change.v1"
-):
-    """Stripe could not be asked, or has refused."""
-
-    change_id: str
-    reason: Text
-
-
-class ResumeSubscriptionChange(Struct, frozen=True, tag="billing.resume_subscription_change.v1"):
-    """It is time to ask again, should the change still be pending."""
-
-    change_id: str
-
-
-class RecordStripeSubscription(Struct, frozen=True, tag="billing.record_stripe_subscription.v1"):
-    """Stripe has answered, or told by webhook."""
-
-    subscription: StripeSubscription
-
-
-SubscriptionCommand = (
-    RequestSubscription
-    | RequestPlanChange
-    | RequestCancellation
-    | WithdrawSubscriptionChange
-    | ResumeSubscriptionChange
-    | RecordStripeSubscription
-)
-
-
-class PendingChange(Struct, frozen=True):
-    """A change that Stripe is asked for. attempt: how often it was resumed."""
-
-    change_id: str
-    kind: ChangeKind
-    plan_code: str
-    customer_id: str
-    stripe_id: str
-    attempt: int = 0
-
-
-class Subscription(Struct, frozen=True):
-    """`known` is None until Stripe has told of it."""
-
-    pending: PendingChange | None = None
-    known: StripeSubscription | None = None
-
-
-class SubscriptionAnswer(Struct, frozen=True):
-    """The subscription as it stands after the command."""
-
-    subscription_id: str
-    pending: PendingChange | None
-    known: StripeSubscription | None
 
 
 def decide(
@@ -323,26 +245,6 @@ def _plan(told: StripeSubscription, context: Context) -> Sequence[Emit]:
     return [Emit(ACCOUNT_STREAM, ACCOUNT_ID, event) for event in events]
 
 
-def evolve(state: Subscription, event: SubscriptionEvent) -> Subscription:
-    match event:
-        case SubscriptionChangeRequested():
-            pending = PendingChange(
-                event.change_id, event.kind, event.plan_code, event.customer_id, event.stripe_id
-            )
-            return Subscription(pending, state.known)
-        case SubscriptionChangeDue():
-            if state.pending is None or state.pending.change_id != event.change_id:
-                return state
-            again = msgspec.structs.replace(state.pending, attempt=event.attempt)
-            return Subscription(again, state.known)
-        case SubscriptionChangeWithdrawn():
-            return Subscription(None, state.known)
-        case SubscriptionChanged():
-            left = None if event.completes else state.pending
-            return Subscription(left, event.subscription)
-    assert_never(event)
-
-
 def _loads(command: SubscriptionCommand, stream_id: str) -> Sequence[Ref | Lookup]:
     if isinstance(command, RequestSubscription):
         return [Lookup(_INDEX, _LIVE)]
@@ -389,20 +291,8 @@ def _describe(command: SubscriptionCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[SubscriptionCommand, Subscription, SubscriptionEvent] = Decider(
     stream=STREAM,
-    commands=(
-        RequestSubscription,
-        RequestPlanChange,
-        RequestCancellation,
-        WithdrawSubscriptionChange,
-        ResumeSubscriptionChange,
-        RecordStripeSubscription,
-    ),
-    events=(
-        SubscriptionChangeRequested,
-        SubscriptionChangeDue,
-        SubscriptionChangeWithdrawn,
-        SubscriptionChanged,
-    ),
+    commands=members(SubscriptionCommand),
+    events=members(SubscriptionEvent),
     initial=Subscription(),
     decide=decide,
     evolve=evolve,

@@ -14,6 +14,7 @@ from commands.refusals import ActorForbidden, NotFound
 from schemas.billing.usage_bill import STREAM, UsageBillDue, UsageBilled, UsageBillEvent
 from schemas.instants import iso
 from schemas.types import Micros, Text
+from schemas.unions import members
 
 # Stripe's search shows what was made a minute ago at the latest: no attempt follows sooner.
 RETRY_AFTER_MICROS = 120 * 1_000_000
@@ -127,8 +128,8 @@ def _describe(command: UsageBillCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[UsageBillCommand, UsageBill, UsageBillEvent] = Decider(
     stream=STREAM,
-    commands=(IssueUsageBill, ResumeUsageBill, RecordUsageBilled),
-    events=(UsageBillDue, UsageBilled),
+    commands=members(UsageBillCommand),
+    events=members(UsageBillEvent),
     initial=UsageBill(),
     decide=decide,
     evolve=evolve,

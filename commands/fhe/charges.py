@@ -3,15 +3,9 @@ account and of its usage, for the transaction of the job's or the key's own."""
 
 from collections.abc import Mapping, Sequence
 
-from commands.billing.account import (
-    Account,
-    admit_key,
-    charge,
-    commit,
-    release,
-    release_key,
-    reserve,
-)
+from commands.billing.account import admit_key, release_key
+from commands.billing.account_state import Account
+from commands.billing.charges import charge, commit, release, reserve
 from commands.billing.usage import Usage
 from commands.decider import Context, Emit, Ref
 from commands.fhe.pricing import Price, price_of

@@ -18,6 +18,7 @@ from schemas.fhe.evaluation_key import (
 )
 from schemas.fhe.parameters import PARAMETER_SETS
 from schemas.types import Count, Micros, Sha256, Text
+from schemas.unions import members
 
 STREAM = "fhe.evaluation_key"
 
@@ -216,8 +217,8 @@ def _describe(command: EvaluationKeyCommand) -> Mapping[str, Any]:
 INITIAL = EvaluationKey()
 DECIDER: Decider[EvaluationKeyCommand, EvaluationKey, EvaluationKeyEvent] = Decider(
     stream=STREAM,
-    commands=(RegisterEvaluationKey, DeleteEvaluationKey, RecordKeyErased),
-    events=(EvaluationKeyRegistered, EvaluationKeyDeleted, EvaluationKeyErased),
+    commands=members(EvaluationKeyCommand),
+    events=members(EvaluationKeyEvent),
     version=3,
     initial=INITIAL,
     decide=decide,

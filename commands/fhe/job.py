@@ -6,10 +6,9 @@ the jobs whose results are operands, and levels follow from the operation.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 import msgspec
-from msgspec import Struct
 
 from commands.decider import ClearTimer, Context, Decider, Emit, Ref, SetTimer
 from commands.fhe.charges import (
@@ -28,10 +27,28 @@ from commands.fhe.charges import (
 )
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
 from commands.fhe.evaluation_key import EvaluationKey, KeyDeleted, KeyNotFound
+from commands.fhe.job_state import (
+    STREAM,
+    CancelJob,
+    CiphertextNotFound,
+    ExpireJob,
+    Input,
+    Job,
+    JobAnswer,
+    JobCommand,
+    JobFinished,
+    JobNotFound,
+    KeyMismatch,
+    RecordJobFailure,
+    RecordJobProgress,
+    RecordJobResult,
+    ReuseResult,
+    SubmitJob,
+    evolve,
+)
 from commands.fhe.needs import check_need
 from commands.fhe.operations import need_of
 from commands.fhe.pricing import Price, price_of
-from commands.refusals import AlreadyDone, NotFound, Refusal
 from schemas.billing.account import ReleaseReason
 from schemas.billing.usage import STREAM as USAGE_STREAM
 from schemas.fhe.job import (
@@ -42,139 +59,13 @@ from schemas.fhe.job import (
     JobSubmitted,
     JobSucceeded,
     Operand,
-    Operation,
 )
 from schemas.fhe.parameters import PARAMETER_SETS
-from schemas.types import EMPTY_JSON, Count, Json, Text
+from schemas.unions import members
 
-STREAM = "fhe.job"
 # After this long nobody waits for the result; far more than a worker needs for any queue.
 DEADLINE_MICROS = 3_600 * 1_000_000
 _DEADLINE = "deadline"
-
-
-class JobNotFound(NotFound):
-    """No such job."""
-
-
-class CiphertextNotFound(NotFound):
-    """No such handle, or its job has no result."""
-
-
-class KeyMismatch(Refusal):
-    """A handle's ciphertext belongs to another evaluation key: computing would give garbage."""
-
-    code = "key_mismatch"
-
-
-class JobFinished(AlreadyDone):
-    """The job has ended, so that it cannot be cancelled any more."""
-
-    code = "job_finished"
-
-
-class Input(Struct, frozen=True):
-    """An operand as asked for: stored by the gateway, or the result of the job `source_job_id`."""
-
-    stored: Operand | None = None
-    source_job_id: str = ""
-
-
-class SubmitJob(Struct, frozen=True, tag="fhe.submit_job.v1"):
-    """Compute `operation` over `inputs` under a key of this tenant.
-
-    The stream is named by all of these, so the same work is the same stream, and is done once.
-    request_id: names the request. lost_object: the name of the result, when the store has lost it.
-    """
-
-    key_id: str
-    operation: Operation
-    inputs: list[Input]
-    arguments: Json = EMPTY_JSON
-    request_id: str = ""
-    lost_object: str = ""
-
-
-class ReuseResult(Struct, frozen=True, tag="fhe.reuse_result.v1"):
-    """A request asks for work that is done, or on its way, already."""
-
-    request_id: str
-
-
-class RecordJobProgress(Struct, frozen=True, tag="fhe.record_job_progress.v1"):
-    """A worker has computed `done` of the job's `total` gates."""
-
-    done: Count
-    total: Count
-
-
-class RecordJobResult(Struct, frozen=True, tag="fhe.record_job_result.v1"):
-    """A worker has computed the job; cpu_us is its processor time in microseconds."""
-
-    result: Operand
-    cpu_us: Count
-    tries: Count
-    attempt: Count = 1
-
-
-class RecordJobFailure(Struct, frozen=True, tag="fhe.record_job_failure.v1"):
-    """A worker knows that the job has no result."""
-
-    reason: str
-    message: Text
-    attempt: Count = 1
-
-
-class CancelJob(Struct, frozen=True, tag="fhe.cancel_job.v1"):
-    """The result is not wanted any more."""
-
-
-class ExpireJob(Struct, frozen=True, tag="fhe.expire_job.v1"):
-    """The deadline has passed."""
-
-
-JobCommand = (
-    SubmitJob
-    | ReuseResult
-    | RecordJobProgress
-    | RecordJobResult
-    | RecordJobFailure
-    | CancelJob
-    | ExpireJob
-)
-Status = Literal["absent", "queued", "succeeded", "failed", "cancelled"]
-
-
-class Job(Struct, frozen=True):
-    """What later jobs and a worker's report need to know."""
-
-    status: Status = "absent"
-    key_id: str = ""
-    params_id: str = ""
-    operation: Operation = "add"
-    result: Operand | None = None
-    quantity: int = 1
-    price_nanodollars: int = 0
-    attempt: int = 0
-    request_id: str = ""
-    magnitude: float = 1.0
-    error: float = 0.0
-    done: int = 0
-
-
-class JobAnswer(Struct, frozen=True):
-    """The job as it stands after the command.
-
-    is_new: this very request has submitted it. is_cached: the result was there already.
-    """
-
-    job_id: str
-    status: Status
-    key_id: str
-    params_id: str
-    operation: Operation
-    is_new: bool = False
-    is_cached: bool = False
 
 
 def decide(command: JobCommand, state: Job, context: Context) -> Sequence[JobEvent | Emit]:
@@ -326,32 +217,6 @@ def _failed(
     return [failed, *_freed(state, context, released)]
 
 
-def evolve(state: Job, event: JobEvent) -> Job:
-    match event:
-        case JobSubmitted():
-            return Job(
-                status="queued",
-                key_id=event.key_id,
-                params_id=event.params_id,
-                operation=event.operation,
-                quantity=event.quantity,
-                price_nanodollars=event.price_nanodollars,
-                attempt=event.attempt,
-                request_id=event.request_id,
-                magnitude=event.magnitude,
-                error=event.error,
-            )
-        case JobProgressed():
-            return msgspec.structs.replace(state, done=event.done)
-        case JobSucceeded():
-            return msgspec.structs.replace(state, status="succeeded", result=event.result)
-        case JobFailed():
-            return msgspec.structs.replace(state, status="failed")
-        case JobCancelled():
-            return msgspec.structs.replace(state, status="cancelled")
-    assert_never(event)
-
-
 def _loads(command: JobCommand, stream_id: str) -> Sequence[Ref]:
     if isinstance(command, RecordJobResult):
         ids = usage_ids(stream_id, command.attempt)
@@ -405,16 +270,8 @@ INITIAL = Job()
 DECIDER: Decider[JobCommand, Job, JobEvent] = Decider(
     stream=STREAM,
     version=2,
-    commands=(
-        SubmitJob,
-        ReuseResult,
-        RecordJobProgress,
-        RecordJobResult,
-        RecordJobFailure,
-        CancelJob,
-        ExpireJob,
-    ),
-    events=(JobSubmitted, JobProgressed, JobSucceeded, JobFailed, JobCancelled),
+    commands=members(JobCommand),
+    events=members(JobEvent),
     initial=INITIAL,
     decide=decide,
     evolve=evolve,

@@ -37,6 +37,7 @@ from schemas.fhe.key_upload import (
 )
 from schemas.fhe.parameters import KEY_BYTES_MAX, PARAMETER_SETS
 from schemas.types import Count, Sha256, Text
+from schemas.unions import members
 
 STREAM = "fhe.key_upload"
 UPLOADS_MAX = 3
@@ -325,8 +326,8 @@ def _describe(command: KeyUploadCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[KeyUploadCommand, KeyUpload, KeyUploadEvent] = Decider(
     stream=STREAM,
-    commands=(OpenKeyUpload, RecordKeyPiece, CompleteKeyUpload, CancelKeyUpload, ExpireKeyUpload),
-    events=(KeyUploadOpened, KeyPieceReceived, KeyUploadCompleted, KeyUploadAbandoned),
+    commands=members(KeyUploadCommand),
+    events=members(KeyUploadEvent),
     initial=KeyUpload(),
     decide=decide,
     evolve=evolve,

@@ -23,6 +23,7 @@ from schemas.identity.api_key import (
 )
 from schemas.identity.roles import Role, Scope
 from schemas.types import Micros, Sha256, Text
+from schemas.unions import members
 
 STREAM = "identity.api_key"
 
@@ -274,16 +275,8 @@ def _describe(command: ApiKeyCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[ApiKeyCommand, ApiKey, ApiKeyEvent] = Decider(
     stream=STREAM,
-    commands=(IssueApiKey, ReviseApiKey, RotateApiKey, RecordApiKeyUse, RevokeApiKey),
-    events=(
-        ApiKeyIssued,
-        ApiKeyRenamed,
-        ApiKeyRolesGranted,
-        ApiKeyExpirySet,
-        ApiKeyRotated,
-        ApiKeyUsed,
-        ApiKeyRevoked,
-    ),
+    commands=members(ApiKeyCommand),
+    events=members(ApiKeyEvent),
     version=2,
     initial=ApiKey(),
     decide=decide,

@@ -18,6 +18,7 @@ from schemas.identity.email import (
     EmailReserved,
 )
 from schemas.types import Micros, Text
+from schemas.unions import members
 
 STREAM = "identity.email"
 DIRECTORY = "_directory"
@@ -114,8 +115,8 @@ def _describe(command: EmailCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[EmailCommand, Email, EmailEvent] = Decider(
     stream=STREAM,
-    commands=(ReserveEmail, ConfirmEmail, ExpireEmailReservation),
-    events=(EmailReserved, EmailConfirmed, EmailReservationExpired),
+    commands=members(EmailCommand),
+    events=members(EmailEvent),
     initial=Email(),
     decide=decide,
     evolve=evolve,

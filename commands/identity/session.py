@@ -22,6 +22,7 @@ from schemas.identity.session import (
     SessionRevoked,
 )
 from schemas.types import Micros, Sha256, Text
+from schemas.unions import members
 
 STREAM = "identity.session"
 DAY_MICROS = 86_400 * 1_000_000
@@ -219,8 +220,8 @@ def _describe(command: SessionCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[SessionCommand, Session, SessionEvent] = Decider(
     stream=STREAM,
-    commands=(OpenSession, RefreshSession, RevokeSession, ExpireSession),
-    events=(SessionOpened, SessionRefreshed, SessionRevoked, SessionExpired),
+    commands=members(SessionCommand),
+    events=members(SessionEvent),
     initial=Session(),
     decide=decide,
     evolve=evolve,

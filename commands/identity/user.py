@@ -22,6 +22,7 @@ from schemas.identity.user import (
     UserRegistered,
 )
 from schemas.types import Sha256, Text
+from schemas.unions import members
 
 STREAM = "identity.user"
 
@@ -154,8 +155,8 @@ def _describe(command: UserCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[UserCommand, User, UserEvent] = Decider(
     stream=STREAM,
-    commands=(RegisterUser, ChangePassword, RevokeAllSessions, RecordFailedLogin),
-    events=(UserRegistered, PasswordChanged, AllSessionsRevoked, LoginFailed),
+    commands=members(UserCommand),
+    events=members(UserEvent),
     version=2,
     initial=User(),
     decide=decide,

@@ -17,6 +17,7 @@ from schemas.observability.erasure import (
     UserKeyDropped,
 )
 from schemas.types import Count, Text
+from schemas.unions import members
 
 
 class RequestUserErasure(Struct, frozen=True, tag="observability.request_user_erasure.v1"):
@@ -121,13 +122,8 @@ def _describe(command: ErasureCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[ErasureCommand, Erasure, ErasureEvent] = Decider(
     stream=STREAM,
-    commands=(
-        RequestUserErasure,
-        RecordUserKeyDropped,
-        RecordReadModelErased,
-        CompleteUserErasure,
-    ),
-    events=(UserErasureRequested, UserKeyDropped, ReadModelErased, UserErasureCompleted),
+    commands=members(ErasureCommand),
+    events=members(ErasureEvent),
     initial=Erasure(),
     decide=decide,
     evolve=evolve,

@@ -17,6 +17,7 @@ from schemas.observability.model_cost import (
     ModelCostSet,
     TokenPrice,
 )
+from schemas.unions import members
 
 
 class SetModelCost(Struct, frozen=True, tag="observability.set_model_cost.v1", kw_only=True):
@@ -108,8 +109,8 @@ def _describe(command: ModelCostCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[ModelCostCommand, ModelCost, ModelCostEvent] = Decider(
     stream=STREAM,
-    commands=(SetModelCost, RemoveModelCost),
-    events=(ModelCostSet, ModelCostRemoved),
+    commands=members(ModelCostCommand),
+    events=members(ModelCostEvent),
     initial=ModelCost(),
     decide=decide,
     evolve=evolve,

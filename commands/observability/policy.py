@@ -17,6 +17,7 @@ from schemas.observability.policy import (
     PolicyRevised,
     kind_of,
 )
+from schemas.unions import members
 
 
 class CreatePolicy(Struct, frozen=True, tag="observability.create_policy.v1", kw_only=True):
@@ -159,8 +160,8 @@ def _describe(command: PolicyCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[PolicyCommand, PolicyState, PolicyEvent] = Decider(
     stream=STREAM,
-    commands=(CreatePolicy, RevisePolicy, DeletePolicy),
-    events=(PolicyCreated, PolicyRevised, PolicyDeleted),
+    commands=members(PolicyCommand),
+    events=members(PolicyEvent),
     initial=PolicyState(),
     decide=decide,
     evolve=evolve,

@@ -4,9 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import assert_never
 
-from msgspec import Struct
-
-from commands.opening_hours import faults_of
+from commands.faults import MAX_LIST, MAX_TEXT, Fault, hours_faults, text_faults
 from commands.refusals import InvalidCommand
 from schemas.observability.policy import (
     AgentsRule,
@@ -19,17 +17,8 @@ from schemas.observability.policy import (
     ScheduleRule,
 )
 
-MAX_LIST = 100
-MAX_TEXT = 500
 # In nanodollars it has to fit 64 bits.
 MAX_USD = 1e9
-
-
-class Fault(Struct, frozen=True):
-    """What is wrong, and the path of the field."""
-
-    place: str
-    message: str
 
 
 def check(definition: Definition) -> None:
@@ -40,8 +29,8 @@ def check(definition: Definition) -> None:
 
 def faults(definition: Definition) -> Iterator[Fault]:
     """Every fault, in document order."""
-    yield from _text(definition.name, "name")
-    yield from _text(definition.reason, "reason", least=0)
+    yield from text_faults(definition.name, "name")
+    yield from text_faults(definition.reason, "reason", least=0)
     rules = definition.rules.given
     if len(rules) != 1:
         yield Fault("rule", "a policy has one rule")
@@ -76,21 +65,16 @@ def _rule(rule: Rule) -> Iterator[Fault]:
             if not rule.fields and not rule.patterns:
                 yield Fault("rule", "needs fields or patterns")
         case ScheduleRule():
-            yield from _schedule(rule)
+            yield from hours_faults(rule, "rule")
         case _:
             assert_never(rule)
-
-
-def _text(text: str, place: str, least: int = 1) -> Iterator[Fault]:
-    if not least <= len(text) <= MAX_TEXT:
-        yield Fault(place, f"must have {least} to {MAX_TEXT} characters")
 
 
 def _texts(texts: Sequence[str], place: str) -> Iterator[Fault]:
     if len(texts) > MAX_LIST:
         yield Fault(place, f"at most {MAX_LIST} values")
     for index, text in enumerate(texts[:MAX_LIST]):
-        yield from _text(text, f"{place}[{index}]")
+        yield from text_faults(text, f"{place}[{index}]")
 
 
 def _patterns(patterns: Sequence[str]) -> Iterator[Fault]:
@@ -101,8 +85,3 @@ def _patterns(patterns: Sequence[str]) -> Iterator[Fault]:
             re.compile(pattern)
         except (re.error, OverflowError, RecursionError) as error:
             yield Fault(f"rule.patterns[{index}]", f"is no regular expression: {error}")
-
-
-def _schedule(rule: ScheduleRule) -> Iterator[Fault]:
-    for field, what in faults_of(rule):
-        yield Fault(f"rule.{field}" if field else "rule", what)

@@ -16,6 +16,7 @@ from schemas.platform.audit_export import (
     AuditFormat,
 )
 from schemas.types import Count, Micros, Sha256, Text
+from schemas.unions import members
 
 STREAM = "platform.audit_export"
 
@@ -121,8 +122,8 @@ def _describe(command: AuditExportCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[AuditExportCommand, AuditExport, AuditExportEvent] = Decider(
     stream=STREAM,
-    commands=(RequestAuditExport, CompleteAuditExport, FailAuditExport),
-    events=(AuditExportRequested, AuditExportCompleted, AuditExportFailed),
+    commands=members(AuditExportCommand),
+    events=members(AuditExportEvent),
     initial=AuditExport(),
     decide=decide,
     evolve=evolve,

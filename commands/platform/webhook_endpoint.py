@@ -26,6 +26,7 @@ from schemas.platform.webhook import (
     WebhookSecretRotated,
 )
 from schemas.types import Json, Text
+from schemas.unions import members
 
 STREAM = "platform.webhook_endpoint"
 RETIRING_MAX = 3
@@ -216,17 +217,8 @@ def _answer(
 
 DECIDER: Decider[WebhookEndpointCommand, WebhookEndpoint, WebhookEndpointEvent] = Decider(
     stream=STREAM,
-    commands=(DisableWebhookEndpoint, EnableWebhookEndpoint, RotateWebhookSecret, RedriveWebhook),
-    events=(
-        WebhookEndpointOpened,
-        WebhookEndpointMoved,
-        WebhookEndpointDisabled,
-        WebhookEndpointEnabled,
-        WebhookSecretRotated,
-        WebhookEndpointClosed,
-        WebhookRequested,
-        WebhookRedriven,
-    ),
+    commands=members(WebhookEndpointCommand),
+    events=members(WebhookEndpointEvent),
     version=2,
     initial=WebhookEndpoint(),
     decide=decide,

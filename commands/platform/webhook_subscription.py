@@ -26,6 +26,7 @@ from schemas.platform.webhook_subscription import (
     WebhookUnsubscribed,
 )
 from schemas.types import Count, Json, Text
+from schemas.unions import members
 
 STREAM = "platform.webhook_subscription"
 WEBHOOKS_MAX = 20
@@ -250,20 +251,8 @@ def _describe(command: WebhookSubscriptionCommand) -> Mapping[str, Any]:
 DECIDER: Decider[WebhookSubscriptionCommand, WebhookSubscription, WebhookSubscriptionEvent] = (
     Decider(
         stream=STREAM,
-        commands=(
-            SubscribeWebhook,
-            ReviseWebhook,
-            SendTestWebhook,
-            TriggerWebhook,
-            UnsubscribeWebhook,
-        ),
-        events=(
-            WebhookSubscribed,
-            WebhookTypesChosen,
-            WebhookDescribed,
-            WebhookTriggered,
-            WebhookUnsubscribed,
-        ),
+        commands=members(WebhookSubscriptionCommand),
+        events=members(WebhookSubscriptionEvent),
         initial=WebhookSubscription(),
         decide=decide,
         evolve=evolve,

@@ -18,6 +18,7 @@ from schemas.prompts.playground import (
     PlaygroundProviderSet,
 )
 from schemas.types import Micros, Text
+from schemas.unions import members
 
 
 class SetPlaygroundProvider(Struct, frozen=True, tag="prompts.set_playground_provider.v1"):
@@ -114,8 +115,8 @@ def _describe(command: PlaygroundCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[PlaygroundCommand, Playground, PlaygroundEvent] = Decider(
     stream=STREAM,
-    commands=(SetPlaygroundProvider, RemovePlaygroundProvider),
-    events=(PlaygroundProviderSet, PlaygroundProviderRemoved),
+    commands=members(PlaygroundCommand),
+    events=members(PlaygroundEvent),
     initial=Playground(),
     decide=decide,
     evolve=evolve,

@@ -25,6 +25,7 @@ from schemas.prompts.prompt import (
     PromptVersionAdded,
 )
 from schemas.types import EMPTY_JSON, Count, Json, Sha256, Text
+from schemas.unions import members
 
 STREAM = "prompts.prompt"
 NAME = "prompts.prompt_name"
@@ -315,23 +316,8 @@ def describe(command: PromptCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[PromptCommand, Prompt, PromptEvent] = Decider(
     stream=STREAM,
-    commands=(
-        CreatePrompt,
-        AddPromptVersion,
-        RevisePrompt,
-        MovePromptLabel,
-        RemovePromptLabel,
-        DeletePrompt,
-    ),
-    events=(
-        PromptCreated,
-        PromptVersionAdded,
-        PromptRenamed,
-        PromptDescribed,
-        PromptLabelMoved,
-        PromptLabelRemoved,
-        PromptDeleted,
-    ),
+    commands=members(PromptCommand),
+    events=members(PromptEvent),
     initial=Prompt(),
     decide=decide,
     evolve=evolve,

@@ -8,7 +8,8 @@ from typing import Any, assert_never
 
 from msgspec import Struct
 
-from commands.billing.account import Account, assign_plan
+from commands.billing.account import assign_plan
+from commands.billing.account_state import Account
 from commands.billing.plans import TRIAL
 from commands.decider import Context, Decider, Emit, Ref, SetTimer
 from commands.identity.api_key import STREAM as KEY_STREAM
@@ -21,6 +22,7 @@ from schemas.identity.roles import Role
 from schemas.tenancy.tenant import TenantCreated
 from schemas.tenancy.trial import STREAM, TrialBegan, TrialEnded, TrialEvent
 from schemas.types import Micros, Sha256, Text
+from schemas.unions import members
 
 LIFE_MICROS = 24 * 3_600 * 1_000_000
 # Longer than a job may take, so that nothing is written any more when the data goes.
@@ -120,8 +122,8 @@ def _describe(command: TrialCommand) -> Mapping[str, Any]:
 
 DECIDER: Decider[TrialCommand, Trial, TrialEvent] = Decider(
     stream=STREAM,
-    commands=(BeginTrial, EndTrial),
-    events=(TrialBegan, TrialEnded),
+    commands=members(TrialCommand),
+    events=members(TrialEvent),
     initial=Trial(),
     decide=decide,
     evolve=evolve,

@@ -53,6 +53,18 @@ class DataFolder:
         """Whether a stack has been here before, with ports of its own."""
         return self._remembered.exists()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a supervisor has the folder at this moment; looked at, not taken from it."""
+        try:
+            with (self.root / "lock").open() as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     def open(
         self,
         wanted_ports: Mapping[str, int] | None = None,

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Set, Statement, View
-from schemas.approvals.agent import AgentAdopted, AgentDeactivated, AgentRegistered
+from projections.statements import Put, Set, Statement, View, json_text
+from schemas.approvals.agent import AgentAdopted, AgentDeactivated, AgentEvent, AgentRegistered
 from schemas.envelope import Envelope
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -31,7 +30,7 @@ def _new(
         "name": event.name,
         "description": event.description,
         "platform": event.platform,
-        "room_scopes": msgspec.json.encode(room_scopes).decode(),
+        "room_scopes": json_text(room_scopes),
         "key_prefix": event.key_prefix,
         "key_hash": event.key_hash,
         "active": True,
@@ -44,7 +43,7 @@ def _new(
 AGENTS = View(
     name="agents",
     version=1,
-    events=(AgentRegistered, AgentAdopted, AgentDeactivated),
+    events=members(AgentEvent),
     columns={
         "tenant": "text",
         "id": "text",

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-import msgspec
-
 from projections.approvals.agents import AGENTS
-from projections.statements import Put, Set, Statement, View
+from projections.statements import Put, Set, Statement, View, json_text
 from schemas.approvals.check_in import (
     CheckInApproved,
     CheckInCreated,
     CheckInEscalated,
+    CheckInEvent,
     CheckInExpired,
     CheckInHeld,
     CheckInModified,
@@ -23,6 +22,7 @@ from schemas.approvals.check_in import (
 from schemas.approvals.vocabulary import CheckInStatus
 from schemas.envelope import Envelope
 from schemas.types import Json
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -44,7 +44,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
             return [Set(key, {"held_at": event.held_at, "updated_at": event.held_at})]
         case CheckInVoted():
             values = {
-                "votes": _json(event.votes),
+                "votes": json_text(event.votes),
                 "proposed": event.modifications,
                 "updated_at": event.votes[-1].voted_at,
             }
@@ -52,24 +52,20 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
         case CheckInEscalated():
             values = {
                 "escalated_at": event.escalated_at,
-                "escalated_to": _json(event.reviewers),
+                "escalated_to": json_text(event.reviewers),
                 "updated_at": event.escalated_at,
             }
             return [Set(key, values)]
         case CheckInOutcomeReported():
             reported_at = event.outcome.reported_at
-            return [Set(key, {"outcome": _json(event.outcome), "updated_at": reported_at})]
+            return [Set(key, {"outcome": json_text(event.outcome), "updated_at": reported_at})]
     return []
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def _asked(event: CheckInCreated) -> dict[str, Any]:
     values = {name: getattr(event, name) for name in event.__struct_fields__}
     for name in ("verdict", "escalate_to"):
-        values[name] = _json(values[name])
+        values[name] = json_text(values[name])
     return values | {
         "held_at": None,
         "status": "pending",
@@ -89,7 +85,7 @@ def _settled(
 ) -> dict[str, Any]:
     return {
         "status": status,
-        "decision": _json(decision),
+        "decision": json_text(decision),
         "modifications": modifications,
         "updated_at": decision.decided_at,
     }
@@ -98,18 +94,7 @@ def _settled(
 CHECK_INS = View(
     name="check_ins",
     version=2,
-    events=(
-        CheckInCreated,
-        CheckInApproved,
-        CheckInRejected,
-        CheckInModified,
-        CheckInWithdrawn,
-        CheckInExpired,
-        CheckInHeld,
-        CheckInVoted,
-        CheckInEscalated,
-        CheckInOutcomeReported,
-    ),
+    events=members(CheckInEvent),
     columns={
         "tenant": "text",
         "id": "text",

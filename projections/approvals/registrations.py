@@ -7,8 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from projections.statements import Delete, Put, Set, Statement, View
-from schemas.approvals.registration import AgentClaimed, AgentClaimExpired, AgentSelfRegistered
+from schemas.approvals.registration import (
+    AgentClaimed,
+    AgentClaimExpired,
+    AgentSelfRegistered,
+    RegistrationEvent,
+)
 from schemas.envelope import Envelope
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -36,7 +42,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 REGISTRATIONS = View(
     name="registrations",
     version=1,
-    events=(AgentSelfRegistered, AgentClaimed, AgentClaimExpired),
+    events=members(RegistrationEvent),
     columns={
         "tenant": "text",
         "id": "text",

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Set, Statement, View
-from schemas.approvals.policies import Policies
-from schemas.approvals.room import RoomCreated, RoomPoliciesReplaced
+from projections.statements import Put, Set, Statement, View, json_text
+from schemas.approvals.room import RoomCreated, RoomEvent, RoomPoliciesReplaced
 from schemas.envelope import Envelope
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -19,26 +17,22 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "slug": event.slug,
                 "name": event.name,
                 "description": event.description,
-                "policies": _json(event.policies),
+                "policies": json_text(event.policies),
                 "owner_id": event.owner_id,
                 "created_at": event.created_at,
                 "updated_at": event.created_at,
             }
             return [Put(key, values)]
         case RoomPoliciesReplaced():
-            values = {"policies": _json(event.policies), "updated_at": event.replaced_at}
+            values = {"policies": json_text(event.policies), "updated_at": event.replaced_at}
             return [Set(key, values)]
     return []
-
-
-def _json(policies: Policies) -> str:
-    return msgspec.json.encode(policies).decode()
 
 
 ROOMS = View(
     name="rooms",
     version=1,
-    events=(RoomCreated, RoomPoliciesReplaced),
+    events=members(RoomEvent),
     columns={
         "tenant": "text",
         "id": "text",

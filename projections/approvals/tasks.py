@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Set, Statement, View
+from projections.statements import Put, Set, Statement, View, json_text
 from schemas.approvals.task import (
     TaskClaimed,
     TaskClaimRenewed,
     TaskDecided,
+    TaskEvent,
     TaskHelperJoined,
     TaskHelpRequested,
     TaskPosted,
     TaskReleased,
 )
 from schemas.envelope import Envelope
+from schemas.unions import members
 
 _UNCLAIMED = {
     "agent_id": "",
@@ -51,7 +51,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
             }
             return [Set(key, values)]
         case TaskHelperJoined():
-            helpers = msgspec.json.encode(event.helpers).decode()
+            helpers = json_text(event.helpers)
             return [Set(key, {"helpers": helpers, "updated_at": event.joined_at})]
         case TaskDecided():
             return [Set(key, _decided(event))]
@@ -86,7 +86,7 @@ def _claimed(event: TaskClaimed) -> dict[str, Any]:
 def _decided(event: TaskDecided) -> dict[str, Any]:
     return {
         "status": event.status,
-        "decision": msgspec.json.encode(event.decision).decode(),
+        "decision": json_text(event.decision),
         "modifications": event.modifications,
         "updated_at": event.decision.decided_at,
     }
@@ -95,15 +95,7 @@ def _decided(event: TaskDecided) -> dict[str, Any]:
 TASKS = View(
     name="tasks",
     version=1,
-    events=(
-        TaskPosted,
-        TaskClaimed,
-        TaskClaimRenewed,
-        TaskReleased,
-        TaskHelpRequested,
-        TaskHelperJoined,
-        TaskDecided,
-    ),
+    events=members(TaskEvent),
     columns={
         "tenant": "text",
         "id": "text",

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from projections.platform.webhook_endpoints import WEBHOOK_ENDPOINTS
-from projections.statements import Put, Set, Statement, View
-from schemas.approvals.watcher import WatcherCreated, WatcherRemoved, WatcherTriggered
+from projections.statements import Put, Set, Statement, View, json_text
+from schemas.approvals.watcher import WatcherCreated, WatcherEvent, WatcherRemoved, WatcherTriggered
 from schemas.envelope import Envelope
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -18,7 +17,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
             values = {
                 "room_id": event.room_id,
                 "agent_id": event.agent_id,
-                "event_types": msgspec.json.encode(event.event_types).decode(),
+                "event_types": json_text(event.event_types),
                 "filter": event.filter,
                 "webhook_url": event.webhook_url,
                 "created_at": event.created_at,
@@ -38,7 +37,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 WATCHERS = View(
     name="watchers",
     version=1,
-    events=(WatcherCreated, WatcherTriggered, WatcherRemoved),
+    events=members(WatcherEvent),
     columns={
         "tenant": "text",
         "id": "text",

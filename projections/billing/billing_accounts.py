@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Statement, View
+from projections.statements import Put, Statement, View, json_text
 from schemas.billing.account import (
     Balance,
     ChargeCommitted,
@@ -36,7 +34,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 
 
 def _json(value: SpendingCap | Balance | None) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()
+    return None if value is None else json_text(value)
 
 
 BILLING_ACCOUNTS = View(

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Statement, View
+from projections.statements import Put, Statement, View, json_text
 from schemas.billing.account import CapThresholdReached, PlanAssigned, SpendingCapsSet
 from schemas.billing.budget import BudgetReached, BudgetRemoved, BudgetSet
 from schemas.billing.subscription import InvoiceChanged, SubscriptionChanged
@@ -39,7 +37,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
         "meter": meter,
         "actor_kind": envelope.actor.kind,
         "actor_id": envelope.actor.id,
-        "payload": msgspec.json.encode(event).decode(),
+        "payload": json_text(event),
     }
     return [Put({"tenant": envelope.tenant, "event_id": envelope.id}, values)]
 

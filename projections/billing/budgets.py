@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Delete, Put, Set, Statement, View
+from projections.statements import Delete, Put, Set, Statement, View, json_text
 from schemas.billing.budget import BudgetReached, BudgetRemoved, BudgetSet
 from schemas.envelope import Envelope
 
@@ -18,7 +16,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "meter": event.meter,
                 "window_kind": event.window,
                 "limit_quantity": event.limit,
-                "alert_percents": msgspec.json.encode(event.alert_percents).decode(),
+                "alert_percents": json_text(event.alert_percents),
                 "set_at": envelope.time,
                 # A new setting starts its alerts anew.
                 "reached_percent": 0,

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Set, Statement, View
+from projections.statements import Put, Set, Statement, View, json_text
 from schemas.envelope import Envelope
 from schemas.fhe.job import JobCancelled, JobFailed, JobSubmitted, JobSucceeded
 
@@ -36,7 +34,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
             result = {
                 "status": "succeeded",
                 "finished_at": event.succeeded_at,
-                "result": msgspec.json.encode(event.result).decode(),
+                "result": json_text(event.result),
                 "error_bound": event.error_bound,
                 "cpu_us": event.cpu_us,
             }

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Set, Statement, View
+from projections.statements import Put, Set, Statement, View, json_text
 from schemas.envelope import Envelope
 from schemas.fhe.key_upload import (
     KeyPieceReceived,
     KeyUploadAbandoned,
     KeyUploadCompleted,
+    KeyUploadEvent,
     KeyUploadOpened,
 )
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -63,8 +63,8 @@ def reduce_parts(event: Any, envelope: Envelope) -> Sequence[Statement]:
             stored = event.stored
             values = {
                 "received_bytes": event.received_bytes,
-                "pieces": msgspec.json.encode(event.pieces).decode(),
-                "stored": None if stored is None else msgspec.json.encode(stored).decode(),
+                "pieces": json_text(event.pieces),
+                "stored": None if stored is None else json_text(stored),
             }
             return [Set({**key, "part": event.part}, values)]
     return []
@@ -73,7 +73,7 @@ def reduce_parts(event: Any, envelope: Envelope) -> Sequence[Statement]:
 FHE_KEY_UPLOADS = View(
     name="fhe_key_uploads",
     version=1,
-    events=(KeyUploadOpened, KeyPieceReceived, KeyUploadCompleted, KeyUploadAbandoned),
+    events=members(KeyUploadEvent),
     columns={
         "tenant": "text",
         "upload_id": "text",

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Set, Statement, View
+from projections.statements import Put, Set, Statement, View, json_text
 from schemas.envelope import Envelope
 from schemas.fhe.evaluation_key import EvaluationKeyDeleted, EvaluationKeyRegistered
 from schemas.fhe.job import JobSubmitted
@@ -20,7 +18,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "fingerprint": event.fingerprint,
                 "name": event.name,
                 "size_bytes": sum(part.size_bytes for part in event.parts),
-                "parts": msgspec.json.encode(event.parts).decode(),
+                "parts": json_text(event.parts),
                 "created_at": event.registered_at,
                 "created_by": envelope.actor.id,
                 "generated": event.generated,

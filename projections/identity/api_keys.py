@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Set, Statement, View
+from projections.statements import Put, Set, Statement, View, json_text
 from schemas.envelope import Envelope
 from schemas.identity.api_key import (
+    ApiKeyEvent,
     ApiKeyExpirySet,
     ApiKeyIssued,
     ApiKeyRenamed,
@@ -16,6 +15,7 @@ from schemas.identity.api_key import (
     ApiKeyRotated,
     ApiKeyUsed,
 )
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -26,8 +26,8 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "name": event.name,
                 "prefix": event.prefix,
                 "key_hash": event.key_hash,
-                "roles": _json(event.roles),
-                "scopes": _json(event.scopes),
+                "roles": json_text(event.roles),
+                "scopes": json_text(event.scopes),
                 "expires_at": event.expires_at,
                 "created_at": envelope.time,
                 "created_by": envelope.actor.id,
@@ -41,7 +41,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
         case ApiKeyRenamed():
             return [Set(key, {"name": event.name})]
         case ApiKeyRolesGranted():
-            return [Set(key, {"roles": _json(event.roles), "scopes": _json(event.scopes)})]
+            return [Set(key, {"roles": json_text(event.roles), "scopes": json_text(event.scopes)})]
         case ApiKeyExpirySet():
             return [Set(key, {"expires_at": event.expires_at})]
         case ApiKeyRotated():
@@ -60,22 +60,10 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
     return []
 
 
-def _json(values: Sequence[str]) -> str:
-    return msgspec.json.encode(values).decode()
-
-
 API_KEYS = View(
     name="api_keys",
     version=2,
-    events=(
-        ApiKeyIssued,
-        ApiKeyRenamed,
-        ApiKeyRolesGranted,
-        ApiKeyExpirySet,
-        ApiKeyRotated,
-        ApiKeyUsed,
-        ApiKeyRevoked,
-    ),
+    events=members(ApiKeyEvent),
     columns={
         "tenant": "text",
         "key_id": "text",

@@ -6,7 +6,13 @@ from typing import Any
 from projections.identity.users import USERS
 from projections.statements import Delete, Put, Statement, View
 from schemas.envelope import Envelope
-from schemas.identity.email import EmailConfirmed, EmailReservationExpired, EmailReserved
+from schemas.identity.email import (
+    EmailConfirmed,
+    EmailEvent,
+    EmailReservationExpired,
+    EmailReserved,
+)
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -27,7 +33,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 EMAIL_OWNERS = View(
     name="email_owners",
     version=1,
-    events=(EmailReservationExpired, EmailReserved, EmailConfirmed),
+    events=members(EmailEvent),
     columns={
         "tenant": "text",
         "email_hash": "text",

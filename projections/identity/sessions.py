@@ -7,11 +7,13 @@ from projections.identity.users import USERS
 from projections.statements import Put, Set, Statement, View
 from schemas.envelope import Envelope
 from schemas.identity.session import (
+    SessionEvent,
     SessionExpired,
     SessionOpened,
     SessionRefreshed,
     SessionRevoked,
 )
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -49,7 +51,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 SESSIONS = View(
     name="sessions",
     version=1,
-    events=(SessionOpened, SessionRefreshed, SessionRevoked, SessionExpired),
+    events=members(SessionEvent),
     columns={
         "tenant": "text",
         "session_id": "text",

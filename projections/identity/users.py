@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Set, Statement, View
+from projections.statements import Put, Set, Statement, View, json_text
 from schemas.envelope import Envelope
 from schemas.identity.user import AllSessionsRevoked, PasswordChanged, UserRegistered
 
@@ -18,7 +16,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "email": event.email,
                 "email_hash": event.email_hash,
                 "name": event.name,
-                "roles": msgspec.json.encode(event.roles).decode(),
+                "roles": json_text(event.roles),
                 "password_hash": event.password_hash,
                 "epoch": 0,
                 "created_at": envelope.time,

@@ -64,9 +64,9 @@ def filed_period(run_id: str, told: int = 0) -> int:
 def filed_periods(run_ids: Any, told: Any) -> Any:
     """`filed_period` of rows. run_ids: an Arrow array; told: of each row."""
     runs = run_ids.dictionary_encode()
-    names = runs.dictionary.to_pylist()
-    timed = np.array([made_at(name) is not None for name in names])
-    periods = np.array([filed_period(name) for name in names], np.int64)
+    made = [made_at(name) for name in runs.dictionary.to_pylist()]
+    timed = np.array([millis is not None for millis in made])
+    periods = np.array([min((millis or 0) // _PERIOD_MILLIS, _PERIODS_MAX) for millis in made])
     of = runs.indices.to_numpy()
     own = np.minimum(told // (_PERIOD_MILLIS * 1_000), _PERIODS_MAX)
     return np.where(timed[of], periods[of], own)

@@ -7,9 +7,11 @@ from projections.statements import Put, Set, Statement, View
 from schemas.envelope import Envelope
 from schemas.platform.audit_export import (
     AuditExportCompleted,
+    AuditExportEvent,
     AuditExportFailed,
     AuditExportRequested,
 )
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -49,7 +51,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 AUDIT_EXPORTS = View(
     name="audit_exports",
     version=1,
-    events=(AuditExportRequested, AuditExportCompleted, AuditExportFailed),
+    events=members(AuditExportEvent),
     columns={
         "tenant": "text",
         "export_id": "text",

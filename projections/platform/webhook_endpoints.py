@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from projections.statements import Put, Set, Statement, View
+from projections.statements import Put, Set, Statement, View, json_text
 from schemas.envelope import Envelope
 from schemas.platform.webhook import (
     WebhookEndpointClosed,
@@ -45,7 +43,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
             values = {"status": "active", "reason": "", "updated_at": event.enabled_at}
             return [Set(key, values)]
         case WebhookSecretRotated():
-            retiring = msgspec.json.encode(event.retiring).decode()
+            retiring = json_text(event.retiring)
             return [Set(key, {"key_seed": event.key_seed, "retiring": retiring})]
         case WebhookEndpointClosed():
             return [Set(key, {"status": "closed", "updated_at": event.closed_at})]

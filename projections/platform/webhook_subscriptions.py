@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from projections.platform.webhook_endpoints import WEBHOOK_ENDPOINTS
-from projections.statements import Put, Set, Statement, View
+from projections.statements import Put, Set, Statement, View, json_text
 from schemas.envelope import Envelope
 from schemas.platform.webhook_subscription import (
     WebhookDescribed,
     WebhookSubscribed,
+    WebhookSubscriptionEvent,
     WebhookTriggered,
     WebhookTypesChosen,
     WebhookUnsubscribed,
 )
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -22,7 +22,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
     match event:
         case WebhookSubscribed():
             values = {
-                "event_types": _json(event.event_types),
+                "event_types": json_text(event.event_types),
                 "description": event.description,
                 "created_at": event.subscribed_at,
                 "created_by": envelope.actor.id,
@@ -31,7 +31,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
             }
             return [Put(key, values)]
         case WebhookTypesChosen():
-            return [Set(key, {"event_types": _json(event.event_types)})]
+            return [Set(key, {"event_types": json_text(event.event_types)})]
         case WebhookDescribed():
             return [Set(key, {"description": event.description})]
         case WebhookTriggered():
@@ -41,20 +41,10 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
     return []
 
 
-def _json(event_types: list[str]) -> str:
-    return msgspec.json.encode(event_types).decode()
-
-
 WEBHOOK_SUBSCRIPTIONS = View(
     name="webhook_subscriptions",
     version=1,
-    events=(
-        WebhookSubscribed,
-        WebhookTypesChosen,
-        WebhookDescribed,
-        WebhookTriggered,
-        WebhookUnsubscribed,
-    ),
+    events=members(WebhookSubscriptionEvent),
     columns={
         "tenant": "text",
         "id": "text",

@@ -5,7 +5,12 @@ from typing import Any
 
 from projections.statements import Delete, Put, Statement, View
 from schemas.envelope import Envelope
-from schemas.prompts.playground import PlaygroundProviderRemoved, PlaygroundProviderSet
+from schemas.prompts.playground import (
+    PlaygroundEvent,
+    PlaygroundProviderRemoved,
+    PlaygroundProviderSet,
+)
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -28,7 +33,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
 PLAYGROUND_PROVIDERS = View(
     name="playground_providers",
     version=1,
-    events=(PlaygroundProviderSet, PlaygroundProviderRemoved),
+    events=members(PlaygroundEvent),
     columns={
         "tenant": "text",
         "base_url": "text",

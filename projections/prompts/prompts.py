@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from projections.prompts.prompt_labels import labels_of
-from projections.statements import Delete, Put, Set, Statement, View
+from projections.statements import Delete, Put, Set, Statement, View, json_text
 from schemas.envelope import Envelope
 from schemas.prompts.prompt import (
     PromptCreated,
     PromptDeleted,
     PromptDescribed,
+    PromptEvent,
     PromptLabelMoved,
     PromptLabelRemoved,
     PromptRenamed,
     PromptVersionAdded,
 )
+from schemas.unions import members
 
 
 def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
@@ -27,7 +27,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
                 "name": event.name,
                 "description": event.description,
                 "prompt_type": event.prompt_type,
-                "tags": _json(event.tags),
+                "tags": json_text(event.tags),
                 "metadata": event.metadata,
                 "config": event.config,
                 "latest_version": 0,
@@ -43,7 +43,7 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
         case PromptDescribed():
             described = {
                 "description": event.description,
-                "tags": _json(event.tags),
+                "tags": json_text(event.tags),
                 "metadata": event.metadata,
                 "updated_at": event.described_at,
             }
@@ -55,22 +55,10 @@ def reduce(event: Any, envelope: Envelope) -> Sequence[Statement]:
     return []
 
 
-def _json(tags: Sequence[str]) -> str:
-    return msgspec.json.encode(tags).decode()
-
-
 PROMPTS = View(
     name="prompts",
     version=1,
-    events=(
-        PromptCreated,
-        PromptVersionAdded,
-        PromptRenamed,
-        PromptDescribed,
-        PromptDeleted,
-        PromptLabelMoved,
-        PromptLabelRemoved,
-    ),
+    events=members(PromptEvent),
     columns={
         "tenant": "text",
         "id": "text",

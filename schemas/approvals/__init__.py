@@ -2,65 +2,25 @@
 
 from msgspec import Struct
 
-from schemas.approvals.agent import AgentAdopted, AgentDeactivated, AgentRegistered
-from schemas.approvals.check_in import (
-    CheckInApproved,
-    CheckInCreated,
-    CheckInEscalated,
-    CheckInExpired,
-    CheckInHeld,
-    CheckInModified,
-    CheckInOutcomeReported,
-    CheckInRejected,
-    CheckInVoted,
-    CheckInWithdrawn,
-)
-from schemas.approvals.registration import AgentClaimed, AgentClaimExpired, AgentSelfRegistered
-from schemas.approvals.room import RoomCreated, RoomPoliciesReplaced
-from schemas.approvals.signal import SignalBroadcast
-from schemas.approvals.task import (
-    TaskClaimed,
-    TaskClaimRenewed,
-    TaskDecided,
-    TaskHelperJoined,
-    TaskHelpRequested,
-    TaskPosted,
-    TaskReleased,
-)
-from schemas.approvals.thread import MessagePosted
-from schemas.approvals.trust import TrustMoved
-from schemas.approvals.watcher import WatcherCreated, WatcherRemoved, WatcherTriggered
+from schemas.approvals.agent import AgentEvent
+from schemas.approvals.check_in import CheckInEvent
+from schemas.approvals.registration import RegistrationEvent
+from schemas.approvals.room import RoomEvent
+from schemas.approvals.signal import SignalEvent
+from schemas.approvals.task import TaskEvent
+from schemas.approvals.thread import ThreadEvent
+from schemas.approvals.trust import TrustEvent
+from schemas.approvals.watcher import WatcherEvent
+from schemas.unions import members
 
 EVENTS: list[type[Struct]] = [
-    RoomCreated,
-    RoomPoliciesReplaced,
-    AgentRegistered,
-    AgentDeactivated,
-    AgentAdopted,
-    AgentSelfRegistered,
-    AgentClaimed,
-    AgentClaimExpired,
-    CheckInCreated,
-    CheckInApproved,
-    CheckInRejected,
-    CheckInModified,
-    CheckInWithdrawn,
-    CheckInExpired,
-    CheckInHeld,
-    CheckInVoted,
-    CheckInEscalated,
-    CheckInOutcomeReported,
-    TrustMoved,
-    TaskPosted,
-    TaskClaimed,
-    TaskClaimRenewed,
-    TaskReleased,
-    TaskHelpRequested,
-    TaskHelperJoined,
-    TaskDecided,
-    MessagePosted,
-    SignalBroadcast,
-    WatcherCreated,
-    WatcherTriggered,
-    WatcherRemoved,
+    *members(RoomEvent),
+    *members(AgentEvent),
+    *members(RegistrationEvent),
+    *members(CheckInEvent),
+    *members(TrustEvent),
+    *members(TaskEvent),
+    *members(ThreadEvent),
+    *members(SignalEvent),
+    *members(WatcherEvent),
 ]

@@ -2,49 +2,19 @@
 
 from msgspec import Struct
 
-from schemas.billing.account import (
-    CapThresholdReached,
-    ChargeCommitted,
-    ChargeReleased,
-    ChargeReserved,
-    EvaluationKeyAdmitted,
-    EvaluationKeyReleased,
-    PlanAssigned,
-    SpendingCapsSet,
-    UsagePeriodClosed,
-    UsagePeriodOpened,
-)
-from schemas.billing.budget import BudgetReached, BudgetRemoved, BudgetSet
-from schemas.billing.subscription import (
-    InvoiceChanged,
-    SubscriptionChanged,
-    SubscriptionChangeDue,
-    SubscriptionChangeRequested,
-    SubscriptionChangeWithdrawn,
-)
-from schemas.billing.usage import UsageRecorded
-from schemas.billing.usage_bill import UsageBillDue, UsageBilled
+from schemas.billing.account import AccountEvent
+from schemas.billing.budget import BudgetEvent, BudgetWindowEvent
+from schemas.billing.subscription import InvoiceEvent, SubscriptionEvent
+from schemas.billing.usage import UsageEvent
+from schemas.billing.usage_bill import UsageBillEvent
+from schemas.unions import members
 
 EVENTS: list[type[Struct]] = [
-    UsageRecorded,
-    BudgetSet,
-    BudgetRemoved,
-    BudgetReached,
-    PlanAssigned,
-    SpendingCapsSet,
-    ChargeReserved,
-    ChargeCommitted,
-    ChargeReleased,
-    CapThresholdReached,
-    EvaluationKeyAdmitted,
-    EvaluationKeyReleased,
-    UsagePeriodOpened,
-    UsagePeriodClosed,
-    UsageBillDue,
-    UsageBilled,
-    SubscriptionChangeRequested,
-    SubscriptionChangeDue,
-    SubscriptionChangeWithdrawn,
-    SubscriptionChanged,
-    InvoiceChanged,
+    *members(UsageEvent),
+    *members(BudgetEvent),
+    *members(BudgetWindowEvent),
+    *members(AccountEvent),
+    *members(UsageBillEvent),
+    *members(SubscriptionEvent),
+    *members(InvoiceEvent),
 ]

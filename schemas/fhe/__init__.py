@@ -2,36 +2,13 @@
 
 from msgspec import Struct
 
-from schemas.fhe.evaluation_key import (
-    EvaluationKeyDeleted,
-    EvaluationKeyErased,
-    EvaluationKeyRegistered,
-)
-from schemas.fhe.job import (
-    JobCancelled,
-    JobFailed,
-    JobProgressed,
-    JobSubmitted,
-    JobSucceeded,
-)
-from schemas.fhe.key_upload import (
-    KeyPieceReceived,
-    KeyUploadAbandoned,
-    KeyUploadCompleted,
-    KeyUploadOpened,
-)
+from schemas.fhe.evaluation_key import EvaluationKeyEvent
+from schemas.fhe.job import JobEvent
+from schemas.fhe.key_upload import KeyUploadEvent
+from schemas.unions import members
 
 EVENTS: list[type[Struct]] = [
-    EvaluationKeyRegistered,
-    EvaluationKeyDeleted,
-    EvaluationKeyErased,
-    KeyUploadOpened,
-    KeyPieceReceived,
-    KeyUploadCompleted,
-    KeyUploadAbandoned,
-    JobSubmitted,
-    JobSucceeded,
-    JobFailed,
-    JobCancelled,
-    JobProgressed,
+    *members(EvaluationKeyEvent),
+    *members(KeyUploadEvent),
+    *members(JobEvent),
 ]

@@ -2,46 +2,15 @@
 
 from msgspec import Struct
 
-from schemas.identity.api_key import (
-    ApiKeyExpirySet,
-    ApiKeyIssued,
-    ApiKeyRenamed,
-    ApiKeyRevoked,
-    ApiKeyRolesGranted,
-    ApiKeyRotated,
-    ApiKeyUsed,
-)
-from schemas.identity.email import EmailConfirmed, EmailReservationExpired, EmailReserved
-from schemas.identity.session import (
-    SessionExpired,
-    SessionOpened,
-    SessionRefreshed,
-    SessionRevoked,
-)
-from schemas.identity.user import (
-    AllSessionsRevoked,
-    LoginFailed,
-    PasswordChanged,
-    UserRegistered,
-)
+from schemas.identity.api_key import ApiKeyEvent
+from schemas.identity.email import EmailEvent
+from schemas.identity.session import SessionEvent
+from schemas.identity.user import UserEvent
+from schemas.unions import members
 
 EVENTS: list[type[Struct]] = [
-    UserRegistered,
-    PasswordChanged,
-    AllSessionsRevoked,
-    LoginFailed,
-    EmailReserved,
-    EmailConfirmed,
-    EmailReservationExpired,
-    SessionOpened,
-    SessionRefreshed,
-    SessionRevoked,
-    SessionExpired,
-    ApiKeyIssued,
-    ApiKeyRenamed,
-    ApiKeyRolesGranted,
-    ApiKeyExpirySet,
-    ApiKeyRotated,
-    ApiKeyUsed,
-    ApiKeyRevoked,
+    *members(UserEvent),
+    *members(EmailEvent),
+    *members(SessionEvent),
+    *members(ApiKeyEvent),
 ]

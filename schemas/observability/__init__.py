@@ -1,7 +1,5 @@
 """Events of the observability domain."""
 
-from typing import get_args
-
 from msgspec import Struct
 
 from schemas.observability.erasure import ErasureEvent, PersonForgotten
@@ -10,13 +8,14 @@ from schemas.observability.model_cost import ModelCostEvent
 from schemas.observability.policy import PolicyEvent
 from schemas.observability.repricing import CallsRepriced
 from schemas.observability.run import RunEvent
+from schemas.unions import members
 
 EVENTS: list[type[Struct]] = [
-    *get_args(RunEvent),
-    *get_args(ModelCostEvent),
+    *members(RunEvent),
+    *members(ModelCostEvent),
     CallsRepriced,
-    *get_args(PolicyEvent),
+    *members(PolicyEvent),
     GovernanceEventsRecorded,
-    *get_args(ErasureEvent),
+    *members(ErasureEvent),
     PersonForgotten,
 ]

@@ -3,49 +3,17 @@
 from msgspec import Struct
 
 from schemas.platform.audit import AuditRecorded
-from schemas.platform.audit_export import (
-    AuditExportCompleted,
-    AuditExportFailed,
-    AuditExportRequested,
-)
+from schemas.platform.audit_export import AuditExportEvent
 from schemas.platform.outcome import CommandHandled
-from schemas.platform.webhook import (
-    WebhookAttempted,
-    WebhookEndpointClosed,
-    WebhookEndpointDisabled,
-    WebhookEndpointEnabled,
-    WebhookEndpointMoved,
-    WebhookEndpointOpened,
-    WebhookRedriven,
-    WebhookRequested,
-    WebhookSecretRotated,
-)
-from schemas.platform.webhook_subscription import (
-    WebhookDescribed,
-    WebhookSubscribed,
-    WebhookTriggered,
-    WebhookTypesChosen,
-    WebhookUnsubscribed,
-)
+from schemas.platform.webhook import WebhookAttempted, WebhookEndpointEvent
+from schemas.platform.webhook_subscription import WebhookSubscriptionEvent
+from schemas.unions import members
 
 EVENTS: list[type[Struct]] = [
-    AuditExportCompleted,
-    AuditExportFailed,
-    AuditExportRequested,
+    *members(AuditExportEvent),
     AuditRecorded,
     CommandHandled,
-    WebhookEndpointOpened,
-    WebhookEndpointMoved,
-    WebhookEndpointDisabled,
-    WebhookEndpointEnabled,
-    WebhookSecretRotated,
-    WebhookEndpointClosed,
-    WebhookRequested,
-    WebhookRedriven,
+    *members(WebhookEndpointEvent),
     WebhookAttempted,
-    WebhookSubscribed,
-    WebhookTypesChosen,
-    WebhookDescribed,
-    WebhookTriggered,
-    WebhookUnsubscribed,
+    *members(WebhookSubscriptionEvent),
 ]

@@ -2,25 +2,11 @@
 
 from msgspec import Struct
 
-from schemas.prompts.playground import PlaygroundProviderRemoved, PlaygroundProviderSet
-from schemas.prompts.prompt import (
-    PromptCreated,
-    PromptDeleted,
-    PromptDescribed,
-    PromptLabelMoved,
-    PromptLabelRemoved,
-    PromptRenamed,
-    PromptVersionAdded,
-)
+from schemas.prompts.playground import PlaygroundEvent
+from schemas.prompts.prompt import PromptEvent
+from schemas.unions import members
 
 EVENTS: list[type[Struct]] = [
-    PromptCreated,
-    PromptVersionAdded,
-    PromptRenamed,
-    PromptDescribed,
-    PromptLabelMoved,
-    PromptLabelRemoved,
-    PromptDeleted,
-    PlaygroundProviderSet,
-    PlaygroundProviderRemoved,
+    *members(PromptEvent),
+    *members(PlaygroundEvent),
 ]

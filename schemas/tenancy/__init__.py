@@ -2,7 +2,12 @@
 
 from msgspec import Struct
 
-from schemas.tenancy.tenant import TenantCreated
-from schemas.tenancy.trial import TrialBegan, TrialEnded, TrialGranted
+from schemas.tenancy.tenant import TenantEvent
+from schemas.tenancy.trial import TrialEvent, TrialOriginEvent
+from schemas.unions import members
 
-EVENTS: list[type[Struct]] = [TenantCreated, TrialGranted, TrialBegan, TrialEnded]
+EVENTS: list[type[Struct]] = [
+    *members(TenantEvent),
+    *members(TrialOriginEvent),
+    *members(TrialEvent),
+]

@@ -29,7 +29,7 @@ from schemas.approvals.task import (
 from schemas.approvals.thread import MessagePosted
 from schemas.approvals.watcher import WatcherTriggered
 from schemas.envelope import Envelope
-from schemas.instants import iso
+from schemas.instants import iso, iso_or_none
 
 _PREFIXES = (
     "approvals.check_in_",
@@ -189,7 +189,7 @@ def _asked(event: CheckInCreated) -> dict[str, Any]:
         "context": Raw(event.context),
         "payload_hash": event.payload_hash,
         "policy": msgspec.to_builtins(event.verdict),
-        "expires_at": None if event.due_at is None else iso(event.due_at),
+        "expires_at": iso_or_none(event.due_at),
     }
 
 

@@ -18,6 +18,7 @@ import psycopg
 from aiokafka import TopicPartition
 
 from infra.kafka import header
+from infra.postgres import execute_ddl
 from projections.billing.usage_windows import ALERTS, CALLS, DDL, DDL_LOCK, OFFSETS
 from schemas.codec import Codec, Undecodable
 from schemas.envelope import Envelope, from_headers
@@ -51,9 +52,7 @@ class Unsent(NamedTuple):
 async def create_tables(connection: Connection) -> None:
     """Make the tables; safe from many processes at once."""
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (DDL_LOCK,))
-        for statement in DDL:
-            await connection.execute(statement.encode())
+        await execute_ddl(connection, DDL_LOCK, DDL)
 
 
 def read_record(record: Any, codec: Codec) -> tuple[Envelope, Any] | None:

@@ -8,7 +8,7 @@ same idempotency key, so that Stripe has done it once however often it is asked.
 import logging
 from typing import Any, Protocol
 
-from commands.billing.subscription import RecordStripeSubscription, WithdrawSubscriptionChange
+from commands.billing.subscription_state import RecordStripeSubscription, WithdrawSubscriptionChange
 from infra.ids import command_id
 from infra.stripe import Stripe, StripeRefused, StripeUnavailable
 from schemas.billing.subscription import ChangeKind, StripeSubscription, SubscriptionChangeDue

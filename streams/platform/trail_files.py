@@ -6,20 +6,17 @@ bytes. For the same reason a csv cell is the text as it was recorded: a spreadsh
 that begins with `=` for a formula.
 """
 
-import csv
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import msgspec
 import pyarrow
-import pyarrow.parquet
 
 from schemas.platform.audit import AuditRecorded
 from schemas.platform.audit_chain import ChainVerifier
-from streams.export_files import GROUP_BYTES, GROUP_ROWS
 from streams.replay import Entry
+from streams.tabular import ParquetRows, csv_lines
 
 COLUMNS = ("position", *AuditRecorded.__struct_fields__)
 _LISTS = ("events", "related")
@@ -116,21 +113,16 @@ class _Csv(RowWriter):
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
-        self._lines([list(COLUMNS)])
+        self._file.write(csv_lines([COLUMNS]))
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         for row in rows:
             for name in _LISTS:
                 row[name] = msgspec.json.encode(row[name]).decode()
-        self._lines([list(row.values()) for row in rows])
+        self._file.write(csv_lines([list(row.values()) for row in rows]))
 
     def finish(self) -> None:
         pass
-
-    def _lines(self, rows: Sequence[Sequence[Any]]) -> None:
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows(rows)
-        self._file.write(text.getvalue().encode())
 
 
 class _Parquet(RowWriter):
@@ -139,26 +131,14 @@ class _Parquet(RowWriter):
         kinds = dict.fromkeys(COLUMNS, pyarrow.string())
         kinds |= dict.fromkeys(_WHOLE, pyarrow.int64())
         kinds |= dict.fromkeys(_LISTS, pyarrow.list_(pyarrow.string()))
-        self._schema = pyarrow.schema(list(kinds.items()))
-        self._writer = pyarrow.parquet.ParquetWriter(file, self._schema, compression="zstd")
-        self._held: list[dict[str, Any]] = []
-        self._bytes = 0
+        self._rows = ParquetRows(file, pyarrow.schema(list(kinds.items())))
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         for row in rows:
-            self._held.append(row)
-            self._bytes += len(row["details"]) + 500
-            if len(self._held) >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
-                self._flush()
-
-    def _flush(self) -> None:
-        if self._held:
-            self._writer.write_table(pyarrow.Table.from_pylist(self._held, self._schema))
-            self._held, self._bytes = [], 0
+            self._rows.add(row, len(row["details"]) + 500)
 
     def finish(self) -> None:
-        self._flush()
-        self._writer.close()
+        self._rows.finish()
 
 
 _WRITERS: dict[str, type[RowWriter]] = {

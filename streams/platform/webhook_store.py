@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 import psycopg
 
+from infra.postgres import execute_ddl
 from projections.platform.webhook_deliveries import (
     ATTEMPTS,
     DDL,
@@ -70,9 +71,7 @@ class _Changes:
 async def create_tables(connection: Connection) -> None:
     """Make the tables; safe from many processes at once."""
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (DDL_LOCK,))
-        for statement in DDL:
-            await connection.execute(statement.encode())
+        await execute_ddl(connection, DDL_LOCK, DDL)
 
 
 class WebhookStore:

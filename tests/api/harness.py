@@ -1,7 +1,7 @@
 """The app without a network: `async with Harness(ROUTES) as app: await app.client.get(…)`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -22,7 +22,7 @@ from api.routing import Route
 from api.services import Services
 from commands import DECIDERS
 from commands.decider import Decider
-from infra.clock import Clock, ManualClock
+from infra.clock import ManualClock
 from infra.config import Settings
 from infra.ids import Signer, new_id, secret_hash
 from tests.api.memory import (
@@ -65,7 +65,7 @@ class Harness:
         routes: Sequence[Route] | None = None,
         *,
         deciders: Iterable[Decider[Any, Any, Any]] = DECIDERS,
-        clock: Clock | None = None,
+        clock: ManualClock | None = None,
         apply: Apply | None = None,
         changes: Mapping[str, Any] | None = None,
         observer: Observer | None = None,
@@ -91,7 +91,7 @@ class Harness:
         self.tokens = self.services.tokens
         self._made = 0
 
-    async def __aenter__(self) -> "Harness":
+    async def __aenter__(self) -> Self:
         transport = httpx.ASGITransport(app=self.app, client=("192.0.2.1", 4711))
         self.client = httpx.AsyncClient(transport=transport, base_url="http://weir.test")
         return self

@@ -4,8 +4,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from api.approvals.envelopes import Data, data
 from api.problems import ENTERPRISE, FHE, OBSERVE, SERVICE, WAITROOM, Problem, not_found
-from api.routing import Answer, Call, Data, Route, Who, answer_of, data
+from api.routing import Answer, Call, Route, Who, answer_of
 from commands.decider import Context, Decider
 from commands.refusals import Refusal
 from schemas.envelope import Position

@@ -12,23 +12,13 @@ from api.credentials import AGENT_KEY_PREFIX, API_KEY_PREFIX, lookup_prefix
 from api.foreign_tokens import ForeignTokens
 from api.limits import Lockout
 from api.problems import Problem
-from infra.clock import ManualClock
 from infra.ids import secret_hash
 from infra.postgres import DatabaseUnavailable
 from tests.api.harness import TENANT, Harness
 from tests.api.sample import COUNTER, ROUTES
+from tests.api.test_limits import Ticks
 
 ECHO = "/api/v1/echo/1"
-
-
-class Ticks:
-    """A monotonic clock that tests move."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -111,7 +101,6 @@ async def test_a_revoked_or_expired_credential_is_a_401(app: Harness) -> None:
 
 
 async def test_a_token_is_good_until_it_expires_even_when_cached(app: Harness) -> None:
-    assert isinstance(app.clock, ManualClock)
     headers = app.human()
     assert await status(app, headers) == 200
     app.clock.advance(3601)

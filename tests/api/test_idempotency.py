@@ -3,9 +3,14 @@
 import uuid
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 
-from tests.api.harness import OTHER_TENANT, Harness
+from api.keyed_reports import KeyedReports
+from api.observability import ROUTES as OBSERVABILITY
+from infra.clock import ManualClock
+from infra.kafka import LogUnavailable
+from tests.api.harness import OTHER_TENANT, TENANT, Harness
 from tests.api.sample import COUNTER, ROUTES, Added
 
 
@@ -112,3 +117,62 @@ async def test_reads_take_no_notice_of_a_key(app: Harness) -> None:
     headers = {**app.human(), "Idempotency-Key": "k"}
     one = (await app.client.get("/api/v1/echo/1", headers=headers)).json()
     assert one["fingerprint"] == ""
+
+
+RUNS = "/api/v1/observe/runs"
+RUN = {"agent_name": "a", "user_id": "ada"}
+
+
+@pytest.fixture
+async def reporting() -> AsyncIterator[Harness]:
+    async with Harness(OBSERVABILITY) as harness:
+        yield harness
+
+
+async def test_a_run_started_under_a_used_key_is_refused_unless_it_is_the_same(
+    reporting: Harness,
+) -> None:
+    keyed = {**reporting.key(), "Idempotency-Key": "the run"}
+
+    async def start(**changes: str) -> httpx.Response:
+        body = {**RUN, **changes}
+        return await reporting.client.post(f"{RUNS}/start/", json=body, headers=keyed)
+
+    first = await start()
+    for changes in ({"user_id": "bob"}, {"user_id": ""}, {"agent_name": "b"}):
+        other = await start(**changes)
+        assert other.status_code == 409
+        assert "idempotency key" in other.json()["error"]
+    again = await start()
+    assert again.json()["run_id"] == first.json()["run_id"]
+    assert len(reporting.log.records["telemetry"]) == 2
+
+
+async def test_a_report_under_a_used_key_is_refused_also_when_the_first_one_may_be_lost(
+    reporting: Harness,
+) -> None:
+    run = reporting.signer.run_id(TENANT)
+    keyed = {**reporting.key(), "Idempotency-Key": "the calls"}
+
+    async def report(count: int, run_id: str = run) -> int:
+        body = {"calls": [{"model": "m", "tokens_in": 1, "tokens_out": 1}] * count}
+        path = f"{RUNS}/{run_id}/llm-calls/"
+        return (await reporting.client.post(path, json=body, headers=keyed)).status_code
+
+    # What was refused had no effect, so its key is free.
+    assert await report(1, "run_of_somebody") == 404
+    reporting.log.fail_with = LogUnavailable("away")
+    assert await report(1) == 503
+    reporting.log.fail_with = None
+    assert [await report(2), await report(1), await report(2)] == [409, 200, 409]
+
+
+async def test_keys_of_reports_are_known_for_a_day_and_the_latest_of_them() -> None:
+    clock, requests = ManualClock(), ["aa" * 32, "bb" * 32]
+    keyed = KeyedReports(clock, most=2)
+    assert [keyed.agrees("cmd_1", request) for request in requests] == [True, False]
+    clock.advance(24 * 3600)
+    assert keyed.agrees("cmd_1", requests[1])
+    assert all(keyed.agrees(f"cmd_{n}", requests[0]) for n in (2, 3))
+    assert keyed.agrees("cmd_1", requests[0])
+    assert not keyed.agrees("cmd_3", requests[1])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from api.app import ROUTES as PRODUCT
 from api.observing import RequestObserver
 from infra.telemetry import HTTP_REQUESTS, HttpRequests
 from tests.api.harness import Harness
@@ -78,3 +79,10 @@ async def test_failures_are_warnings_and_refusals_are_not(
         await app.client.get("/api/v1/quiet", headers=app.key())
     levels = [line["levelno"] for line in lines(caplog)]
     assert levels == [logging.WARNING, logging.INFO, logging.DEBUG]
+
+
+def test_what_agents_report_and_ask_at_every_step_is_quiet() -> None:
+    quiet = {f"{route.method} {route.path}" for route in PRODUCT if route.quiet}
+    reports = {f"{route.method} {route.path}" for route in PRODUCT if route.lenient}
+    assert len(reports) == 7
+    assert reports | {"POST /v1/traces", "POST /api/v1/observe/policy-check/"} <= quiet

@@ -1,74 +1,25 @@
-"""Clients that work through kills, and the ledger of what they were told.
-
-Each does what a careful client does: a key with every write, the same request again after a lost
-answer or a 503, until it has an answer. A 5xx other than 503 ends the run: nothing may break.
-"""
+"""The load: agents report and ask, people decide, meters run; and what is rare beside it."""
 
 import asyncio
 import base64
 import random
-from collections import defaultdict
-from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 import httpx
 import numpy as np
 
+from tests.chaos.clients import Client, Told
+from tests.chaos.rare import Rare
 from tests.fhe_workers.clients import Client as KeyHolder
+from tests.integration.webhook_rig import Receiver
 
-PATIENCE_SECONDS = 120.0
 COSTS = [0.001175, 0.00002, 0.0, 0.35]
-
-
-@dataclass
-class Told:
-    """What one run of the load was acknowledged."""
-
-    calls: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    cost: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
-    completed: set[str] = field(default_factory=set)
-    check_ins: dict[str, str] = field(default_factory=dict)
-    usage: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    jobs: set[str] = field(default_factory=set)
-    requests: int = 0
-    retries: int = 0
-
-
-class Client:
-    """One credential's HTTP client; every write carries a key and is repeated until answered."""
-
-    def __init__(self, http: httpx.AsyncClient, headers: dict[str, str], told: Told) -> None:
-        self._http, self._headers, self._told = http, headers, told
-
-    async def call(self, method: str, path: str, key: str, body: Any = None) -> dict[str, Any]:
-        """The JSON of the first 2xx answer. Raises AssertionError on what may never happen."""
-        headers = {**self._headers, **({"Idempotency-Key": key} if key else {})}
-        deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-        while True:
-            self._told.requests += 1
-            seen = "no answer"
-            try:
-                response = await self._http.request(method, path, json=body, headers=headers)
-            except httpx.TransportError as error:
-                seen = repr(error)
-            else:
-                if response.is_success:
-                    return dict(response.json())
-                seen = f"{response.status_code} {response.text}"
-                assert response.status_code in (503, 429), f"{method} {path}: {seen}"
-                assert "retry-after" in response.headers
-            now = asyncio.get_running_loop().time()
-            assert now < deadline, f"{method} {path} had no answer in time: {seen}"
-            self._told.retries += 1
-            await asyncio.sleep(0.2)
 
 
 class Load:
     """The actors, on one tenant."""
 
-    def __init__(self, credentials: Any, seed: int, told: Told) -> None:
+    def __init__(self, credentials: Any, seed: int, told: Told, receiver: Receiver) -> None:
         self._random = random.Random(seed)
         self._http = httpx.AsyncClient(
             base_url=credentials.url,
@@ -83,12 +34,15 @@ class Load:
         self._stopping = asyncio.Event()
         self._room = self._key_id = ""
         self._holder = KeyHolder()
+        clients = {"api": self.api, "agent": self.agent, "human": self.human}
+        self._rare = Rare(clients, seed, told, self._stopping, receiver)
 
     def _client(self, headers: dict[str, str]) -> Client:
         return Client(self._http, headers, self.told)
 
     async def prepare(self) -> None:
-        """The room that the agents ask in."""
+        """The room that the agents ask in, their key, and what the rare ones need."""
+        await self._rare.prepare()
         body = {"name": f"chaos {self._seed}"}
         room = await self.human.call("POST", "/v1/rooms", f"room-{self._seed}", body)
         self._room = room["data"]["id"]
@@ -111,6 +65,7 @@ class Load:
                 for number in range(2):
                     group.create_task(self._usage(number))
                 group.create_task(self._encrypted())
+                group.create_task(self._rare.run())
         finally:
             await self._http.aclose()
 
@@ -143,9 +98,7 @@ class Load:
             for number in range(4)
         ]
         await self.api.call("POST", f"{path}/llm-calls/", f"{name}-{part}", {"calls": calls})
-        self.told.calls[run] |= {call["id"] for call in calls}
-        self.told.tokens[run] += sum(call["tokens_in"] + call["tokens_out"] for call in calls)
-        self.told.cost[run] += sum(Decimal(repr(call["cost"])) for call in calls)
+        self.told.reported(run, calls)
 
     async def _approvals(self, actor: int) -> None:
         count = 0

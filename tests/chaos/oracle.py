@@ -147,6 +147,16 @@ def runs(telemetry: Iterable[Entry]) -> dict[str, RunTotals]:
     return found
 
 
+def runs_of(telemetry: Iterable[Entry], prefix: str) -> dict[str, set[str]]:
+    """Agent name -> its runs, of the names that begin so."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for entry in telemetry:
+        name = entry.fields.get("agent_name", "")
+        if entry.type == "observability.run_started" and name.startswith(prefix):
+            found[name].add(entry.stream_id)
+    return dict(found)
+
+
 _DECIDED = {
     "approvals.check_in_approved": "approved",
     "approvals.check_in_rejected": "rejected",
@@ -201,7 +211,148 @@ def prices(events: Iterable[Entry]) -> int:
     return sum(entry.fields["price_nanodollars"] for entry in submitted)
 
 
+def tasks(events: Iterable[Entry]) -> dict[str, str]:
+    """Task id -> status."""
+    found: dict[str, str] = {}
+    for entry in events:
+        id, what = entry.stream_id, entry.type.removeprefix("approvals.task_")
+        match what:
+            case "posted":
+                assert id not in found, f"{id} was posted twice"
+                found[id] = "pending"
+            case "claimed":
+                assert found[id] == "pending", f"{id}: {found[id]}, then claimed"
+                found[id] = "in_progress"
+            case "released":
+                assert found[id] == "in_progress", f"{id}: {found[id]}, then released"
+                found[id] = "pending"
+            case "decided":
+                assert found[id] in ("pending", "in_progress"), f"{id}: {found[id]}, then decided"
+                found[id] = entry.fields["status"]
+    return found
+
+
+_OBSERVED = {
+    "approvals.task_posted": "check_in.created",
+    "approvals.task_claimed": "check_in.claimed",
+    "approvals.task_released": "check_in.released",
+    "approvals.task_decided": "check_in.decided",
+}
+
+
+@dataclass
+class Watcher:
+    """The ids of the events that it is to be told of, in order, and of those that it was.
+
+    Who has left may have missed the last of them.
+    """
+
+    room: str
+    types: set[str]
+    filter: dict[str, Any]
+    wanted: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    removed: bool = False
+
+
+def watchers(events: Iterable[Entry]) -> dict[str, Watcher]:
+    """Watcher id -> what it saw; of rooms of tasks, with filters of equal fields of the event."""
+    found: dict[str, Watcher] = {}
+    for entry in events:
+        match entry.type:
+            case "approvals.watcher_created":
+                fields = entry.fields
+                found[entry.stream_id] = Watcher(
+                    fields["room_id"], set(fields["event_types"]), json.loads(fields["filter"])
+                )
+            case "approvals.watcher_triggered":
+                watcher = found[entry.stream_id]
+                assert not watcher.removed, f"{entry.stream_id} was told after it had left"
+                watcher.told.append(entry.fields["event_id"])
+            case "approvals.watcher_removed":
+                found[entry.stream_id].removed = True
+        for watcher in found.values():
+            if (
+                not watcher.removed
+                and _OBSERVED.get(entry.type) in watcher.types
+                and entry.fields["room_id"] == watcher.room
+                and watcher.filter.items() <= entry.fields.items()
+            ):
+                watcher.wanted.append(entry.headers["ce_id"])
+    return found
+
+
+@dataclass
+class PromptFold:
+    """versions: the hashes of their contents. labels: where each points. moves: of labels."""
+
+    versions: list[str] = field(default_factory=list)
+    labels: dict[str, int] = field(default_factory=dict)
+    moves: int = 0
+
+    def move(self, fields: Mapping[str, Any]) -> None:
+        """A label changes: numbered without a gap, and from where it was."""
+        self.moves += 1
+        assert fields["move"] == self.moves, fields
+        assert fields["from_version"] == self.labels.pop(fields["label"], 0), fields
+
+
+def prompts(events: Iterable[Entry]) -> dict[str, PromptFold]:
+    """Prompt id -> its versions and labels."""
+    found: dict[str, PromptFold] = {}
+    for entry in events:
+        id, fields = entry.stream_id, entry.fields
+        match entry.type:
+            case "prompts.prompt_created":
+                assert id not in found, f"{id} was created twice"
+                found[id] = PromptFold()
+            case "prompts.prompt_version_added":
+                found[id].versions.append(fields["content_hash"])
+                assert fields["version"] == len(found[id].versions), fields
+            case "prompts.prompt_label_moved":
+                found[id].move(fields)
+                assert 1 <= fields["version"] <= len(found[id].versions), fields
+                found[id].labels[fields["label"]] = fields["version"]
+            case "prompts.prompt_label_removed":
+                found[id].move(fields)
+    return found
+
+
+def erasures(events: Iterable[Entry]) -> dict[str, str]:
+    """Erasure id -> how far it is; each step once and in its order, each read model once."""
+    steps = ["requested", "key_dropped", "completed"]
+    found: dict[str, str] = {}
+    cleaned: set[tuple[str, str]] = set()
+    for entry in events:
+        id = entry.stream_id
+        match entry.type.removeprefix("observability."):
+            case "user_erasure_requested":
+                step = "requested"
+            case "user_key_dropped":
+                step = "key_dropped"
+            case "user_erasure_completed":
+                step = "completed"
+            case "read_model_erased":
+                assert found[id] == "key_dropped", f"{id}: {found[id]}, then a view was cleaned"
+                assert (id, entry.fields["read_model"]) not in cleaned, entry
+                cleaned.add((id, entry.fields["read_model"]))
+                continue
+            case _:
+                continue
+        before = found.get(id)
+        place = 0 if before is None else steps.index(before) + 1
+        assert step == steps[place], f"{id}: {before}, then {step}"
+        found[id] = step
+    return found
+
+
 # Properties of the log itself.
+
+
+def check_silence(entries: Iterable[Entry], secret: str) -> None:
+    """No record has this text in its headers or fields, as such or in what they hold as JSON."""
+    for entry in entries:
+        assert secret not in str(entry.headers) + str(entry.fields), (entry.type, entry.offset)
 
 
 def check_versions(events: Iterable[Entry]) -> None:

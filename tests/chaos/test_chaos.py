@@ -22,9 +22,17 @@ from infra.bootstrap import find_provision, prepare
 from infra.config import Settings
 from infra.embedded.stack import DEFAULT_ROLES, Stack
 from projections.approvals.check_ins import CHECK_INS
+from projections.approvals.tasks import TASKS
+from projections.approvals.watchers import WATCHERS
+from projections.prompts.prompt_labels import PROMPT_LABELS
+from projections.prompts.prompt_versions import PROMPT_VERSIONS
+from projections.statements import View
 from tests.chaos import oracle
+from tests.chaos.clients import Told
 from tests.chaos.kills import Kills
-from tests.chaos.load import Load, Told
+from tests.chaos.load import Load
+from tests.chaos.rare import UNKEYED
+from tests.integration.webhook_rig import OUR_NETWORK, Receiver
 from tests.loops import deciding
 
 TOPICS = ("events", "audit", "billing", "outcomes", "telemetry")
@@ -34,11 +42,11 @@ METERED_SECONDS = 240.0
 SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(2**31))
 
 
-async def load_under_kills(stack: Stack, seed: int) -> tuple[Told, Any]:
+async def load_under_kills(stack: Stack, seed: int, receiver: Receiver) -> tuple[Told, Any]:
     """Load and kills until the time is up, then until every client has its answer."""
     credentials = await find_provision()(stack.settings, None)
-    told = Told()
-    load = Load(credentials, seed, told)
+    told = Told(secret=f"zqx-{seed}-told-of-persons")
+    load = Load(credentials, seed, told, receiver)
     await load.prepare()
     kills = Kills(stack, seed, MINUTES * 60)
     working = asyncio.create_task(load.run())
@@ -139,6 +147,30 @@ def check_log(log: dict[str, list[oracle.Entry]]) -> None:
     oracle.check_copies(log["events"], log["billing"], "billing.")
 
 
+def check_told_rarely(told: Told, log: dict[str, list[oracle.Entry]]) -> None:
+    """The same of tasks, watchers, prompts, erasures and reports without a key."""
+    assert oracle.tasks(log["events"]) == told.tasks
+    watchers = oracle.watchers(log["events"])
+    assert {id: "removed" if w.removed else "watching" for id, w in watchers.items()} == (
+        told.watchers
+    )
+    for watcher in watchers.values():
+        # Each once and in their order; who has left may have missed the last.
+        assert watcher.told == watcher.wanted[: len(watcher.told)]
+        assert watcher.removed or watcher.told == watcher.wanted
+    # At least once, and in their order when they came first.
+    assert list(dict.fromkeys(told.received)) == watchers[told.webhooks].told
+    prompts = oracle.prompts(log["events"])
+    assert {id: (p.versions, p.labels) for id, p in prompts.items()} == {
+        id: (p.versions, p.labels) for id, p in told.prompts.items()
+    }
+    assert oracle.erasures(log["events"]) == dict.fromkeys(told.erasures, "completed")
+    assert oracle.runs_of(log["telemetry"], UNKEYED) == told.unkeyed
+    assert {len(runs) for runs in told.unkeyed.values()} == {2}
+    for topic in TOPICS:
+        oracle.check_silence(log[topic], told.secret)
+
+
 def check_told(told: Told, log: dict[str, list[oracle.Entry]], tenant: str) -> None:
     """What clients were told is in the log, exactly."""
     runs = oracle.runs(log["telemetry"])
@@ -158,6 +190,37 @@ def check_told(told: Told, log: dict[str, list[oracle.Entry]], tenant: str) -> N
     assert (used.pop("fhe.cpu_microseconds", 0) > 0) == bool(told.jobs)
     assert used == told.usage
     assert oracle.jobs(log["events"]) == dict.fromkeys(told.jobs, "succeeded")
+
+
+def check_rare_read_models(told: Told, url: str, views: dict[str, list[list[str]]]) -> None:
+    """Postgres and ClickHouse hold what clients were told, and nothing of who was erased."""
+    with psycopg.connect(url) as connection:
+
+        def rows(view: View, columns: str) -> list[tuple[Any, ...]]:
+            sql = f"SELECT {columns} FROM {view.table} ORDER BY {columns}"
+            return connection.execute(sql.encode()).fetchall()
+
+        assert dict(rows(TASKS, "id, status")) == told.tasks
+        assert rows(PROMPT_VERSIONS, "prompt_id, version, content_hash") == sorted(
+            (id, number, content)
+            for id, prompt in told.prompts.items()
+            for number, content in enumerate(prompt.versions, 1)
+        )
+        assert rows(PROMPT_LABELS, "prompt_id, label, version") == sorted(
+            (id, label, version)
+            for id, prompt in told.prompts.items()
+            for label, version in prompt.labels.items()
+        )
+        assert {id for id, removed in rows(WATCHERS, "id, removed_at") if removed is None} == {
+            id for id, status in told.watchers.items() if status == "watching"
+        }
+    inputs = json.dumps({"told": told.secret}, separators=(",", ":"))
+    assert views["persons"] == sorted(
+        [run, user, inputs if user else "{}"] for run, user in told.persons.items()
+    )
+    assert views["previews"] == sorted(
+        [run, told.secret if user else ""] for run, user in told.persons.items()
+    )
 
 
 def check_read_models(
@@ -194,29 +257,34 @@ async def test_nothing_acknowledged_is_lost_or_counted_twice(tmp_path: Path) -> 
     stack = Stack(
         tmp_path / "data",
         DEFAULT_ROLES,
+        extra={"WEIR_EGRESS_ALLOW": ",".join(OUR_NETWORK)},
         after_servers=lambda settings: asyncio.run(prepare(settings)) and None,
     )
     await asyncio.to_thread(stack.start)
     try:
-        told, credentials = await load_under_kills(stack, SEED)
+        async with Receiver() as receiver:
+            told, credentials = await load_under_kills(stack, SEED, receiver)
         settings = stack.settings
         log = await asyncio.to_thread(oracle.read_log, settings.kafka_bootstrap_servers, TOPICS)
         check_log(log)
         check_told(told, log, credentials.tenant_id)
+        check_told_rarely(told, log)
         await metered(stack, log)
         for group in DEFAULT_ROLES:
             await asyncio.to_thread(stack.halt, "+".join(group))
-        await check_live_and_rebuilt(stack, log, tmp_path)
+        await check_live_and_rebuilt(stack, log, told, tmp_path)
     finally:
         await asyncio.to_thread(stack.stop)
     print(
         f"chaos: {told.requests} requests, {told.retries} of them repeats; {len(log['events'])} "
-        f"events, {len(log['telemetry'])} telemetry records, {len(log['audit'])} audit records"
+        f"events, {len(log['telemetry'])} telemetry records, {len(log['audit'])} audit records; "
+        f"{len(told.tasks)} tasks, {len(told.received)} webhooks, {len(told.prompts)} prompts, "
+        f"{len(told.erasures)} persons erased"
     )
 
 
 async def check_live_and_rebuilt(
-    stack: Stack, log: dict[str, list[oracle.Entry]], folder: Path
+    stack: Stack, log: dict[str, list[oracle.Entry]], told: Told, folder: Path
 ) -> None:
     """The live read models equal the oracle's fold, and those rebuilt from zero equal the live."""
     settings = stack.settings
@@ -227,6 +295,7 @@ async def check_live_and_rebuilt(
     live_folder = Path(settings.clickhouse_url.removeprefix("chdb://"))
     views = await asyncio.to_thread(clickhouse, live_folder)
     check_read_models(log, settings.database_url, views)
+    check_rare_read_models(told, settings.database_url, views)
     with psycopg.connect(settings.database_url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE rebuilt")
     (folder / "rebuilt").mkdir()

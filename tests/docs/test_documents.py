@@ -5,13 +5,16 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import typer.main
 
 from api.approvals.policies import PoliciesBody, policies_of
+from commands import DECIDERS
 from commands.approvals.policy import check
+from commands.decider import Decider
 from infra.cli import compose
 from tests.docs.documents import (
     ROOT,
@@ -120,6 +123,18 @@ def test_targets_of_make_exist(path: Path) -> None:
         word for line in commands(path) for word in re.findall(r"(?:^|\s)make ([a-z-]+)", line)
     }
     assert named <= targets
+
+
+@pytest.mark.parametrize("decider", DECIDERS, ids=lambda decider: decider.stream)
+def test_every_stream_is_at_its_domains_door_with_its_commands_and_events(
+    decider: Decider[Any, Any, Any],
+) -> None:
+    domain = decider.stream.partition(".")[0]
+    lines = (ROOT / "commands" / domain / "README.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith(f"| `{decider.stream}/")]
+    assert len(rows) == 1, f"{decider.stream} has no row"
+    words = set(re.findall(r"\w+", rows[0]))
+    assert {cls.__name__ for cls in (*decider.commands, *decider.events)} <= words
 
 
 def test_every_policy_shown_is_one() -> None:

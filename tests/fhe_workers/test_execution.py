@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from commands.fhe.job import RecordJobFailure, RecordJobResult
+from commands.fhe.job_state import RecordJobFailure, RecordJobResult
 from fhe_workers.bootstrapping import Bootstrapper
 from fhe_workers.child_process import PoolLimits
 from fhe_workers.execution import ENGINE_FAILURE, INTERNAL_ERROR, Execution

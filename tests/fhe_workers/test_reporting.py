@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from commands.fhe.job import RecordJobFailure
+from commands.fhe.job_state import RecordJobFailure
 from fhe_workers.reporting import Reporter
 from infra.kafka import LogUnavailable
 from schemas.envelope import SYSTEM

@@ -87,7 +87,7 @@ def test_help_is_for_those_who_give_no_command(
 def test_a_bug_costs_one_line_too_unless_its_trace_is_wanted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken() -> None:
+    def broken(data: Path) -> None:
         raise RuntimeError("the first line\nand the second")
 
     monkeypatch.setattr("infra.doctor.examine", broken)

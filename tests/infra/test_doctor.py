@@ -1,14 +1,22 @@
 """The doctor finds what is broken, says what to do, and reports by its exit code."""
 
+import contextlib
+import json
 import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra import doctor
+from infra.bootstrap import Credentials, write_credentials
 from infra.build import tfhe
 from infra.doctor import Finding, Verdict, examine, show
 from infra.embedded import jars, kafka, postgres
+from infra.embedded.data_folder import DataFolder
 from infra.embedded.part import PartFailed
 from infra.embedded.ports import LOOPBACK, free_port
 from tests.infra.test_config import ENVIRON
@@ -146,6 +154,95 @@ def test_a_clickhouse_server_is_tried_and_an_engine_inside_is_not() -> None:
     assert ("CLICKHOUSE_URL", "ch.example", 8443) in doctor.addresses(settings)
     embedded = doctor.load_settings(ENVIRON)
     assert "CLICKHOUSE_URL" not in [name for name, _, _ in doctor.addresses(embedded)]
+
+
+READY: dict[str, Any] = {
+    "dependencies": {"kafka": {"ok": True, "ms": 1.0, "error": ""}},
+    "loops": {"decider": {"alive": 1, "lag": 0}, "analytics": {"alive": 1, "lag": 7}},
+}
+
+
+@contextlib.contextmanager
+def served(status: int, health: Any) -> Iterator[str]:
+    """Something that answers any GET like this; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(health).encode())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            return
+
+    server = HTTPServer((LOOPBACK, 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://{LOOPBACK}:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def stack_on(folder: Path, url: str = "") -> Iterator[None]:
+    """A data folder that a supervisor holds, with credentials that name the URL if there is one."""
+    data = DataFolder(folder)
+    data.open()
+    if url:
+        write_credentials(data.credentials, Credentials(url, *[""] * 7))
+    try:
+        yield
+    finally:
+        data.close()
+
+
+def test_a_stack_that_is_not_running_is_no_failure(tmp_path: Path) -> None:
+    assert only(doctor.check_stack(tmp_path / "none")).verdict is Verdict.OK
+    assert not (tmp_path / "none").exists()
+    with stack_on(tmp_path):
+        starting = only(doctor.check_stack(tmp_path))
+    assert starting.verdict is Verdict.WARN and "is starting" in starting.found
+    stopped = only(doctor.check_stack(tmp_path))
+    assert stopped.verdict is Verdict.WARN and "is stopped" in stopped.found
+
+
+def test_a_sound_stack_says_how_far_behind_it_is(tmp_path: Path) -> None:
+    with served(200, READY) as url, stack_on(tmp_path, url):
+        found = only(doctor.check_stack(tmp_path))
+    assert found == Finding(
+        Verdict.OK, "stack", f"{url} is ready; its loops are 7 records behind at most"
+    )
+
+
+def test_servers_and_loops_that_are_gone_are_named(tmp_path: Path) -> None:
+    health = {
+        "dependencies": {**READY["dependencies"], "postgres": {"ok": False, "error": "refused"}},
+        "loops": {**READY["loops"], "decider": {"alive": 0, "lag": None}},
+    }
+    with served(503, health) as url, stack_on(tmp_path, url):
+        found = doctor.check_stack(tmp_path)
+    assert [(f.verdict, f.subject) for f in found] == [
+        (Verdict.FAIL, "postgres"),
+        (Verdict.FAIL, "decider"),
+    ]
+    assert "refused" in found[0].found and str(tmp_path / "logs") in found[0].advice
+
+
+@pytest.mark.parametrize("health", ["ready", [], {"status": "ready"}])
+def test_a_stack_that_answers_nonsense_or_nothing_fails(tmp_path: Path, health: Any) -> None:
+    with served(200, health) as url, stack_on(tmp_path, url):
+        assert only(doctor.check_stack(tmp_path)).verdict is Verdict.FAIL
+    with stack_on(tmp_path, f"http://{LOOPBACK}:{free_port()}"):
+        assert "does not say how it is" in only(doctor.check_stack(tmp_path)).found
+
+
+def test_a_damaged_file_of_credentials_is_named(tmp_path: Path) -> None:
+    with stack_on(tmp_path):
+        (tmp_path / "credentials.json").write_text("{")
+        assert "is damaged" in only(doctor.check_stack(tmp_path)).found
 
 
 def test_each_malformed_variable_is_a_finding() -> None:

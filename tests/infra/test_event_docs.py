@@ -78,7 +78,17 @@ def test_a_channel_says_what_its_topic_is(topic: Any) -> None:
 def test_the_headers_are_those_that_are_written() -> None:
     actor = Actor("user", "usr_1", "Ada")
     envelope = Envelope(
-        "evt_1", "a.b.v1", "ten_1", "a.b/1", 1, 5, actor, "req_1", "cmd_1", sealed_for="person_1/0"
+        "evt_1",
+        "a.b.v1",
+        "ten_1",
+        "a.b/1",
+        1,
+        5,
+        actor,
+        "req_1",
+        "cmd_1",
+        attempt="api_1.0",
+        sealed_for="person_1/0",
     )
     assert {name for name, _ in to_headers(envelope)} == set(HEADERS)
     required = set(DOCUMENT["components"]["schemas"]["headers"]["required"])

@@ -26,6 +26,15 @@ def test_another_master_secret_derives_nothing_alike() -> None:
     assert not other.owns_run("ten_1", RUN)
     assert other.secret("wax_", "cmd_1") != SIGNER.secret("wax_", "cmd_1")
     assert other.jwt_key != SIGNER.jwt_key
+    assert other.request(b"a") != SIGNER.request(b"a")
+
+
+def test_a_request_is_known_by_each_of_its_parts() -> None:
+    found = {
+        SIGNER.request(*parts) for parts in ([b"ab", b""], [b"a", b"b"], [b"ab"], [b"b", b"a"])
+    }
+    assert len(found) == 4
+    assert SIGNER.request(b"a", b"b") == SIGNER.request(b"a", b"b")
 
 
 def test_a_secret_belongs_to_its_command_and_its_kind() -> None:

@@ -70,3 +70,14 @@ def test_structlog_and_the_standard_library_look_alike(
         del record["timestamp"], record["logger"]
     assert one == two
     assert one["key"] == "wax_sk_[redacted]"
+
+
+@pytest.mark.parametrize("odd", ["half \ud800", 2**70, object, {1: {2.5: None}}])
+def test_a_line_is_written_whatever_its_fields_hold(
+    capsys: pytest.CaptureFixture[str], odd: object
+) -> None:
+    configure("info", "json")
+    logging.getLogger("odd").info("said", extra={"odd": odd})
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    record = json.loads(line)
+    assert record["event"] == "said" and record["odd"] is not None

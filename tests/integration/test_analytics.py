@@ -116,7 +116,7 @@ async def test_a_record_nobody_can_read_is_put_aside_and_the_loop_lives_on(
         position = await record_calls(rig, run_id)
         assert await rig.clickhouse.reached(position, timeout=30)
         assert (await rig.totals())["calls"] == 4
-        assert loop.dead_letters_written >= 3
+        assert loop.flusher.dead_letters_written >= 3
         letters = await dead_letters(settings)
         assert {str(place) for place in written} <= set(letters)
         assert all(letters.values())
@@ -131,7 +131,7 @@ async def test_many_small_flushes_add_up(settings: Settings) -> None:
                 positions = await asyncio.gather(*(record_calls(rig, run, 5) for run in runs))
                 for position in positions:
                     assert await rig.clickhouse.reached(position, timeout=30)
-            assert loop.flushes >= 4
+            assert loop.flusher.flushes >= 4
         assert (await rig.totals())["calls"] == 200
 
 

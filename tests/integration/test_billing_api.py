@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import random
 import socket
 from collections.abc import AsyncIterator
@@ -15,17 +14,15 @@ import pytest
 import uvicorn
 
 from api.app import build_app
-from api.live import LiveHub
 from api.services import Services
 from infra.config import Settings
 from infra.embedded.stack import Stack
-from infra.ids import Signer, new_id
-from infra.kafka import consumer
-from infra.postgres import Reads
+from infra.ids import new_id
 from streams.app import Processors
 from streams.runtime import codec
 from tests.api.harness import Harness
-from tests.api.memory import MemoryAnalytics
+from tests.api.memory import MemoryCredentials
+from tests.integration.services_rig import services_on
 from tests.loops import Loops, loops, read_topic
 
 STREAM = "/api/v1/billing/stream"
@@ -35,12 +32,14 @@ PATIENCE = 60.0
 class Billing:
     """A tenant's billing on a server that listens."""
 
-    def __init__(self, running: Loops, services: Services, url: str) -> None:
+    def __init__(
+        self, running: Loops, services: Services, url: str, credentials: MemoryCredentials
+    ) -> None:
         self.loops, self.services, self.url = running, services, url
         self.tenant = new_id("ten")
         keys = Harness(())
         self.headers = keys.key(self.tenant, roles=("admin",))
-        self.services.credentials.api_keys.update(keys.credentials.api_keys)  # type: ignore[attr-defined]
+        credentials.api_keys.update(keys.credentials.api_keys)
         self.client = httpx.AsyncClient(base_url=url, headers=self.headers, timeout=30)
         self.path = f"/api/v1/billing/tenants/{self.tenant}"
 
@@ -98,28 +97,15 @@ async def listening(services: Services) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def billing(settings: Settings) -> AsyncIterator[Billing]:
-    settings = dataclasses.replace(settings, rate_limit_per_minute=0)
-    async with contextlib.AsyncExitStack() as stack:
-        running = await stack.enter_async_context(loops(settings))
-        reads = Reads(settings.database_url)
-        await reads.start()
-        stack.push_async_callback(reads.stop)
-        live = LiveHub(lambda: consumer(settings.kafka_bootstrap_servers, new_id("test")), codec())
-        await live.start()
-        stack.push_async_callback(live.stop)
-        services = Services(
-            settings=settings,
-            signer=Signer(settings.secret_key),
-            bus=running.bus,
-            reads=reads,
-            credentials=Harness(()).credentials,
-            analytics=MemoryAnalytics(),
-            live=live,
-        )
-        url = await stack.enter_async_context(listening(services))
-        it = Billing(running, services, url)
-        stack.push_async_callback(it.client.aclose)
-        yield it
+    credentials = MemoryCredentials()
+    async with (
+        loops(settings) as running,
+        services_on(settings, running.bus, credentials) as services,
+        listening(services) as url,
+    ):
+        it = Billing(running, services, url, credentials)
+        async with it.client:
+            yield it
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import contextlib
-import dataclasses
 import os
 import signal
 import sys
@@ -18,20 +17,18 @@ import pytest
 
 from api.app import build_app
 from api.credentials import API_KEY_PREFIX, ApiKey, lookup_prefix
-from api.live import LiveHub
 from api.services import Services
 from api.subscription import LiveEvent, Subscription
 from fhe_workers.worker import DEAD_LETTERS, TOPIC
 from infra.config import Settings
-from infra.ids import Signer, new_id, secret_hash
+from infra.ids import new_id, secret_hash
 from infra.kafka import Log, Record, consumer
 from infra.objects import Objects
-from infra.postgres import Reads
 from infra.readiness import VARIABLE
 from streams.bus import CommandBus
-from streams.runtime import codec
-from tests.api.memory import MemoryAnalytics, MemoryCredentials
+from tests.api.memory import MemoryCredentials
 from tests.fhe_workers.clients import Client, GateClient
+from tests.integration.services_rig import services_on
 from tests.loops import loops, read_topic
 from tests.schemas.fhe.circuits import adder, bits_of, number_of
 
@@ -166,28 +163,10 @@ async def serving(settings: Settings) -> AsyncIterator[Fhe]:
 @contextlib.asynccontextmanager
 async def api_on(settings: Settings, bus: CommandBus) -> AsyncIterator[Fhe]:
     """An API process on the session's servers, whoever decides."""
-    settings = dataclasses.replace(settings, rate_limit_per_minute=0)
-    reads = Reads(settings.database_url)
-    live = LiveHub(lambda: consumer(settings.kafka_bootstrap_servers, new_id("test")), codec())
-    await reads.start()
-    await live.start()
-    services = Services(
-        settings=settings,
-        signer=Signer(settings.secret_key),
-        bus=bus,
-        reads=reads,
-        credentials=MemoryCredentials(),
-        analytics=MemoryAnalytics(),
-        live=live,
-        objects=Objects(settings.object_store_url),
-    )
-    fhe = Fhe(services)
-    try:
-        yield fhe
-    finally:
-        await fhe.client.aclose()
-        await live.stop()
-        await reads.stop()
+    async with services_on(settings, bus, MemoryCredentials()) as services:
+        fhe = Fhe(services)
+        async with fhe.client:
+            yield fhe
 
 
 def cipher(client: Client, values: Any) -> dict[str, str]:

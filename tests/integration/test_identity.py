@@ -18,19 +18,14 @@ from typer.testing import CliRunner
 from api.__main__ import forget_what_changes
 from api.app import build_app
 from api.cli import register
-from api.identity.store import PostgresCredentials
-from api.live import LiveHub
 from api.provision import Installation, provision, provision_tenant
 from api.services import Services
 from api.subscription import LiveEvent
 from commands.identity.api_key import RevokeApiKey
 from infra.bootstrap import BootstrapError
 from infra.config import Settings
-from infra.ids import Signer, new_id
-from infra.kafka import consumer
-from infra.postgres import Reads
-from streams.runtime import codec
-from tests.api.memory import MemoryAnalytics
+from infra.ids import new_id
+from tests.integration.services_rig import services_on
 from tests.loops import Loops, loops, read_topic
 
 ME = "/api/v1/auth/me"
@@ -76,28 +71,11 @@ def own(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 @contextlib.asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[Api]:
     """A decider role and an API process on the session's servers."""
-    async with loops(settings) as running:
-        reads = Reads(settings.database_url)
-        live = LiveHub(lambda: consumer(settings.kafka_bootstrap_servers, new_id("test")), codec())
-        await reads.start()
-        await live.start()
-        services = Services(
-            settings=settings,
-            signer=Signer(settings.secret_key),
-            bus=running.bus,
-            reads=reads,
-            credentials=PostgresCredentials(reads),
-            analytics=MemoryAnalytics(),
-            live=live,
-        )
-        forget_what_changes(services, live)
+    async with loops(settings) as running, services_on(settings, running.bus) as services:
+        forget_what_changes(services, services.live)
         api = Api(services, running)
-        try:
+        async with api.client:
             yield api
-        finally:
-            await api.client.aclose()
-            await live.stop()
-            await reads.stop()
 
 
 async def test_provisioning_gives_working_credentials_and_the_same_at_a_second_start(

@@ -18,7 +18,7 @@ from api.problems import OBSERVE
 from api.provision import connected, provision_tenant
 from api.routing import Route
 from commands.billing.invoice import RecordStripeInvoice
-from commands.billing.subscription import RequestSubscription
+from commands.billing.subscription_state import RequestSubscription
 from infra.bootstrap import Credentials
 from infra.config import Settings
 from infra.ids import command_id, new_id

@@ -8,6 +8,7 @@ from infra.config import Settings
 from infra.postgres import connect
 from projections.runner import apply, create_table
 from projections.statements import Delete, Put, Set, Statement, View
+from tests.projections.plain_table import carry_out
 
 VIEW = View(
     name="doors",
@@ -43,18 +44,6 @@ def statement(dice: random.Random) -> Statement:
     key = {"tenant": "t", "id": dice.choice("abcdef")}
     kind = dice.choice((Put, Put, Set, Delete))
     return Delete(key) if kind is Delete else kind(key, values(dice))
-
-
-def carry_out(table: dict[str, dict[str, Any]], statement: Statement) -> None:
-    id = statement.key["id"]
-    match statement:
-        case Put():
-            table.setdefault(id, {}).update(statement.values)
-        case Set():
-            if id in table:
-                table[id].update(statement.values)
-        case Delete():
-            table.pop(id, None)
 
 
 async def test_batches_leave_what_their_statements_say(settings: Settings) -> None:

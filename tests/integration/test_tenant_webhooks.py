@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from commands.fhe.job import RecordJobFailure
+from commands.fhe.job_state import RecordJobFailure
 from infra.config import Settings
 from infra.ids import new_id
 from schemas.envelope import SYSTEM

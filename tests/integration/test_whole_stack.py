@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import psutil
 
+from infra.doctor import Verdict, check_stack
+
 ROOT = Path(__file__).parents[2]
 ROLES = {"api", "analytics", "decider", "scheduler", "streams", "fhe-worker"}
 
@@ -54,6 +56,7 @@ def test_the_whole_stack_starts_survives_a_hard_kill_and_ends(tmp_path: Path) ->
             assert played == ROLES
             with httpx.Client(base_url=credentials["url"], timeout=30) as client:
                 assert client.get("/health/ready").json()["status"] == "ready"
+                assert {finding.verdict for finding in check_stack(tmp_path)} == {Verdict.OK}
                 token = {"Authorization": f"Bearer {credentials['admin_token']}"}
                 me = client.get("/api/v1/auth/me", headers=token)
                 assert me.status_code == 200

@@ -3,7 +3,7 @@
 import pytest
 from msgspec import Struct
 
-from projections.batches import RowBatch
+from projections.batches import Place, RowBatch
 from projections.clickhouse import INSTANT, TENANT, ClickHouseView, Row
 from schemas.envelope import Actor, Envelope
 
@@ -35,7 +35,7 @@ def envelope(time: int = 7) -> Envelope:
 
 def test_rows_carry_their_place_in_the_log() -> None:
     batch = RowBatch(NOTES)
-    assert batch.add(Noted(["a", "b"]), envelope(), partition=3, offset=41) == 2
+    assert batch.add([Noted(["a", "b"])], [envelope()], [Place(3, 41)]) == 2
     assert dict(zip(NOTES.stored, batch.columns(), strict=True)) == {
         "tenant": ["ten_1", "ten_1"],
         "note": ["a", "b"],
@@ -49,8 +49,8 @@ def test_rows_carry_their_place_in_the_log() -> None:
 def test_the_token_names_each_partitions_range() -> None:
     batch = RowBatch(NOTES)
     for partition, offset in ((2, 10), (0, 5), (2, 12), (2, 19)):
-        batch.add(Noted(["x"]), envelope(), partition, offset)
-    batch.add(Noted([]), envelope(), partition=1, offset=99)
+        batch.add([Noted(["x"])], [envelope()], [Place(partition, offset)])
+    batch.add([Noted([])], [envelope()], [Place(1, 99)])
     assert batch.token == "audit:0:5-5,2:10-19"
 
 

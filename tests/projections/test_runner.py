@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from projections.runner import create_table, fold
 from projections.statements import Delete, Put, Set, Statement, View
+from tests.projections.plain_table import carry_out
 
 VIEW = View(
     name="doors",
@@ -25,28 +26,16 @@ statements = st.one_of(
 )
 
 
-def run(table: dict[str, dict[str, Any]], statement: Statement) -> None:
-    id = statement.key["id"]
-    match statement:
-        case Put():
-            table.setdefault(id, {}).update(statement.values)
-        case Set():
-            if id in table:
-                table[id].update(statement.values)
-        case Delete():
-            table.pop(id, None)
-
-
 @given(st.lists(statements, max_size=12))
 def test_a_folded_batch_has_the_effect_of_its_statements_in_order(batch: list[Statement]) -> None:
     plain: dict[str, dict[str, Any]] = {}
     folded: dict[str, dict[str, Any]] = {}
     for statement in batch:
-        run(plain, statement)
+        carry_out(plain, statement)
     rounds = fold(VIEW, batch)
     for part in rounds:
         for statement in part.values():
-            run(folded, statement)
+            carry_out(folded, statement)
     assert folded == plain
 
 

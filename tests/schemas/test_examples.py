@@ -9,7 +9,7 @@ import pytest
 
 from commands import DECIDERS
 from projections import CLICKHOUSE_VIEWS, VIEWS
-from projections.batches import batch_of
+from projections.batches import Place, batch_of
 from projections.runner import reduce_all
 from schemas import EVENTS
 from schemas.avro_derivation import derive, tag_of
@@ -92,6 +92,6 @@ def test_an_example_is_shown_by_the_views_that_care(path: Path) -> None:
     assert len(rows) == len(set(rows)), "a view changes a row once for an event"
     for view in CLICKHOUSE_VIEWS:
         if isinstance(event, view.events):
-            assert batch_of(view).add(event, envelope, 0, 0)
+            assert batch_of(view).add([event], [envelope], [Place(0, 0)])
             views.append(view.name)
     assert bool(views) != (tag in UNSHOWN)

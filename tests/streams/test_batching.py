@@ -11,7 +11,7 @@ from schemas.avro_columns import Column
 from schemas.avro_derivation import derive, tag_of
 from schemas.codec import Codec, SchemaVersion
 from schemas.envelope import Actor, Envelope, to_headers
-from streams.batching import Pending, Router, Unreadable
+from streams.batching import SLICE_BYTES, SLICE_RECORDS, Pending, Router, Unreadable
 from tests.streams.records import no_keys
 
 
@@ -74,6 +74,7 @@ def routed(
     pending = Pending(views)
     for record_ in records:
         router.take(pending, [record_])
+    router.settle(pending)
     return pending
 
 
@@ -181,7 +182,9 @@ def together(
     """All records taken at once."""
     filled, letters = options.get("filled", {}), options.get("letters", {"telemetry"})
     pending = Pending(views)
-    Router(views, WORD_CODEC, filled, frozenset(letters), no_keys()).take(pending, records)
+    router = Router(views, WORD_CODEC, filled, frozenset(letters), no_keys())
+    router.take(pending, records)
+    router.settle(pending)
     return pending
 
 
@@ -192,6 +195,7 @@ def one_by_one(records: Sequence[Stored], views: Sequence[ClickHouseView] = (WOR
     )
     for item in records:
         router.take(pending, [item])
+        router.settle(pending)
     return pending
 
 
@@ -218,6 +222,31 @@ def test_records_read_together_give_what_each_gives_alone() -> None:
     assert pending.batches[WORDS.table].token == "telemetry:0:0-99"
     assert pending.record_at("telemetry", 0, 42) is ORDINARY[42]
     assert pending.bytes == sum(len(item.value or b"") for item in ORDINARY)
+
+
+def test_records_that_come_a_few_at_a_time_from_several_partitions_are_read_together() -> None:
+    records = [item._replace(partition=item.offset % 3) for item in ORDINARY]
+    router = Router([WORDS], WORD_CODEC, {}, frozenset({"telemetry"}), no_keys())
+    pending = Pending([WORDS])
+    for item in records:
+        router.take(pending, [item])
+    reached = {0: 100, 1: 98, 2: 99}
+    assert pending.next == {("telemetry", n): offset for n, offset in reached.items()}
+    with pytest.raises(AssertionError, match="wait"):
+        assert pending.batches
+    router.settle(pending)
+    assert table(pending) == table(one_by_one(records))
+    assert pending.batches[WORDS.table].ranges == {0: (0, 99), 1: (1, 97), 2: (2, 98)}
+
+
+def test_what_waits_is_bounded() -> None:
+    router = Router([WORDS], WORD_CODEC, {}, frozenset({"telemetry"}), no_keys())
+    pending = Pending([WORDS])
+    router.take(pending, [listed(n, Word("a")) for n in range(SLICE_RECORDS + 1)])
+    assert (pending.rows, len(pending.runs[WORDS.table].records)) == (SLICE_RECORDS, 1)
+    pending = Pending([WORDS])
+    router.take(pending, [listed(0, Word("a" * SLICE_BYTES, 0)), listed(1, Word("a", 1))])
+    assert (pending.rows, len(pending.runs[WORDS.table].records)) == (1, 1)
 
 
 def test_what_breaks_among_many_is_put_aside_alone_and_the_rest_keeps_its_order() -> None:

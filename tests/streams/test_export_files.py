@@ -162,7 +162,7 @@ def test_every_schema_fits_in_one_union() -> None:
 def test_parquet_writes_its_groups_at_fixed_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.export_files.GROUP_ROWS", 3)
+    monkeypatch.setattr("streams.tabular.GROUP_ROWS", 3)
     for batch in (1, 2, 100):
         file = pyarrow.parquet.ParquetFile(_written("parquet", _entries(), batch, tmp_path))
         groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
@@ -170,6 +170,6 @@ def test_parquet_writes_its_groups_at_fixed_places(
 
 
 def test_large_rows_make_smaller_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.export_files.GROUP_BYTES", 1)
+    monkeypatch.setattr("streams.tabular.GROUP_BYTES", 1)
     file = pyarrow.parquet.ParquetFile(_written("parquet", _entries(), 100, tmp_path))
     assert file.num_row_groups == 7

@@ -73,6 +73,7 @@ class World:
         pending, records = Pending(CLICKHOUSE_VIEWS), self.records()
         await keyring.fetch(records)
         router.take(pending, records)
+        router.settle(pending)
         return pending
 
     async def column(self, name: str, view: Any = LLM_CALLS) -> list[Any]:

@@ -142,3 +142,8 @@ class Reader:
 
     def leave(self) -> None:
         self._gone.set()
+
+
+def error(answer: Any) -> tuple[int, str]:
+    """The status and the code of a refusal."""
+    return answer.status_code, answer.json()["error"]["code"]

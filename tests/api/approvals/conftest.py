@@ -7,7 +7,9 @@ import pytest
 
 from api.approvals import ROUTES
 from api.credentials import AgentKey, lookup_prefix
-from infra.ids import secret_hash
+from infra.ids import new_id, secret_hash
+from schemas.envelope import SYSTEM
+from streams.bus import CommandRequest
 from tests.api.approvals.client import WaitroomClient
 from tests.api.approvals.tables import Tables
 from tests.api.harness import TENANT, Harness
@@ -42,3 +44,11 @@ async def waitroom() -> AsyncIterator[Waitroom]:
     async with Harness(ROUTES, apply=tables.apply) as harness:
         tables.answer(harness.reads)
         yield Waitroom(harness, tables)
+
+
+async def as_system(it: Waitroom, id: str, command: Any) -> None:
+    """Send what a process of ours sends to a stream of the tenant."""
+    request = CommandRequest(
+        tenant=TENANT, stream_id=id, command=command, actor=SYSTEM, command_id=new_id("cmd")
+    )
+    assert (await it.harness.bus.send(request)).status == "accepted"

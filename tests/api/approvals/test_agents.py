@@ -65,7 +65,7 @@ async def test_scopes_are_given_by_id_or_slug_and_must_exist(waitroom: Waitroom)
 async def test_agents_are_listed_newest_first(waitroom: Waitroom) -> None:
     for name in ("One", "Two", "Three"):
         await waitroom.agent(name)
-        waitroom.harness.clock.advance(1)  # type: ignore[attr-defined]
+        waitroom.harness.clock.advance(1)
     first = (await waitroom.person_calls("GET", "/v1/agents?limit=2")).json()
     assert [agent["name"] for agent in first["data"]] == ["Three", "Two"]
     path = f"/v1/agents?limit=2&cursor={first['cursor']}"

@@ -192,7 +192,7 @@ async def test_pending_is_filtered_and_paged(waitroom: Waitroom) -> None:
             "urgency": ["low", "urgent"][number // 3],
         }
         asked.append(await waitroom.check_in(agents[number % 2], **fields))
-        waitroom.harness.clock.advance(1)  # type: ignore[attr-defined]
+        waitroom.harness.clock.advance(1)
     await waitroom.person_calls("POST", f"/v1/check-ins/{asked[0]['id']}/approve")
 
     async def ids(query: str) -> list[str]:

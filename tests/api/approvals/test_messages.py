@@ -5,11 +5,8 @@ from typing import Any
 import pytest
 
 from commands.approvals.thread import MESSAGES_MAX
+from tests.api.approvals.client import error
 from tests.api.approvals.conftest import Waitroom
-
-
-def error(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
 
 
 async def write(waitroom: Waitroom, id: str, who: dict[str, str], body: str, **more: Any) -> Any:

@@ -23,7 +23,7 @@ async def simulate(it: Waitroom, change: dict[str, Any], **fields: Any) -> Any:
 async def ask(it: Waitroom, agent: dict[str, str], *actions: str) -> list[str]:
     ids = []
     for action in actions:
-        it.harness.clock.advance(60)  # type: ignore[attr-defined]
+        it.harness.clock.advance(60)
         ids.append((await it.check_in(agent, action=action))["id"])
     return ids
 
@@ -86,7 +86,7 @@ async def test_only_so_many_are_judged_and_only_of_the_last_days(
     await waitroom.room()
     agent = await waitroom.agent()
     await ask(waitroom, agent, "drop long ago")
-    waitroom.harness.clock.advance(3 * 86_400)  # type: ignore[attr-defined]
+    waitroom.harness.clock.advance(3 * 86_400)
     ids = await ask(waitroom, agent, *["drop it"] * 4)
     waitroom.person = waitroom.harness.human()  # the first one's token is over
     whole = (await simulate(waitroom, {"rules": [NO_DROPS]}, days=2))["data"]

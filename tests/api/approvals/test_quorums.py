@@ -7,27 +7,18 @@ import pytest
 
 from commands.approvals.check_in_state import EscalateCheckIn
 from commands.identity.user import RegisterUser
-from infra.ids import new_id
-from schemas.envelope import SYSTEM
-from streams.bus import CommandRequest
 from tests.api.approvals.client import POLICIES
-from tests.api.approvals.conftest import Waitroom
-from tests.api.harness import TENANT
+from tests.api.approvals.conftest import Waitroom, as_system
 
 CRITICAL = {"risk_levels": ["critical"]}
-
-
-async def send(it: Waitroom, id: str, command: Any) -> None:
-    request = CommandRequest(
-        tenant=TENANT, stream_id=id, command=command, actor=SYSTEM, command_id=new_id("cmd")
-    )
-    assert (await it.harness.bus.send(request)).status == "accepted"
 
 
 async def known(it: Waitroom, user_id: str) -> None:
     """Somebody whom the organisation knows."""
     email = hashlib.sha256(user_id.encode()).hexdigest()
-    await send(it, user_id, RegisterUser(f"{user_id}@x.example", email, user_id, ["admin"], "x"))
+    await as_system(
+        it, user_id, RegisterUser(f"{user_id}@x.example", email, user_id, ["admin"], "x")
+    )
 
 
 async def test_each_yes_is_shown_until_there_are_enough(waitroom: Waitroom) -> None:
@@ -104,7 +95,7 @@ async def test_what_nobody_answers_is_escalated_and_can_be_listed(waitroom: Wait
     assert (asked["escalated_at"], asked["escalated_to"]) == (None, [])
     (row,) = waitroom.tables.where("check_ins", "id")(asked["id"])
     command = EscalateCheckIn(room["id"], asked["agent_id"], row["escalate_at"], ["usr_ada"])
-    await send(waitroom, asked["id"], command)
+    await as_system(waitroom, asked["id"], command)
     found = (await waitroom.call("GET", f"/v1/check-ins/{asked['id']}", agent)).json()["data"]
     assert (found["status"], found["escalated_to"]) == ("pending", ["usr_ada"])
     assert found["escalated_at"]

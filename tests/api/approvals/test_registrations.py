@@ -10,15 +10,12 @@ from api.credentials import DIRECTORY, AgentKey, lookup_prefix
 from api.routing import Route, Who
 from commands.approvals.registration import CLAIM_MICROS
 from infra.ids import secret_hash
+from tests.api.approvals.client import error
 from tests.api.approvals.conftest import Waitroom
 from tests.api.approvals.test_room_scopes import BODIES
 from tests.api.harness import OTHER_TENANT, TENANT
 
 SELF_REGISTER, CLAIM, ME = "/v1/agents/self-register", "/v1/agents/claim", "/v1/agents/me"
-
-
-def error(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
 
 
 async def self_registered(waitroom: Waitroom, **fields: Any) -> tuple[dict[str, Any], Any]:

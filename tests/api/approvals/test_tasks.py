@@ -10,6 +10,7 @@ from infra.kafka import LogUnavailable
 from schemas.approvals.task import TaskClaimRenewed
 from schemas.envelope import SYSTEM
 from streams.bus import CommandRequest
+from tests.api.approvals.client import error
 from tests.api.approvals.conftest import Waitroom
 from tests.api.harness import OTHER_TENANT, TENANT
 
@@ -19,10 +20,6 @@ MINUTE_SECONDS = 60
 async def me(waitroom: Waitroom, agent: dict[str, str]) -> str:
     found = await waitroom.call("GET", "/v1/agents/me", agent)
     return str(found.json()["data"]["id"])
-
-
-def error(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
 
 
 @pytest.mark.parametrize("by", ["slug", "id"])
@@ -181,7 +178,7 @@ async def test_tasks_are_filtered_and_paged(waitroom: Waitroom) -> None:
     ids = []
     for number in range(6):
         ids.append((await waitroom.task(action=f"task {number}"))["id"])
-        waitroom.harness.clock.advance(1)  # type: ignore[attr-defined]
+        waitroom.harness.clock.advance(1)
     await waitroom.task("refunds")
     for id in ids[:3]:
         await waitroom.acts(robby, "claim", id)
@@ -268,7 +265,7 @@ async def test_a_look_of_the_agent_at_work_is_a_sign_of_life_once_half_is_over(
     bus, clock = waitroom.harness.bus, waitroom.harness.clock
     first = (await waitroom.acts(robby, "claim", id)).json()["data"]
     await waitroom.call("GET", path, robby)
-    clock.advance(5 * MINUTE_SECONDS)  # type: ignore[attr-defined]
+    clock.advance(5 * MINUTE_SECONDS)
     for other in (marvin, waitroom.person):
         await waitroom.call("GET", path, other)
     assert bus.emitted(TaskClaimRenewed) == []

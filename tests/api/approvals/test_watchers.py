@@ -10,11 +10,8 @@ from standardwebhooks import Webhook
 from commands.approvals import watcher
 from commands.approvals.watcher import TriggerWatcher
 from commands.platform.webhook_endpoint import DisableWebhookEndpoint
-from infra.ids import new_id
-from schemas.envelope import SYSTEM
 from schemas.platform.webhook import WebhookRedriven
-from streams.bus import CommandRequest
-from tests.api.approvals.conftest import Waitroom
+from tests.api.approvals.conftest import Waitroom, as_system
 from tests.api.approvals.streaming import live_waitroom
 from tests.api.approvals.test_room_events import PATH, frames
 from tests.api.harness import OTHER_TENANT, TENANT
@@ -43,14 +40,6 @@ async def trigger(it: Waitroom, watcher: dict[str, Any]) -> None:
         offset=7,
     )
     await as_system(it, watcher["id"], command)
-
-
-async def as_system(it: Waitroom, id: str, command: Any) -> None:
-    """What a process of ours sends."""
-    request = CommandRequest(
-        tenant=TENANT, stream_id=id, command=command, actor=SYSTEM, command_id=new_id("cmd")
-    )
-    assert (await it.harness.bus.send(request)).status == "accepted"
 
 
 async def test_an_agent_watches_a_room(waitroom: Waitroom) -> None:
@@ -150,7 +139,7 @@ async def test_people_see_every_watcher_and_an_agent_its_own(waitroom: Waitroom)
     agent, other = await waitroom.agent(), await waitroom.agent("Other")
     ids = []
     for headers in (agent, other, agent):
-        waitroom.harness.clock.advance(1)  # type: ignore[attr-defined]
+        waitroom.harness.clock.advance(1)
         ids.append((await watch(waitroom, headers))["id"])
     path = "/v1/rooms/payments/watchers"
     first = (await waitroom.person_calls("GET", f"{path}?limit=2")).json()

@@ -8,12 +8,24 @@ from api.billing.plan_limits import CACHE, PlanLimits, plan_limits
 from api.subscription import LiveEvent
 from commands.billing.plans import PLANS
 from infra.postgres import DatabaseUnavailable
-from schemas.billing.account import PlanAssigned
+from schemas.avro_derivation import tag_of
+from schemas.billing.account import (
+    ACCOUNT_ID,
+    STREAM,
+    AccountEvent,
+    Balance,
+    ChargeReserved,
+    PlanAssigned,
+)
+from schemas.envelope import SYSTEM, Envelope, to_headers
+from streams.runtime import codec
+from tests.api.fake_log import FakeRecord
 from tests.api.harness import OTHER_TENANT, Harness
 from tests.api.memory import MemoryReads
 from tests.api.test_limits import Ticks
 
 KEYS = "/api/v1/keys"
+ACCOUNT = f"{STREAM}/{ACCOUNT_ID}"
 LIMITS = {"rate_limit_per_minute": 60_000, "rate_limit_burst": 5_000}
 
 
@@ -81,19 +93,22 @@ async def test_without_the_database_the_default_holds_and_is_not_kept() -> None:
     assert (await limits.take("ten_1")).limit == PLANS["pro"].requests_per_minute
 
 
+def told(event: AccountEvent) -> LiveEvent:
+    """An event of an account, as the tail of the log tells of it."""
+    envelope = Envelope("evt_1", tag_of(type(event)), "ten_1", ACCOUNT, 1, 0, SYSTEM)
+    headers = tuple(to_headers(envelope))
+    return LiveEvent(FakeRecord("events", 0, 1, headers, codec().encode(event)), codec())
+
+
 def test_only_a_plans_event_is_read() -> None:
     limits = PlanLimits(MemoryReads())
 
-    class Told:
-        def __init__(self, type: str, event: Any) -> None:
-            self.type, self.tenant, self.event = type, "ten_1", event
-
-    told: list[LiveEvent] = [
-        Told("billing.plan_assigned.v1", PlanAssigned(plan_code="pro")),  # type: ignore[list-item]
-        Told("billing.charge_reserved.v1", None),  # type: ignore[list-item]
-    ]
-    for event in told:
-        limits.follow(event)
+    balance = Balance(1, 0, 0, 0, 0)
+    for event in (
+        PlanAssigned(plan_code="pro"),
+        ChargeReserved(charge_id="c", amount=1, price_version="1", balance=balance),
+    ):
+        limits.follow(told(event))
     assert limits._plans == {"ten_1": "pro"}
 
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec import Struct
 
 from api.billing import ROUTES
-from commands.billing.subscription import RequestSubscription, ResumeSubscriptionChange
+from commands.billing.subscription_state import RequestSubscription, ResumeSubscriptionChange
 from infra.clock import ManualClock
 from infra.ids import new_id
 from infra.stripe import Stripe

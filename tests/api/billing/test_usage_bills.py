@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from commands.billing import account, usage_bill
-from commands.billing.account import NANODOLLARS_PER_CENT, Account, CloseUsagePeriod, charge
+from commands.billing.account_state import Account, CloseUsagePeriod, evolve
+from commands.billing.charges import NANODOLLARS_PER_CENT, charge
 from commands.billing.usage_bill import (
     IssueUsageBill,
     RecordUsageBilled,
@@ -43,7 +44,7 @@ def month_closed() -> UsagePeriodClosed:
     state = Account()
     for number in range(3):
         for event in charge(state, f"job_{number}", 41 * NANODOLLARS_PER_CENT + 5, "v", NOW):
-            state = account.evolve(state, event)
+            state = evolve(state, event)
     given = Given(account.DECIDER, actor=SYSTEM, now=MONTH.end)
     given.state = state
     [closed] = given.when(CloseUsagePeriod(MONTH.start)).decided()

@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from commands.fhe.job import RecordJobFailure
+from commands.fhe.job_state import RecordJobFailure
 from schemas.fhe.job import JobSubmitted
 from schemas.fhe.parameters import CIPHERTEXT_BYTES_MAX
 from tests.api.fhe.world import World, b64

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from commands.billing.account import AssignPlan
+from commands.billing.account_state import AssignPlan
 from commands.billing.plans import PlanCode
 from infra.ids import new_id
 from infra.objects import ObjectsUnavailable
@@ -279,7 +279,7 @@ async def test_pages_of_keys(alice: Client) -> None:
     async with World() as world:
         made = []
         for number in range(3):
-            world.harness.clock.advance(1)  # type: ignore[attr-defined]
+            world.harness.clock.advance(1)
             key = Client()
             made.append((await _upload(world, key.relin, **{"X-N": str(number)})).json())
         first = (await world.client.get("/api/v1/keys?limit=2", headers=world.headers)).json()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from commands.fhe.job import RecordJobFailure
+from commands.fhe.job_state import RecordJobFailure
 from schemas.billing.usage import UsageRecorded
 from schemas.fhe.job import JobSubmitted, JobSucceeded
 from tests.api.fhe.requests import cipher, compute, decrypted, error, upload_key

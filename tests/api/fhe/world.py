@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from api.fhe import ROUTES
 from api.live import TooManyListeners
-from commands.fhe.job import RecordJobFailure, RecordJobResult
+from commands.fhe.job_state import RecordJobFailure, RecordJobResult
 from fhe_workers import jobs
 from fhe_workers.contexts import ContextCache
 from fhe_workers.engines import engine_of

@@ -109,7 +109,7 @@ async def test_a_rotated_key_works_with_both_secrets_until_the_grace_is_over() -
         effects = world.bus._workspace.effects
         recorded = repr((effects.events, effects.audit, effects.outcomes))
         assert rotated["key"] not in recorded and rotated["key"] not in listed.text
-        world.clock.advance(60)  # type: ignore[attr-defined]
+        world.clock.advance(60)
         assert not await works(world, issued["key"])
         assert await works(world, rotated["key"])
 
@@ -159,10 +159,10 @@ async def test_the_last_use_is_told_once_in_ten_minutes_and_shown() -> None:
             assert await works(world, issued["key"])
         first = await last_used()
         assert first == iso(world.clock.now())
-        world.clock.advance(300)  # type: ignore[attr-defined]
+        world.clock.advance(300)
         assert await works(world, issued["key"])
         assert await last_used() == first
-        world.clock.advance(301)  # type: ignore[attr-defined]
+        world.clock.advance(301)
         assert await works(world, issued["key"])
         assert await last_used() == iso(world.clock.now())
         assert len(world.bus.emitted(ApiKeyUsed)) == 2
@@ -175,7 +175,7 @@ async def test_a_key_stops_at_its_expiry() -> None:
         issued = (await world.client.post(KEYS, json=body, headers=headers)).json()
         own = {"X-Wax-Key": issued["key"]}
         assert (await world.client.get(KEYS, headers=own)).status_code == 200
-        world.clock.advance(86_400)  # type: ignore[attr-defined]
+        world.clock.advance(86_400)
         assert (await world.client.get(KEYS, headers=own)).status_code == 401
 
 
@@ -209,7 +209,7 @@ async def test_keys_are_paged_newest_first() -> None:
         headers = await admin(world)
         made = []
         for number in range(5):
-            world.clock.advance(1)  # type: ignore[attr-defined]
+            world.clock.advance(1)
             body = {"name": f"key {number}", "roles": ["viewer"]}
             made.append((await world.client.post(KEYS, json=body, headers=headers)).json()["id"])
         seen: list[str] = []

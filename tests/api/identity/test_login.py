@@ -1,6 +1,7 @@
 """Login, refresh and logout."""
 
 import asyncio
+from collections.abc import Callable
 from http.cookies import SimpleCookie
 
 import pytest
@@ -283,7 +284,9 @@ async def test_somebody_elses_idempotency_key_opens_no_session_of_theirs(tenant:
         lambda token: "nonsense",
     ],
 )
-async def test_a_forged_refresh_token_is_401_and_ends_nothing(change) -> None:  # type: ignore[no-untyped-def]
+async def test_a_forged_refresh_token_is_401_and_ends_nothing(
+    change: Callable[[str], str],
+) -> None:
     async with World() as world:
         await world.register(ADA)
         tokens = await world.log_in(ADA)
@@ -297,7 +300,7 @@ async def test_an_access_token_ends_after_15_minutes_and_the_refresh_goes_on() -
     async with World() as world:
         await world.register(ADA)
         tokens = await world.log_in(ADA)
-        world.clock.advance(901)  # type: ignore[attr-defined]
+        world.clock.advance(901)
         assert (await world.client.get(ME, headers=bearer(tokens))).status_code == 401
         body = {"refresh_token": tokens["refresh_token"]}
         fresh = (await world.client.post(REFRESH, json=body)).json()
@@ -308,7 +311,7 @@ async def test_a_session_that_nobody_refreshes_for_14_days_has_ended() -> None:
     async with World() as world:
         await world.register(ADA)
         body = {"refresh_token": (await world.log_in(ADA))["refresh_token"]}
-        world.clock.advance(14 * 86_400)  # type: ignore[attr-defined]
+        world.clock.advance(14 * 86_400)
         assert (await world.client.post(REFRESH, json=body)).status_code == 401
 
 

@@ -21,7 +21,7 @@ async def test_the_sessions_that_go_on_are_listed_newest_first() -> None:
         for _ in range(3):
             tokens = await world.log_in(ADA)
             ids.append(tokens["session_id"])
-            world.clock.advance(1)  # type: ignore[attr-defined]
+            world.clock.advance(1)
         page = await world.client.get(SESSIONS, params={"limit": 2}, headers=bearer(tokens))
         body = page.json()
         assert [item["id"] for item in body["sessions"]] == ids[:0:-1]
@@ -59,11 +59,11 @@ async def test_anothers_session_does_not_exist(tenant: str) -> None:
 
 
 @pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 101}, {"offset": -1}, {"limit": "x"}])
-async def test_a_page_out_of_bounds_is_422(query: dict[str, object]) -> None:
+async def test_a_page_out_of_bounds_is_422(query: dict[str, int | str]) -> None:
     async with World() as world:
         await world.register(ADA)
         headers = bearer(await world.log_in(ADA))
-        response = await world.client.get(SESSIONS, params=query, headers=headers)  # type: ignore[arg-type]
+        response = await world.client.get(SESSIONS, params=query, headers=headers)
         assert response.status_code == 422
 
 

@@ -3,7 +3,7 @@
 import random
 
 from infra.clock import iso
-from projections.batches import batch_of
+from projections.batches import Place, batch_of
 from projections.observability.items import filed_period
 from projections.observability.run_completions import RUN_COMPLETIONS
 from projections.observability.run_starts import RUN_STARTS
@@ -55,12 +55,12 @@ async def test_pages_of_the_last_active_are_those_of_what_every_run_says(world: 
             started_at=began,
             session_id=group,
         )
-        starts.add(started, envelope(run_id), 0, place)
+        starts.add([started], [envelope(run_id)], [Place(0, place)])
         if ended is not None:
             completed = RunCompleted(
                 status="success", completed_at=ended, began_at=began if told else 0
             )
-            ends.add(completed, envelope(run_id), 0, place)
+            ends.add([completed], [envelope(run_id)], [Place(0, place)])
         active[group] = max(active.get(group, 0), ended or began)
     for batch in (starts, ends):
         view = batch.view

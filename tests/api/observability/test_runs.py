@@ -176,6 +176,20 @@ async def test_other_items_are_recorded_and_counted(
         assert len(logged(app)) == 2
 
 
+async def test_numbers_as_clients_measure_them_lose_no_batch() -> None:
+    async with Harness(ROUTES) as app:
+        key = app.key()
+        run_id = await started(app, key)
+        spans = [{"name": "s", "kind": "tool", "duration_ms": ms} for ms in (12.345, 250, 1e3)]
+        calls = [{**CALL, "tokens_in": 150.0, "tokens_out": 80}]
+        for path, body in (("spans/", {"spans": spans}), ("llm-calls/", {"calls": calls})):
+            answer = await app.client.post(f"{RUNS}/{run_id}/{path}", json=body, headers=key)
+            assert answer.status_code == 200
+        _, spans_told, calls_told = logged(app)
+        assert [span.duration_ms for span in spans_told.spans] == [12, 250, 1000]
+        assert (calls_told.calls[0].tokens_in, calls_told.calls[0].tokens_out) == (150, 80)
+
+
 @pytest.mark.parametrize("path", ["llm-calls/", "steps/", "spans/", "scores/", "complete/"])
 async def test_a_run_of_another_tenant_or_of_nobody_is_not_found(path: str) -> None:
     bodies = {

@@ -106,6 +106,7 @@ class World:
             await keyring.fetch([stored])
             router.take(pending, [stored])
             self._offset += 1
+        router.settle(pending)
         for batch in pending.batches.values():
             if len(batch):
                 view = batch.view

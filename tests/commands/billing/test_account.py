@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commands.billing import account
-from commands.billing.account import (
-    NANODOLLARS_PER_CENT,
+from commands.billing.account import assign_plan
+from commands.billing.account_state import (
     Account,
     AssignPlan,
     BudgetCapReached,
@@ -18,12 +18,10 @@ from commands.billing.account import (
     QuotaExhausted,
     SetSpendingCaps,
     SpendingLimitReached,
-    assign_plan,
-    charge,
-    commit,
-    release,
-    reserve,
+    balance_at,
+    evolve,
 )
+from commands.billing.charges import NANODOLLARS_PER_CENT, charge, commit, release, reserve
 from commands.billing.plans import PLANS, plan_of
 from commands.refusals import ActorForbidden, AlreadyDone, InvalidCommand
 from schemas.billing.account import (
@@ -52,7 +50,7 @@ ALERT = SpendingCap(100, False, [80])
 def folded(*events: Any) -> Account:
     state = Account()
     for event in events:
-        state = account.evolve(state, event)
+        state = evolve(state, event)
     return state
 
 
@@ -163,14 +161,14 @@ def test_each_share_of_a_cap_is_reached_once_a_window_and_anew_by_new_caps() -> 
     first = commit(state, "job_1", 60, NOW)
     assert thresholds(first) == [("day", 50, 60)]
     for event in first:
-        state = account.evolve(state, event)
+        state = evolve(state, event)
     second = commit(state, "job_2", 40, NOW)
     assert thresholds(second) == [("day", 100, 100), ("month", 80, 100)]
     for event in second:
-        state = account.evolve(state, event)
-    again = account.evolve(state, reserved(10, balance(10, 100)))
+        state = evolve(state, event)
+    again = evolve(state, reserved(10, balance(10, 100)))
     assert thresholds(commit(again, "job_3", 10, NOW)) == []
-    changed = account.evolve(again, SpendingCapsSet(day=HARD))
+    changed = evolve(again, SpendingCapsSet(day=HARD))
     assert thresholds(commit(changed, "job_3", 10, NOW)) == [("day", 50, 110), ("day", 100, 110)]
 
 
@@ -218,9 +216,9 @@ def test_no_order_of_charges_exceeds_a_hard_cap(seed: int, cap: int, steps: list
         elif step == "sleep":
             now += chance.randint(0, 86_400_000_000)
         for event in events:
-            state = account.evolve(state, event)
+            state = evolve(state, event)
         assert state.balance.reserved == sum(running.values()), f"seed {seed}"
-        today = account.balance_at(state.balance, now)
+        today = balance_at(state.balance, now)
         assert today.day_spent == spent.get(today.day_start, 0), f"seed {seed}"
         assert today.day_spent + today.reserved <= cap, f"seed {seed}"
 
@@ -259,7 +257,7 @@ def test_a_month_of_pay_as_you_go_is_closed_when_it_is_over_and_less_than_a_cent
     # The next month begins with what was carried.
     [_, opened, spent] = charge(month.state, "job_2", cent - 7, "v", MONTH.end)
     assert opened.period_start == MONTH.end
-    after = account.evolve(account.evolve(month.state, opened), spent)
+    after = evolve(evolve(month.state, opened), spent)
     assert (after.period.spent, after.carried) == (cent - 7, 7)
     # By the next charge as well as by its timer, should that be late.
     [_, late, again, _] = charge(state, "job_2", 1, "v", MONTH.end)
@@ -272,9 +270,9 @@ def test_a_month_of_pay_as_you_go_is_closed_when_it_is_over_and_less_than_a_cent
 
 def test_what_is_spent_on_a_subscription_or_a_trial_is_not_billed_again() -> None:
     begun = folded(*charge(Account(), "job_1", 5, "v", NOW))
-    paid = account.evolve(begun, PlanAssigned(plan_code="pro", subscription_id="sub_1"))
+    paid = evolve(begun, PlanAssigned(plan_code="pro", subscription_id="sub_1"))
     for event in charge(paid, "job_2", 100, "v", NOW):
-        paid = account.evolve(paid, event)
+        paid = evolve(paid, event)
     assert (paid.period.spent, paid.balance.month_spent) == (5, 105)
     on_trial = folded(PlanAssigned(plan_code="trial"))
     assert not any(
@@ -289,7 +287,7 @@ def test_whatever_is_spent_in_months_is_billed_to_the_last_cent() -> None:
     for number in range(300):
         amount = chance.randint(1, 3 * NANODOLLARS_PER_CENT)
         for event in charge(state, f"job_{number}", amount, "v", now):
-            state = account.evolve(state, event)
+            state = evolve(state, event)
             if isinstance(event, UsagePeriodClosed):
                 billed += event.amount_minor
         spent += amount

@@ -7,11 +7,10 @@ import msgspec
 import pytest
 
 from commands.billing import invoice, subscription
-from commands.billing.account import Account
+from commands.billing.account_state import Account
 from commands.billing.invoice import Invoice, RecordStripeInvoice
-from commands.billing.subscription import (
-    ATTEMPTS_MAX,
-    RESUME_AFTER_MICROS,
+from commands.billing.subscription import ATTEMPTS_MAX, RESUME_AFTER_MICROS
+from commands.billing.subscription_state import (
     ChangePending,
     RecordStripeSubscription,
     RequestCancellation,

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commands.billing.account import Account, EvaluationKeysExhausted
-from commands.billing.account import evolve as evolve_account
+from commands.billing.account_state import Account, EvaluationKeysExhausted
+from commands.billing.account_state import evolve as evolve_account
 from commands.billing.plans import PLANS, Plan
 from commands.decider import Context, Emit, Ref
 from commands.fhe.evaluation_key import (

@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commands.billing.account import Account, BudgetCapReached, UsagePeriod
-from commands.billing.account import evolve as evolve_account
+from commands.billing.account_state import Account, BudgetCapReached, UsagePeriod
+from commands.billing.account_state import evolve as evolve_account
 from commands.billing.usage import Usage
 from commands.decider import ClearTimer, Context, Emit, Ref, SetTimer
 from commands.fhe.evaluation_key import EvaluationKey, KeyDeleted, KeyNotFound
-from commands.fhe.job import (
-    DEADLINE_MICROS,
-    DECIDER,
+from commands.fhe.job import DEADLINE_MICROS, DECIDER
+from commands.fhe.job_state import (
     CancelJob,
     CiphertextNotFound,
     ExpireJob,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.billing.account import Account, EvaluationKeysExhausted
+from commands.billing.account_state import Account, EvaluationKeysExhausted
 from commands.decider import Claim, ClearTimer, Emit, Ref, Release, SetTimer
 from commands.fhe.evaluation_key import STREAM as KEY_STREAM
 from commands.fhe.evaluation_key import EvaluationKey

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from commands.decider import Context
 from commands.identity.api_key import (
@@ -175,13 +176,13 @@ commands = st.one_of(
 
 @given(st.lists(commands, max_size=20))
 def test_no_sequence_revives_a_revoked_key_or_leaves_one_without_roles(
-    sequence: list[object],
+    sequence: list[Struct],
 ) -> None:
     key = Given(DECIDER)
     for command in sequence:
         was_revoked = key.state.revoked
         try:
-            events = key.when(command).decided()  # type: ignore[arg-type]
+            events = key.when(command).decided()
         except Refusal:
             continue
         assert not (was_revoked and events)

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from commands.decider import ClearTimer, SetTimer
 from commands.identity.email import (
@@ -76,12 +77,12 @@ commands = st.one_of(
 
 
 @given(st.lists(commands, max_size=20))
-def test_no_sequence_of_commands_moves_a_confirmed_address(sequence: list[object]) -> None:
+def test_no_sequence_of_commands_moves_a_confirmed_address(sequence: list[Struct]) -> None:
     address = Given(DECIDER)
     owner = ""
     for command in sequence:
         try:
-            events = address.when(command).decided()  # type: ignore[arg-type]
+            events = address.when(command).decided()
         except Refusal:
             continue
         for event in events:

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from commands.decider import ClearTimer, Context, Ref, SetTimer
 from commands.identity.session import (
@@ -149,13 +150,13 @@ commands = st.one_of(
 
 
 @given(st.lists(commands, max_size=20))
-def test_no_token_is_used_twice_and_no_ended_session_goes_on(sequence: list[object]) -> None:
+def test_no_token_is_used_twice_and_no_ended_session_goes_on(sequence: list[Struct]) -> None:
     given_session = session()
     used: set[int] = set()
     ended = False
     for command in sequence:
         try:
-            events = given_session.when(command).decided()  # type: ignore[arg-type]
+            events = given_session.when(command).decided()
         except Refusal:
             continue
         for event in events:

@@ -4,6 +4,7 @@ import hashlib
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from commands.identity.user import (
     DECIDER,
@@ -96,12 +97,12 @@ commands = st.one_of(
 
 
 @given(st.lists(commands, max_size=20))
-def test_no_sequence_of_commands_lowers_the_session_epoch(sequence: list[object]) -> None:
+def test_no_sequence_of_commands_lowers_the_session_epoch(sequence: list[Struct]) -> None:
     user = Given(DECIDER)
     for command in sequence:
         before = user.state
         try:
-            events = user.when(command).decided()  # type: ignore[arg-type]
+            events = user.when(command).decided()
         except Refusal:
             continue
         for event in events:

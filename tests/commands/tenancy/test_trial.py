@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commands.billing.account import Account
+from commands.billing.account_state import Account
 from commands.decider import Context, Emit, Ref, SetTimer
 from commands.fhe.job import DEADLINE_MICROS
 from commands.refusals import NotFound

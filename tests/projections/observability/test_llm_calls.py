@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from infra.ids import Signer
-from projections.batches import batch_of
+from projections.batches import Place, batch_of
 from projections.observability.llm_calls import LLM_CALLS
 from schemas.envelope import Actor, Envelope
 from schemas.observability.run import LlmCall, LlmCallsRecorded
@@ -26,7 +26,7 @@ ENVELOPE = Envelope(
 
 def rows(*calls: LlmCall) -> list[dict[str, Any]]:
     batch = batch_of(LLM_CALLS)
-    batch.add(LlmCallsRecorded(calls=list(calls)), ENVELOPE, 3, 41)
+    batch.add([LlmCallsRecorded(calls=list(calls))], [ENVELOPE], [Place(3, 41)])
     turned = zip(*(c.tolist() for c in batch.columns()), strict=True)
     return [dict(zip(LLM_CALLS.stored, row, strict=True)) for row in turned]
 
@@ -101,14 +101,14 @@ def test_of_two_calls_with_one_id_the_first_stands() -> None:
 
 
 def test_no_calls_are_no_rows() -> None:
-    assert batch_of(LLM_CALLS).add(LlmCallsRecorded(calls=[]), ENVELOPE, 0, 0) == 0
+    assert batch_of(LLM_CALLS).add([LlmCallsRecorded(calls=[])], [ENVELOPE], [Place(0, 0)]) == 0
 
 
 def filed(run_id: str, time: int, called_at: int = 0) -> int:
     envelope = structs.replace(ENVELOPE, stream=f"observability.run/{run_id}", time=time)
     call = LlmCall(id="c", model="m", tokens_in=0, tokens_out=0, called_at=called_at)
     batch = batch_of(LLM_CALLS)
-    batch.add(LlmCallsRecorded(calls=[call]), envelope, 0, 0)
+    batch.add([LlmCallsRecorded(calls=[call])], [envelope], [Place(0, 0)])
     (row,) = zip(*(c.tolist() for c in batch.columns()), strict=True)
     return int(dict(zip(LLM_CALLS.stored, row, strict=True))["filed_period"])
 

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from projections.batches import batch_of
+from projections.batches import Place, batch_of
 from projections.observability import VIEWS
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.model_costs import MODEL_COSTS
@@ -94,7 +94,7 @@ def test_a_calls_row_says_what_it_cost_and_why(
 ) -> None:
     call = LlmCall(id="c", model="m", tokens_in=3, tokens_out=1, **fields)  # type: ignore[arg-type]
     batch = batch_of(LLM_CALLS)
-    batch.add(LlmCallsRecorded(calls=[call]), ENVELOPE, 0, 0)
+    batch.add([LlmCallsRecorded(calls=[call])], [ENVELOPE], [Place(0, 0)])
     values = [column.tolist()[0] for column in batch.columns()]
     found = dict(zip(LLM_CALLS.stored, values, strict=True))
     assert (found["cost"], found["cost_pico"], found["cost_source"]) == (cost, pico, source)

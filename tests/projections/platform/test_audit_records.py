@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from infra.clickhouse import ClickHouse
-from projections.batches import RowBatch
+from projections.batches import Place, RowBatch
 from projections.platform.audit_records import (
     AUDIT_RECORDS,
     AuditFilter,
@@ -55,7 +55,7 @@ async def clickhouse(tmp_path: Path) -> AsyncIterator[ClickHouse]:
     await engine.command(AUDIT_RECORDS.ddl())
     batch = RowBatch(AUDIT_RECORDS)
     for offset, record in enumerate([*TRAIL, *audit_chain(3, "ten_2")]):
-        batch.add(record, _envelope(record), 0, offset)
+        batch.add([record], [_envelope(record)], [Place(0, offset)])
     for turn in range(2):  # the second time under another token: replaced, not doubled
         await engine.insert(
             AUDIT_RECORDS.table,
