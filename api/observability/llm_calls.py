@@ -1,7 +1,7 @@
 """LLM calls across all runs: search, one call in full, the models used."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Annotated, Any, cast
 
 from msgspec import Meta, Raw, Struct
@@ -15,7 +15,6 @@ from api.observability.pages import (
     DeepOffset,
     Limit,
     Listing,
-    Shown,
     instant,
     shown,
     window,
@@ -25,10 +24,12 @@ from api.roles import READERS
 from api.routing import Call, Route, Who
 from commands.observability.prices import CostSource, per_million
 from infra.clock import iso
+from infra.ids import made_at
 from projections.observability import llm_call_list as queries
 from projections.observability.cost_versions import costs
+from projections.observability.items import filed_period
 from projections.observability.llm_call_list import Selection, Sort
-from projections.observability.llm_call_sums import aggregates
+from projections.observability.llm_call_sums import aggregates, aggregates_and_periods
 from projections.observability.ordering import Window
 from schemas.observability.model_cost import PICODOLLARS
 from schemas.observability.repricing import CallsRepriced
@@ -40,7 +41,7 @@ Text = Annotated[str, Meta(max_length=500)]
 Names = Mapping[str, tuple[str, str]]
 """Agent and workflow, by a run's id."""
 
-RARE_MAX = 1_000
+FEW_MAX = 1_000
 """Calls of which a page is not looked for in the last day first."""
 
 
@@ -190,13 +191,10 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
     listing = Listing(f"llm-calls {asked.sort}", queries.order_by(asked.sort, selection.costs))
     page = window(asked, listing)
 
-    async def answer(ask: Ask) -> tuple[Mapping[str, Any], Shown, Names]:
-        total, rows = await _total_and_page(ask, call, selection, listing, page)
-        found = shown(call, page, listing, rows, total["calls"])
-        run_ids = [row["run_id"] for row in found.rows]
-        return total, found, await names_of_runs(ask, call.tenant, run_ids)
-
-    total, found, names = await exactly(call.services, call.tenant, answer)
+    total, rows, names = await exactly(
+        call.services, call.tenant, lambda ask: _answer(ask, call, selection, listing, page)
+    )
+    found = shown(call, page, listing, rows, total["calls"])
     return LlmCallPage(
         results=[LlmCallRow(**_fields(row, names)) for row in found.rows],
         count=total["calls"],
@@ -212,45 +210,40 @@ async def list_llm_calls(call: Call[None, ListLlmCalls]) -> LlmCallPage:
     )
 
 
-async def _total_and_page(
+async def _answer(
     ask: Ask,
     call: Call[None, ListLlmCalls],
     selection: Selection,
     listing: Listing,
     page: Window,
-) -> tuple[Mapping[str, Any], Rows]:
-    """What all calls add up to; the rows of a page, and one more where there are more."""
-    total = ask(aggregates(selection))
-    newest_first = call.query.sort == "-created_at"
-    if newest_first and not selection.kept:
-        # How many there are tells where to look for the newest: few are looked for everywhere.
-        (row,) = await total
-        rare = row["calls"] <= RARE_MAX
-        return row, await _rows_of_page(ask, call, selection, listing, page, by_spans=not rare)
-    (row,), rows = await asyncio.gather(
-        total, _rows_of_page(ask, call, selection, listing, page, by_spans=newest_first)
-    )
-    return row, rows
-
-
-async def _rows_of_page(
-    ask: Ask,
-    call: Call[None, ListLlmCalls],
-    selection: Selection,
-    listing: Listing,
-    page: Window,
-    *,
-    by_spans: bool,
-) -> Rows:
+) -> tuple[Mapping[str, Any], Rows, Names]:
+    """What all calls add up to; the rows of a page, and one more where there are more; and the
+    names of their runs."""
     parts: Iterable[Selection] = [selection]
-    if by_spans:
+    if call.query.sort == "-created_at":
         parts = queries.newest(selection, page, call.services.clock.now())
+        if selection.search:
+            # Few lie anywhere: a page is looked for where they are filed.
+            (total,) = await ask(aggregates_and_periods(selection, FEW_MAX + 1))
+            if total["calls"] <= FEW_MAX:
+                parts = queries.newest_of_few(selection, page, total["periods"])
+            return total, *await _named_page(ask, call.tenant, parts, listing, page)
+    (total,), (rows, names) = await asyncio.gather(
+        ask(aggregates(selection)), _named_page(ask, call.tenant, parts, listing, page)
+    )
+    return total, rows, names
+
+
+async def _named_page(
+    ask: Ask, tenant: str, parts: Iterable[Selection], listing: Listing, page: Window
+) -> tuple[Rows, Names]:
+    """The page of the first part that has more, or else of the last; and the names of its runs."""
     rows: Rows = []
     for part in parts:
         rows = await ask(queries.page(part, listing.order, page))
         if len(rows) > page.limit:
             break
-    return rows
+    return rows, await names_of_calls(ask, tenant, rows[: page.limit])
 
 
 async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:
@@ -261,7 +254,7 @@ async def get_llm_call(call: Call[None, None]) -> LlmCallDetail:
         found = await ask(query)
         if not found:
             not_found("There is no such LLM call")
-        return found[0], await names_of_runs(ask, call.tenant, [found[0]["run_id"]])
+        return found[0], await names_of_calls(ask, call.tenant, found)
 
     row, names = await exactly(call.services, call.tenant, answer)
     return LlmCallDetail(
@@ -277,11 +270,26 @@ async def list_models(call: Call[None, None]) -> ModelNames:
     return ModelNames([row["model"] for row in rows])
 
 
-async def names_of_runs(ask: Ask, tenant: str, run_ids: list[str]) -> Names:
-    """Those of runs; a run whose start is not reported yet has none."""
+async def names_of_calls(ask: Ask, tenant: str, calls: Rows) -> Names:
+    """Those of the runs of calls."""
+    # The start of a trace mostly lies where its calls do.
+    periods = {call["filed_period"] for call in calls}
+    return await names_of_runs(ask, tenant, {call["run_id"] for call in calls}, periods)
+
+
+async def names_of_runs(
+    ask: Ask, tenant: str, run_ids: Set[str], periods: Set[int] = frozenset()
+) -> Names:
+    """Those of runs; a run whose start is not reported yet has none. periods: under which runs may
+    be filed whose ids have no time."""
     if not run_ids:
         return {}
-    rows = await ask(queries.names_of_runs(tenant, run_ids))
+    likely = periods | {filed_period(run_id) for run_id in run_ids}
+    rows = await ask(queries.names_of_runs(tenant, run_ids, likely))
+    lacking = run_ids - {row["run_id"] for row in rows}
+    # One with a time has not been reported if it is not filed there.
+    if others := [run_id for run_id in lacking if made_at(run_id) is None]:
+        rows = [*rows, *await ask(queries.names_of_runs_anywhere(tenant, others))]
     return {row["run_id"]: (row["agent_name"], row["workflow_name"]) for row in rows}
 
 

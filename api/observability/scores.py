@@ -189,7 +189,7 @@ Models = Mapping[tuple[str, str], str]
 
 
 async def _agents_and_models(ask: Ask, tenant: str, rows: Rows) -> tuple[Names, Models]:
-    run_ids = [row["run_id"] for row in rows]
+    run_ids = {row["run_id"] for row in rows}
     return await asyncio.gather(names_of_runs(ask, tenant, run_ids), _models(ask, tenant, rows))
 
 

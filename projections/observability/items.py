@@ -47,7 +47,8 @@ READ_AS_THEY_LIE = {"index_granularity": 1024, "assign_part_uuids": 1}
 """Settings of the tables of `unmerged.py`: rows that are read at once where one is wanted (by
 default eight times as many, of which a page of scattered rows would unpack all the texts), and ids
 of parts, so that none is taken for another that had its name."""
-_PERIOD_MILLIS = 6 * 3_600_000
+PERIOD_MICROS = 6 * 3_600_000_000
+_PERIOD_MILLIS = PERIOD_MICROS // 1_000
 _PERIODS_MAX = 2**32 - 1
 
 
@@ -68,7 +69,7 @@ def filed_periods(run_ids: Any, told: Any) -> Any:
     timed = np.array([millis is not None for millis in made])
     periods = np.array([min((millis or 0) // _PERIOD_MILLIS, _PERIODS_MAX) for millis in made])
     of = runs.indices.to_numpy()
-    own = np.minimum(told // (_PERIOD_MILLIS * 1_000), _PERIODS_MAX)
+    own = np.minimum(told // PERIOD_MICROS, _PERIODS_MAX)
     return np.where(timed[of], periods[of], own)
 
 

@@ -4,13 +4,13 @@ Each function gives SQL and its parameters; nothing from a request is ever part 
 come out as microseconds, a later cost as whole picodollars in text (it may exceed 64 bits).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct, structs
 
 from projections.observability.cost_versions import AS_IT_CAME, Costs
-from projections.observability.items import RUNS_NAMED
+from projections.observability.items import PERIOD_MICROS, RUNS_NAMED
 from projections.observability.kept_sums import GREATEST, HOUR, HOUR_MICROS
 from projections.observability.llm_calls import LLM_CALLS
 from projections.observability.ordering import (
@@ -110,7 +110,7 @@ class Selection(Struct, frozen=True, kw_only=True):
         return Query(" AND ".join(conditions), params)
 
 
-_FIELDS = """id, run_id, model, task, tokens_in, tokens_out, total_tokens, cost,
+_FIELDS = """id, run_id, filed_period, model, task, tokens_in, tokens_out, total_tokens, cost,
  toUnixTimestamp64Micro(created_at) AS at, prompt_hash"""
 
 _PRICE = "cost_source, price_in_pico, price_out_pico, price_model, price_revision"
@@ -194,6 +194,25 @@ def newest(selection: Selection, window: Window, now: int) -> Iterator[Selection
     yield selection
 
 
+def newest_of_few(
+    selection: Selection, window: Window, periods: Sequence[int]
+) -> Iterator[Selection]:
+    """Where to look for a page of the newest first of few: where as many are filed, everywhere.
+
+    periods: those under which all the calls are filed; of none there is nothing to look for.
+    """
+    if not periods:
+        return
+    if window.behind is not None:
+        last = window.behind[0] // PERIOD_MICROS
+        periods = [period for period in periods if period < last]
+    deep = window.offset + window.limit
+    if deep < len(periods):
+        since = sorted(periods, reverse=True)[deep] * PERIOD_MICROS
+        yield structs.replace(selection, since=max(since, selection.since or 0))
+    yield selection
+
+
 def one(tenant: str, call_id: str, *, run_id: str = "", costs: Costs = AS_IT_CAME) -> Query:
     """The newest call with this id (of a run, if given), previews whole, and the price it was made
     at."""
@@ -216,12 +235,22 @@ def models(tenant: str) -> Query:
     return Query(sql, {"tenant": tenant})
 
 
-def names_of_runs(tenant: str, run_ids: list[str]) -> Query:
-    """Agent and workflow of runs; a run whose start is not reported yet has no row."""
+_NAMES = f"SELECT run_id, agent_name, workflow_name FROM {RUN_STARTS.table}"
+
+
+def names_of_runs(tenant: str, run_ids: Iterable[str], periods: Iterable[int]) -> Query:
+    """Agent and workflow of runs whose starts are filed under these periods."""
     sql = (
-        f"SELECT run_id, agent_name, workflow_name FROM {RUN_STARTS.table}"
-        f" WHERE tenant = {{tenant:String}} AND run IN (SELECT run FROM {RUNS_NAMED})"
+        f"{_NAMES} WHERE tenant = {{tenant:String}} AND filed_period IN {{periods:Array(UInt32)}}"
+        " AND run_id IN {run_ids:Array(String)}"
     )
+    params = {"periods": sorted(set(periods)), "run_ids": sorted(set(run_ids))}
+    return Query(sql, {"tenant": tenant, **params})
+
+
+def names_of_runs_anywhere(tenant: str, run_ids: Iterable[str]) -> Query:
+    """Agent and workflow of runs; a run whose start is not reported yet has no row."""
+    sql = f"{_NAMES} WHERE tenant = {{tenant:String}} AND run IN (SELECT run FROM {RUNS_NAMED})"
     return Query(sql, {"tenant": tenant, "run_ids": sorted(set(run_ids))})
 
 

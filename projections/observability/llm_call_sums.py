@@ -13,12 +13,19 @@ from projections.observability.ordering import Query
 _ADDED_UP = (
     "sum(calls) AS calls, toString(sum(tokens)) AS tokens, toString(sum(pico)) AS total_pico"
 )
+_OF_ALL = f"{_ADDED_UP}, arraySort(groupUniqArray(model)) AS models"
 
 
 def aggregates(selection: Selection) -> Query:
     """What the whole selection adds up to: calls, tokens, total_pico, models."""
     source, params = _sums(selection, "model", "model")
-    sql = f"SELECT {_ADDED_UP}, arraySort(groupUniqArray(model)) AS models FROM {source}"
+    return Query(f"SELECT {_OF_ALL} FROM {source}", params)
+
+
+def aggregates_and_periods(selection: Selection, most: int) -> Query:
+    """The same, and the `periods` under which calls are filed, of so many at most."""
+    source, params = _sums(selection, f"model, groupArray({most})(filed_period) AS filed", "model")
+    sql = f"SELECT {_OF_ALL}, groupArrayArray({most})(filed) AS periods FROM {source}"
     return Query(sql, params)
 
 

@@ -44,6 +44,19 @@ async def test_every_list_is_the_same_by_cursors_by_links_and_at_once(world: Wor
         assert await by_links(world, path, query) == whole, (path, query)
 
 
+@pytest.mark.parametrize("few", [0, 100])
+async def test_a_search_is_the_same_whether_few_or_many_are_found(
+    world: World, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    await much(world)
+    monkeypatch.setattr(llm_calls, "FEW_MAX", few)
+    everything = await world.read("llm-calls/?limit=100")
+    found = await world.read("llm-calls/?search=m&limit=100")
+    assert {**found, "next": None} == everything
+    assert await by_cursors(world, "llm-calls/", "search=m", 14) == everything["results"]
+    assert await by_links(world, "llm-calls/", "search=m") == everything["results"]
+
+
 async def by_cursors(world: World, path: str, query: str, count: int) -> list[Any]:
     found, cursor = [], ""
     while cursor is not None:

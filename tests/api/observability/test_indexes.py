@@ -7,7 +7,14 @@ import pytest
 
 from projections.observability.cost_versions import AS_IT_CAME
 from projections.observability.items import RUNS_NAMED
-from projections.observability.llm_call_list import Selection, names_of_runs, one, order_by, page
+from projections.observability.llm_call_list import (
+    Selection,
+    names_of_runs,
+    names_of_runs_anywhere,
+    one,
+    order_by,
+    page,
+)
 from projections.observability.llm_call_sums import aggregates, per_model_and_day
 from projections.observability.ordering import Query, Window
 from projections.observability.run_groups import Groups, costs, count, details
@@ -25,7 +32,8 @@ from tests.api.observability.world import World
     [
         ("by_prompt", per_hash(TENANT, ["ff"])),
         ("by_id", one(TENANT, "c")),
-        ("by_run", names_of_runs(TENANT, ["run_1"])),
+        ("by_run", names_of_runs_anywhere(TENANT, ["run_1"])),
+        ("(run_id in 1-element set)", names_of_runs(TENANT, ["run_1"], [1])),
         ("by_session", details(TENANT, "session_id", ["s"])),
         ("by_user", details(TENANT, "user_id", ["u"])),
         ("by_text", aggregates(Selection(tenant=TENANT, search="iece"))),

@@ -18,6 +18,7 @@ from api.observability import ROUTES
 from api.observability.otlp import wire_json, wire_protobuf
 from api.observability.runs import MAX_BODY
 from infra.kafka import LogUnavailable
+from projections.observability.run_starts import RUN_STARTS
 from schemas.envelope import from_headers
 from schemas.observability.run import LlmCallsRecorded, RunCompleted, RunStarted, SpansRecorded
 from streams.telemetry import MAX_EVENT_BYTES, codec
@@ -457,3 +458,18 @@ async def test_batches_in_any_order_are_one_run_with_the_root_s_names(world: Wor
     assert page["count"] == 2
     assert {call["workflow_name"] for call in page["results"]} == {"main"}
     assert len({call["run_id"] for call in page["results"]}) == 1
+
+
+async def test_a_call_has_its_run_s_names_wherever_the_run_is_filed(world: World) -> None:
+    keyed = {"Idempotency-Key": "once"}
+    run = await world.report("start/", {"agent_name": "keyed"}, keyed)
+    for run_id in (run["run_id"], await world.start("timed")):
+        await world.calls(run_id, {})
+    # The root begins in the six hours before those in which its call does.
+    root = {**ROOT, "start_time_unix_nano": BEGAN - 1_000_000_000}
+    assert (await post(world.app, request(root, CHILD), world.key)).status_code == 200
+    await world.fold()
+    periods = await world.clickhouse.query(f"SELECT filed_period FROM {RUN_STARTS.table}")
+    assert len({row["filed_period"] for row in periods}) == 3
+    page = await world.read("llm-calls/")
+    assert sorted(call["agent_name"] for call in page["results"]) == ["keyed", "shipping", "timed"]
