@@ -72,6 +72,7 @@ class StoredCalls:
         self._words = pa.array(words)
         self._often = _uneven(_WORDS, 10)
         self._active = _uneven(max(10, self._runs // 50), 50)
+        self._persons = self._dice.integers(0, 32, (len(self._active), 16), np.uint8)
 
     async def insert(self, clickhouse: ClickHouse) -> None:
         """Make the tables and fill them, a block of each after the other."""
@@ -102,7 +103,7 @@ class StoredCalls:
         traced = dice.random(count) < _TRACES
         return Runs(
             [TENANTS[n] for n in tenants],
-            self._run_ids(at, traced),
+            self._run_ids(at, traced, users),
             [AGENTS[n] for n in np.minimum(dice.geometric(0.3, count), len(AGENTS)) - 1],
             [f"user-{n}" for n in users],
             [f"session-{n}" for n in sessions],
@@ -110,14 +111,17 @@ class StoredCalls:
             traced,
         )
 
-    def _run_ids(self, at: Any, traced: Any) -> list[str]:
-        """As `Signer.run_id` has them: UUIDv7 in base 32 and something random."""
+    def _run_ids(self, at: Any, traced: Any, users: Any) -> list[str]:
+        """As `Signer.run_id` has them: UUIDv7 in base 32, whom the run is for, something random.
+
+        A trace's has no time and doesn't say for whom it is.
+        """
         high = (at.astype(np.uint64) // np.uint64(1000) << np.uint64(16)) | np.uint64(7 << 12)
         random = self._dice.integers(0, 2**63, (len(at), 3)).astype(np.uint64)
         untimed = random[:, 2] & ~np.uint64(0xF000) | np.uint64(5 << 12)
         high = np.where(traced, untimed, high)
         low = random[:, 0]
-        digits = np.empty((len(at), 42), np.uint8)
+        digits = np.empty((len(at), 58), np.uint8)
         for place in range(26):
             shift = 125 - 5 * place
             if shift >= 64:
@@ -127,8 +131,13 @@ class StoredCalls:
             else:
                 part = low >> np.uint64(shift)
             digits[:, place] = part & np.uint64(31)
-        digits[:, 26:] = self._dice.integers(0, 32, (len(at), 16))
-        return [f"run_{text.decode()}" for text in _ALPHABET[digits].view("S42")[:, 0]]
+        digits[:, 26:42] = self._persons[users]
+        digits[:, 42:] = self._dice.integers(0, 32, (len(at), 16))
+        texts = _ALPHABET[digits].view("S58")[:, 0].astype(str).tolist()
+        return [
+            f"run_{text[:26]}{text[42:] if trace else text[26:]}"
+            for text, trace in zip(texts, traced, strict=True)
+        ]
 
     def _lifecycles(self, runs: Runs, first: int) -> list[Batch]:
         starts, ends = batch_of(RUN_STARTS), batch_of(RUN_COMPLETIONS)
@@ -149,7 +158,11 @@ class StoredCalls:
                 user_id=runs.user[n],
                 session_id=runs.session[n],
             )
-            completed = RunCompleted(status="success", completed_at=began + int(lasted[n]))
+            completed = RunCompleted(
+                status="success",
+                completed_at=began + int(lasted[n]),
+                began_at=began if trace else 0,
+            )
             starts.add([started], [envelope], [Place(0, 3 * (first + n))])
             ends.add([completed], [envelope], [Place(0, 3 * (first + n) + 2)])
         return [starts, ends]

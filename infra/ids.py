@@ -25,7 +25,10 @@ _NAMESPACE = uuid.UUID("6f1a4c52-3a57-5f0e-9c1d-77656972d0d0")
 _MAC_BYTES = 10
 _MAC_DIGITS = 16
 _RUN_LENGTH = 4 + 26 + _MAC_DIGITS
-_RUN_LENGTHS = (_RUN_LENGTH, _RUN_LENGTH + _MAC_DIGITS)
+RUN_LENGTH_OF_PERSON = _RUN_LENGTH + _MAC_DIGITS
+"""Characters of the id of a run that is for a person, whom it names from `PERSON_AT` on."""
+PERSON_AT = 4 + 26
+_RUN_LENGTHS = (_RUN_LENGTH, RUN_LENGTH_OF_PERSON)
 _PERSON = "person_"
 _VERSION_7 = "ef"
 """The digits of an id's bits 48 to 52 that say version 7: the time ends at a digit's border."""
@@ -165,7 +168,7 @@ class Signer:
             return owner == tenant
         if len(run_id) not in _RUN_LENGTHS or not run_id.startswith("run_"):
             return False
-        proven = self._run_id(run_id[4:30], tenant, run_id[30:-_MAC_DIGITS])
+        proven = self._run_id(run_id[4:PERSON_AT], tenant, run_id[PERSON_AT:-_MAC_DIGITS])
         if not hmac.compare_digest(proven.encode(), run_id.encode()):
             return False
         # A run reports many times: what is proven once need not be proven again.
@@ -210,7 +213,7 @@ class Signer:
 
 def person_of(run_id: str) -> str:
     """The person whom a run is for, as its id says; empty if it is for none."""
-    named = run_id[30:-_MAC_DIGITS]
+    named = run_id[PERSON_AT:-_MAC_DIGITS]
     return _PERSON + named if named else ""
 
 

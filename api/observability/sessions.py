@@ -4,13 +4,19 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from api.observability.pages import DEFAULT_LIMIT, Cursor, DeepOffset, Limit, Offset
-from api.observability.run_groups import RunOfGroup, find, find_one, route
+from api.observability.pages import Offset
+from api.observability.run_groups import (
+    GroupAggregates,
+    ListGroups,
+    RunOfGroup,
+    find,
+    find_one,
+    route,
+)
 from api.routing import Call
 from projections.observability.run_groups import Measure
 
 RUNS_MAX = 1_000
-Text = Annotated[str, Meta(max_length=500)]
 Sort = Literal[
     "last_activity", "-last_activity", "first_run", "-first_run", "run_count", "-run_count"
 ]
@@ -21,18 +27,11 @@ _MEASURES: dict[str, Measure] = {
 }
 
 
-class ListSessions(Struct):
+class ListSessions(ListGroups):
     """Agent, start and end choose sessions with a run that fits them all; `search` is part of an
     id. A session that is chosen is shown whole."""
 
-    search: Text = ""
-    agent: Text = ""
-    start: Text = ""
-    end: Text = ""
     sort: Sort = "-last_activity"
-    limit: Limit = DEFAULT_LIMIT
-    offset: DeepOffset = 0
-    cursor: Cursor = ""
 
 
 class SessionRow(Struct):
@@ -63,21 +62,13 @@ class GetSession(Struct):
     offset: Offset = 0
 
 
-class SessionAggregates(Struct):
-    run_count: int
-    total_duration: float
-    total_cost: float
-    total_tokens: int
-    agents: list[str]
-
-
 class SessionRun(RunOfGroup):
     trace_id: str
 
 
 class SessionDetail(Struct):
     session_id: str
-    aggregates: SessionAggregates
+    aggregates: GroupAggregates
     runs: list[SessionRun]
 
 
@@ -86,7 +77,6 @@ async def list_sessions(call: Call[None, ListSessions]) -> SessionPage:
     rows = [
         SessionRow(
             session_id=group.id,
-            run_count=group.run_count,
             first_run=group.first,
             last_activity=group.last,
             **group.sums,
@@ -103,7 +93,7 @@ async def get_session(call: Call[None, GetSession]) -> SessionDetail:
     )
     return SessionDetail(
         session_id=session_id,
-        aggregates=SessionAggregates(run_count=found.group.run_count, **found.group.sums),
+        aggregates=GroupAggregates(**found.group.sums),
         runs=[
             SessionRun(
                 **{name: getattr(run, name) for name in RunOfGroup.__struct_fields__},

@@ -5,12 +5,18 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from api.observability.llm_calls import dollars
-from api.observability.pages import DEFAULT_LIMIT, MAX_LIMIT, Cursor, DeepOffset, Limit, Offset
-from api.observability.run_groups import RunOfGroup, find, find_one, route
+from api.observability.pages import DEFAULT_LIMIT, MAX_LIMIT, Offset
+from api.observability.run_groups import (
+    GroupAggregates,
+    ListGroups,
+    RunOfGroup,
+    find,
+    find_one,
+    route,
+)
 from api.routing import Call
 from projections.observability.run_groups import Measure
 
-Text = Annotated[str, Meta(max_length=500)]
 Sort = Literal["last_seen", "-last_seen", "first_seen", "-first_seen", "run_count", "-run_count"]
 _MEASURES: dict[str, Measure] = {
     "last_seen": "last_at",
@@ -19,18 +25,11 @@ _MEASURES: dict[str, Measure] = {
 }
 
 
-class ListUsers(Struct):
+class ListUsers(ListGroups):
     """Agent, start and end choose users with a run that fits them all; `search` is part of an id.
     A user who is chosen is shown whole."""
 
-    search: Text = ""
-    agent: Text = ""
-    start: Text = ""
-    end: Text = ""
     sort: Sort = "-last_seen"
-    limit: Limit = DEFAULT_LIMIT
-    offset: DeepOffset = 0
-    cursor: Cursor = ""
 
 
 class UserRow(Struct):
@@ -61,12 +60,7 @@ class GetUser(Struct):
     offset: Offset = 0
 
 
-class UserAggregates(Struct):
-    run_count: int
-    total_duration: float
-    total_cost: float
-    total_tokens: int
-    agents: list[str]
+class UserAggregates(GroupAggregates):
     first_seen: str
     last_seen: str
 
@@ -92,7 +86,6 @@ async def list_users(call: Call[None, ListUsers]) -> UserPage:
     rows = [
         UserRow(
             user_id=group.id,
-            run_count=group.run_count,
             first_seen=group.first,
             last_seen=group.last,
             **group.sums,
@@ -105,13 +98,11 @@ async def list_users(call: Call[None, ListUsers]) -> UserPage:
 async def get_user(call: Call[None, GetUser]) -> UserDetail:
     user_id = call.path["user_id"]
     group, by_model, runs = await find_one(
-        call, "user_id", user_id, "There is no such user", newest_first=True
+        call, "user_id", user_id, "There is no such user", newest_first=True, by_model=True
     )
     return UserDetail(
         user_id=user_id,
-        aggregates=UserAggregates(
-            run_count=group.run_count, first_seen=group.first, last_seen=group.last, **group.sums
-        ),
+        aggregates=UserAggregates(first_seen=group.first, last_seen=group.last, **group.sums),
         cost_by_model=[
             ModelCost(row["model"], dollars(row["total_pico"]), int(row["tokens"]), row["calls"])
             for row in by_model

@@ -100,7 +100,7 @@ def columns(calls: Items) -> list[Column]:
 
 LLM_CALLS = ClickHouseView(
     name="llm_calls",
-    version=5,
+    version=6,
     topic=TOPIC,
     events=(LlmCallsRecorded,),
     columns={

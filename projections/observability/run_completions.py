@@ -1,4 +1,8 @@
-"""How runs ended. The first completion on the log stands: a retry changes nothing."""
+"""How runs ended. The first completion on the log stands: a retry changes nothing.
+
+A completion is filed under its run's period, as the start is (`run_starts.py`), or, where neither
+the run's id nor the report says when it began, under the first.
+"""
 
 from projections.clickhouse import INSTANT, JSON_TEXT, KEY_NAME, TENANT, ClickHouseView, Row
 from projections.observability.items import (
@@ -20,7 +24,7 @@ def rows(event: RunCompleted, envelope: Envelope) -> list[Row]:
     return [
         (
             envelope.tenant,
-            filed_period(envelope.stream_id),
+            filed_period(envelope.stream_id, event.began_at),
             envelope.stream_id,
             event.status,
             event.completed_at,
@@ -34,7 +38,7 @@ def rows(event: RunCompleted, envelope: Envelope) -> list[Row]:
 
 RUN_COMPLETIONS = ClickHouseView(
     name="run_completions",
-    version=3,
+    version=4,
     topic=TOPIC,
     events=(RunCompleted,),
     columns={
@@ -55,6 +59,9 @@ RUN_COMPLETIONS = ClickHouseView(
         "by_time completed_at TYPE minmax GRANULARITY 1",
         "by_run run TYPE bloom_filter(0.01) GRANULARITY 1",
     ),
+    projections={
+        "in_order_of_runs": "SELECT tenant, run, status, completed_at ORDER BY tenant, run",
+    },
     rows=rows,
     keep="first",
     personal={"result": "'{}'", "error": "''", "metadata": "'{}'"},

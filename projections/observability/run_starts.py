@@ -45,14 +45,29 @@ def rows(event: RunStarted, envelope: Envelope) -> list[Row]:
     ]
 
 
-def _kept_by(name: str) -> str:
-    """What is kept of runs with the same of these: how many, and the first start."""
-    return f"SELECT tenant, {name}, count(), min(started_at) GROUP BY tenant, {name}"
+SESSION_NUMBER = "sipHash64(session_id)"
+"""SQL of a number for a session: they are counted by it in half the time that their texts take. Of
+ten million, two share a number once in 370,000 times."""
+NO_SESSION = "sipHash64('')"
+
+
+def _kept_by(name: str) -> dict[str, str]:
+    """What is kept of runs with the same of these: how many, and the first start; and the runs in
+    the order of these groups."""
+    return {
+        f"kept_by_{name}": (
+            f"SELECT tenant, {name}, count(), min(started_at) GROUP BY tenant, {name}"
+        ),
+        f"in_order_of_{name}": (
+            f"SELECT tenant, {name}, run, started_at, agent_name, filed_period"
+            f" ORDER BY tenant, {name}"
+        ),
+    }
 
 
 RUN_STARTS = ClickHouseView(
     name="run_starts",
-    version=3,
+    version=4,
     topic=TOPIC,
     events=(RunStarted,),
     columns={
@@ -84,12 +99,10 @@ RUN_STARTS = ClickHouseView(
         "by_user user_id TYPE bloom_filter(0.01) GRANULARITY 1",
     ),
     projections={
-        "kept_by_session": _kept_by("session_id"),
-        "kept_by_user": _kept_by("user_id"),
-        # A session's runs lie together; those of a user or an agent do not.
-        "in_order_of_users": (
-            "SELECT tenant, user_id, run, started_at, agent_name ORDER BY tenant, user_id"
-        ),
+        # Before what is kept by session, of which the engine could make it, too.
+        "session_numbers": f"SELECT tenant, {SESSION_NUMBER} GROUP BY tenant, {SESSION_NUMBER}",
+        **_kept_by("session_id"),
+        **_kept_by("user_id"),
         "in_order_of_agents": "SELECT tenant, agent_name, run ORDER BY tenant, agent_name",
     },
     rows=rows,

@@ -91,7 +91,8 @@ def tables_of(query: Query) -> list[str]:
 
 def as_they_lie(query: Query) -> Query:
     """The query, asked of rows as they lie."""
-    return Query(f"{query.sql} SETTINGS final = 0", query.params)
+    joint = "," if " SETTINGS " in query.sql else " SETTINGS"
+    return Query(f"{query.sql}{joint} final = 0", query.params)
 
 
 def without_others(tenant: str, among: Mapping[str, Collection[UUID]]) -> Query:

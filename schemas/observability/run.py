@@ -43,7 +43,8 @@ class RunStarted(Struct, frozen=True, tag="observability.run_started.v1", kw_onl
 
 
 class RunCompleted(Struct, frozen=True, tag="observability.run_completed.v1", kw_only=True):
-    """A run ended. `status` is the client's word: success, error, or one of its own."""
+    """A run ended. `status` is the client's word: success, error, or one of its own. began_at: when
+    the run began, where its end is reported with that (a trace's is), 0 where it isn't."""
 
     status: str
     completed_at: Micros
@@ -51,6 +52,7 @@ class RunCompleted(Struct, frozen=True, tag="observability.run_completed.v1", kw
     error: str = ""
     metadata: Json = EMPTY_JSON
     sealed: bytes = b""
+    began_at: Micros = 0
 
 
 class LlmCall(Struct, frozen=True, kw_only=True):

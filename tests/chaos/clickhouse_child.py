@@ -13,15 +13,15 @@ import chdb
 
 QUERIES = {
     "calls": "SELECT run_id, count(), sum(total_tokens), toString(sum(toInt128(cost_pico))) "
-    "FROM llm_calls_v5 FINAL GROUP BY run_id",
+    "FROM llm_calls_v6 FINAL GROUP BY run_id",
     "steps": "SELECT run_id, count() FROM steps_v2 FINAL GROUP BY run_id",
-    "started": "SELECT run_id, count() FROM run_starts_v3 FINAL GROUP BY run_id",
-    "persons": "SELECT run_id, user_id, inputs FROM run_starts_v3 FINAL WHERE sealed_for != ''",
-    "previews": "SELECT run_id, prompt_preview FROM llm_calls_v5 FINAL WHERE sealed_for != ''",
-    "completed": "SELECT run_id, count() FROM run_completions_v3 FINAL GROUP BY run_id",
+    "started": "SELECT run_id, count() FROM run_starts_v4 FINAL GROUP BY run_id",
+    "persons": "SELECT run_id, user_id, inputs FROM run_starts_v4 FINAL WHERE sealed_for != ''",
+    "previews": "SELECT run_id, prompt_preview FROM llm_calls_v6 FINAL WHERE sealed_for != ''",
+    "completed": "SELECT run_id, count() FROM run_completions_v4 FINAL GROUP BY run_id",
     "audit": "SELECT tenant, count(), max(seq), max(hash) FROM "
     "(SELECT * FROM audit_records_v1 FINAL) GROUP BY tenant",
-    "rows": "SELECT 'llm_calls', count(), uniqExact(tenant, run_id, id) FROM llm_calls_v5 "
+    "rows": "SELECT 'llm_calls', count(), uniqExact(tenant, run_id, id) FROM llm_calls_v6 "
     "UNION ALL SELECT 'audit_records', count(), uniqExact(tenant, seq) FROM audit_records_v1",
 }
 

@@ -146,7 +146,7 @@ async def test_start_and_completion_come_in_any_order(settings: Settings) -> Non
         for place in (position, other):
             assert await rig.clickhouse.reached(place, timeout=30)
         rows = await rig.clickhouse.query(
-            "SELECT agent_name, status FROM run_starts_v3 JOIN run_completions_v3"
+            "SELECT agent_name, status FROM run_starts_v4 JOIN run_completions_v4"
             " USING (tenant, run_id) WHERE tenant = {t:String} ORDER BY agent_name",
             {"t": rig.tenant},
         )

@@ -169,7 +169,7 @@ def _started(span: ReportedSpan, inputs: str, now: int) -> RunStarted:
         agent_name=_label(own, conventions.AGENT_NAME) or service or name or "unnamed",
         workflow_name=_label(own, conventions.WORKFLOW_NAME) or name or "default",
         workflow_id=f"wf_{span.trace_id}",
-        started_at=_micros(span.started_at or span.ended_at) or now,
+        started_at=_began(span, now),
         inputs=_copy(inputs),
         metadata=_copy(_text({"resource": resource, "scope": span.origin.scope})),
         trace_id=span.trace_id,
@@ -186,7 +186,13 @@ def _completed(span: ReportedSpan, result: str, now: int) -> RunCompleted:
         completed_at=_micros(span.ended_at or span.started_at) or now,
         result=_copy(result),
         error=_error(span) if failed else "",
+        began_at=_began(span, now),
     )
+
+
+def _began(span: ReportedSpan, now: int) -> int:
+    """When the run of a root span began, microseconds."""
+    return _micros(span.started_at or span.ended_at) or now
 
 
 def _error(span: ReportedSpan) -> str:

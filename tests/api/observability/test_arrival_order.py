@@ -62,7 +62,7 @@ async def answers(world: World, tenant: str, names: dict[str, str]) -> Any:
         await world.clickhouse.query(
             "SELECT run_id, agent_name, status,"
             " (SELECT count() FROM steps_v2 WHERE tenant = {t:String}) AS steps"
-            " FROM run_starts_v3 JOIN run_completions_v3 USING (tenant, run_id)"
+            " FROM run_starts_v4 JOIN run_completions_v4 USING (tenant, run_id)"
             " WHERE tenant = {t:String} ORDER BY agent_name",
             {"t": tenant},
         )

@@ -68,6 +68,6 @@ async def test_what_a_repeat_says_is_in_no_answer(unmerged: World, headers: dict
     # Records that are delivered once more, too, and in a part of their own.
     await world.fold(world.records[len(records) :])
     await world.fold(records)
-    lying = await world.clickhouse.query("SELECT count() AS n FROM llm_calls_v5 SETTINGS final = 0")
+    lying = await world.clickhouse.query("SELECT count() AS n FROM llm_calls_v6 SETTINGS final = 0")
     assert lying == [{"n": 3}]
     assert await answers(world) == before

@@ -98,6 +98,17 @@ async def test_a_session_in_full(world: World) -> None:
     page = await world.read("sessions/s1/?limit=1&offset=1")
     assert [run["id"] for run in page["runs"]] == [runs["b"]]
     assert page["aggregates"]["run_count"] == 2
+    behind = await world.read("sessions/s1/?offset=2")
+    assert (behind["runs"], behind["aggregates"]) == ([], page["aggregates"])
+
+
+async def test_runs_that_began_at_once_are_each_on_one_page(world: World) -> None:
+    ids = [await world.start(session_id="s", user_id="u") for _ in range(3)]
+    await world.fold()
+    pages = [await world.read(f"sessions/s/?limit=1&offset={place}") for place in range(3)]
+    assert [run["id"] for page in pages for run in page["runs"]] == sorted(ids)
+    newest_first = await world.read("users/u/?limit=2")
+    assert [run["id"] for run in newest_first["runs"]] == sorted(ids)[:0:-1]
 
 
 async def test_a_user_in_full(world: World) -> None:

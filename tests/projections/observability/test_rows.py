@@ -6,10 +6,12 @@ import pytest
 
 from projections.clickhouse import ClickHouseView
 from projections.observability.governance_events import GOVERNANCE_EVENTS
+from projections.observability.run_completions import RUN_COMPLETIONS
+from projections.observability.run_starts import RUN_STARTS
 from projections.observability.scores import SCORES
 from schemas.envelope import Actor, Envelope
 from schemas.observability.governance import GovernanceEvent, GovernanceEventsRecorded
-from schemas.observability.run import Score, ScoresRecorded
+from schemas.observability.run import RunCompleted, RunStarted, Score, ScoresRecorded
 
 PERSON, PROGRAM = Actor("user", "usr_1"), Actor("api_key", "key_1")
 TIME = 1_700_000_000_000_000
@@ -97,3 +99,26 @@ def test_a_governance_event_is_a_row_and_the_first_of_an_id_stands() -> None:
             "event": '{"event_type": "override"}',
         }
     ]
+
+
+def test_a_run_s_end_is_filed_as_its_start_is() -> None:
+    began = 70_000 * 21_600_000_000
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    started = RunStarted(
+        agent_name="a",
+        workflow_name="w",
+        workflow_id=f"wf_{trace}",
+        trace_id=trace,
+        started_at=began,
+    )
+    completed = RunCompleted(status="success", completed_at=TIME, began_at=began)
+    untold = RunCompleted(status="success", completed_at=TIME)
+    found = [
+        rows(view, event)[0]["filed_period"]
+        for view, event in (
+            (RUN_STARTS, started),
+            (RUN_COMPLETIONS, completed),
+            (RUN_COMPLETIONS, untold),
+        )
+    ]
+    assert found == [70_000, 70_000, 0]

@@ -68,9 +68,9 @@ def test_of_parts_without_ids_nothing_is_known() -> None:
 
 
 def test_a_query_of_rows_as_they_lie_replaces_nothing() -> None:
-    query = Query("SELECT a FROM llm_calls_v5", {"tenant": "t"})
+    query = Query("SELECT a FROM llm_calls_v6", {"tenant": "t"})
     assert as_they_lie(query) == Query(
-        "SELECT a FROM llm_calls_v5 SETTINGS final = 0", query.params
+        "SELECT a FROM llm_calls_v6 SETTINGS final = 0", query.params
     )
 
 
@@ -87,8 +87,8 @@ def test_other_parts_are_looked_at_for_rows_of_the_tenant_in_one_query() -> None
 
 
 def test_a_query_tells_by_its_tables_what_has_to_be_settled() -> None:
-    query = Query("SELECT 1 FROM run_starts_v3, llm_calls_v5, spans_v2", {})
-    assert tables_of(query) == ["llm_calls_v5", "run_starts_v3"]
+    query = Query("SELECT 1 FROM run_starts_v4, llm_calls_v6, spans_v2", {})
+    assert tables_of(query) == ["llm_calls_v6", "run_starts_v4"]
 
 
 instants = st.integers(0, 5 * HOUR_MICROS)

@@ -182,6 +182,7 @@ def test_a_root_begins_and_ends_its_run() -> None:
         status="success",
         completed_at=BEGAN // 1000 + 1_500_000,
         result='{"value":"on Monday"}',
+        began_at=BEGAN // 1000,
     )
 
 
