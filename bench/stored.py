@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import psutil
@@ -40,14 +40,17 @@ class Answer(NamedTuple):
 
     spent: float
     processor: float
-    document: object
+    document: Any
     queries: int
     rows: int
     bytes: int
 
 
-def questions(session: str, user: str, call: str) -> dict[str, str]:
-    """The paths asked for, by what they ask. session, user, call: ids of things that are there."""
+def questions(session: str, most: str, user: str, call: str) -> dict[str, str]:
+    """The paths asked for, by what they ask.
+
+    session, user, call: ids of things that are there. most: of the user with most runs.
+    """
     week = iso(SYSTEM_CLOCK.now() - 7 * _DAY)[:19] + "Z"
     calls, models = f"{_READ}/llm-calls/", f"{_READ}/analytics/models/"
     return {
@@ -65,7 +68,8 @@ def questions(session: str, user: str, call: str) -> dict[str, str]:
         "users, last seen first": f"{_READ}/users/",
         "users, most runs first": f"{_READ}/users/?sort=-run_count",
         "one session with its runs": f"{_READ}/sessions/{quote(session, safe='')}/",
-        "one user": f"{_READ}/users/{quote(user, safe='')}/",
+        "the user with most runs": f"{_READ}/users/{quote(most, safe='')}/",
+        "a user of the middle": f"{_READ}/users/{quote(user, safe='')}/",
         "one call in full": f"{calls}{quote(call, safe='')}/",
     }
 
@@ -109,12 +113,18 @@ def measure(folder: Path) -> list[Figure]:
     """The figures of a folder that has calls."""
     found: dict[str, list[Answer]] = {}
     with server(folder) as (connection, api):
-        first = {
-            name: ask(connection, api, f"{_READ}/{name}/").document["results"][0]  # type: ignore[index]
-            for name in ("sessions", "users", "llm-calls")
-        }
+
+        def first(path: str) -> Any:
+            document = ask(connection, api, f"{_READ}/{path}").document
+            return {**document["results"][0], "count": document["count"]}
+
+        most = first("users/?sort=-run_count")
+        middle = first(f"users/?sort=-run_count&limit=1&offset={most['count'] // 2}")
         asked = questions(
-            first["sessions"]["session_id"], first["users"]["user_id"], first["llm-calls"]["id"]
+            first("sessions/")["session_id"],
+            most["user_id"],
+            middle["user_id"],
+            first("llm-calls/")["id"],
         )
         for turn in range(ROUNDS + 1):
             for name, path in asked.items():
