@@ -1,11 +1,14 @@
 """Partitions that a process leases, each with a loop of its own while the lease is held."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Hashable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from infra.leases import Leases
 from streams.watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
 
 
 class PartitionLoop(Protocol):
@@ -72,6 +75,7 @@ class LeasedLoops(Generic[L]):
             del self._loops[partition]
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            logger.info("%s is let go: another process has it", task.get_name())
         for partition in held - set(self._tasks):
             loop = self._loops[partition] = self._make(partition)
             name = f"{type(loop).__name__}-{partition}"
